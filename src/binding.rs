@@ -41,6 +41,14 @@ impl Binding {
         Self::Wire,
     ];
 
+    /// The one of this name.
+    #[cfg(feature = "cli")]
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|binding| binding.as_str() == name)
+    }
+
     /// Its name in records and summaries: `requests`, `tokens`, `in_flight`, `queue`, `pause`,
     /// `backoff`, `outage`, `input` or `wire`.
     pub fn as_str(self) -> &'static str {

@@ -163,8 +163,10 @@
 //! | `rustls` | yes | `https`, with the bundled Mozilla roots. Without it an `https` URL fails in `build` |
 //! | `platform-verifier` | | the operating system's certificates as well |
 //! | `parallel` | yes | checks large input files on all cores, with rayon |
+//! | `bar` | | a progress bar on a terminal: [`bar`](fn@bar), [`Bar`] |
+//! | `rows` | | tables: [`Client::rows`] makes a request of each row, and an output that ends in `.csv` is one |
 //! | `sim` | | the simulated provider; no further dependencies |
-//! | `cli` | | what the command-line tool needs; implies `sim` |
+//! | `cli` | | what the command-line tool needs; implies `bar`, `rows` and `sim` |
 //!
 //! No feature needs a system library: a C compiler is enough to build all of them.
 //!
@@ -201,8 +203,11 @@ pub mod _guide;
 struct ReadmeExamples;
 
 mod api;
+#[cfg(feature = "bar")]
+mod bar;
 mod binding;
 mod cancel;
+mod classes;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -211,8 +216,19 @@ mod error;
 mod escape;
 mod jsonl;
 mod limit;
+#[cfg(feature = "cli")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the command that asks for plans is to come"
+)]
+mod plan;
 mod pool;
+#[cfg(feature = "cli")]
+mod report;
 mod retry;
+mod rows;
+mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod sync;
@@ -224,10 +240,14 @@ pub use api::{
     HttpTransport, MemoryTransport, Price, Provider, ProxyPolicy, Reply, Request, Transport,
     TransportError, TransportErrorKind, TransportStage, Usage, Usd,
 };
+#[cfg(feature = "bar")]
+pub use bar::{Bar, bar};
 pub use binding::{Binding, Times};
 pub use cancel::Cancel;
 pub use clock::{Clock, VirtualClock};
 pub use error::{AnnouncedLimit, Error, ErrorKind, Result};
+#[cfg(feature = "rows")]
+pub use jsonl::Column;
 pub use jsonl::{FailureGroup, FileProgress, FileRun, Fsync, ResumeInfo, Summary};
 pub use limit::{
     Concurrency, Cost, Learned, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited,
@@ -237,3 +257,5 @@ pub use pool::{
     Task,
 };
 pub use retry::{Backoff, Retry, Verdict};
+#[cfg(feature = "rows")]
+pub use rows::Template;

@@ -11,12 +11,17 @@ use std::path::Path;
 
 /// The layers from the bottom up. Modules of one layer may use each other; a module that is not
 /// here does not belong anywhere yet, and that is an error.
-const LAYERS: [&[&str]; 6] = [
-    &["sync", "clock", "binding", "error", "cancel", "escape"],
+const LAYERS: [&[&str]; 9] = [
+    &[
+        "sync", "clock", "binding", "classes", "error", "cancel", "escape", "settings",
+    ],
     &["limit", "retry"],
     &["pool"],
     &["api", "sim"],
+    &["rows"],
     &["jsonl"],
+    &["plan", "bar"],
+    &["report"],
     &["cli", "main"],
 ];
 

@@ -100,13 +100,19 @@
 //! Left out are these: `files.rs` says which files a run has, and `sidecars.rs` which it makes
 //! beside them. `tally.rs` counts, `summary.rs` is what a run says of itself, and `failures.rs`
 //! groups why rows failed. `ids.rs` keeps ids by their hashes, `hash.rs` tells whether a row has
-//! changed, and `check/` is `tollgate check`. `prompts.rs` stops a run whose model refuses a field
-//! of all prompts. In `journal`, `records.rs` reads what the lines of a file say (`readback.rs`
-//! reads one), `recover.rs` makes of it what a run carries on with (`resume_index.rs`), `append.rs`
-//! and `fsync.rs` bring lines to the disk, `repair.rs` moves damaged lines away, `lock.rs` keeps a
-//! second run out, and `compact.rs` brings the files to what they are to be at the end.
+//! changed, and `check/` is `tollgate check`. `table.rs` reads the header of a table and its rows,
+//! which `rows/format.rs` makes requests of: `rows/table.rs` is CSV, `rows/row.rs` a row,
+//! `rows/template.rs` what the user says of it, and `rows/render.rs` makes the body.
+//! `rows/absent.rs` stands for all of them without the feature `rows`, and `occurrences.rs` names
+//! rows that have no ids. `answers.rs` finds the records of rows again, `answer_table.rs` makes a
+//! table of them and of the user's columns, and `rows/cells.rs` writes its cells. `prompts.rs`
+//! stops a run whose model refuses a field of all prompts. In `journal`, `records.rs` reads what
+//! the lines of a file say (`readback.rs` reads one), `recover.rs` makes of it what a run carries
+//! on with (`resume_index.rs`), `append.rs` and `fsync.rs` bring lines to the disk, `repair.rs`
+//! moves damaged lines away, `lock.rs` keeps a second run out, and `compact.rs` brings the files to
+//! what they are to be at the end.
 //!
-//! No walk passes `sim` and `cli`: `sim/mod.rs` and `cli/mod.rs` say which file does what.
+//! No walk passes `sim`, `plan`, `bar` and `cli`: the `mod.rs` of each says which file does what.
 //!
 //! # Layers
 //!
@@ -116,11 +122,14 @@
 //! | Layer | Modules | Knows |
 //! |---|---|---|
 //! | tool | `main`, `cli` | arguments, terminals, signals, exit codes |
+//! | bar | `bar` | what a run says while it goes on, terminals |
+//! | plans | `plan` | a run in virtual time, on the pure parts of a real one |
 //! | files | `jsonl` | lines, ids, what is done |
+//! | tables | `rows` | cells read and written, templates, the request of a row; no files |
 //! | AI APIs | `api`, `sim` | HTTP, JSON, keys, model tokens |
 //! | engine | `pool` | any blocking job; not what it does |
 //! | policies | `limit`, `retry` | when, and whether again; no threads of their own |
-//! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape` | locks, time, where it goes, failure, the word to stop |
+//! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape`, `settings` | locks, time, where it goes, failure, the word to stop |
 //!
 //! `sync.rs` is the only file that names `parking_lot`, and `api/transport` the only folder that
 //! names ureq and rustls. `sim` counts for itself and never uses the limiter, so that it can catch

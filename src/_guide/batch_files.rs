@@ -45,6 +45,7 @@
 //! | the same without `url` | `custom_id`, `body` | [`endpoint`](crate::FileRun::endpoint), `/v1/chat/completions` unless set |
 //! | Anthropic's batch | `custom_id`, `params` | `/v1/messages` |
 //! | prompts | the line is the prompt | [`endpoint`](crate::FileRun::endpoint), with what [`prompts`](crate::FileRun::prompts) says |
+//! | rows | the cells, by a template: see [below](#rows-of-a-table) | [`endpoint`](crate::FileRun::endpoint) |
 //!
 //! The tool reads a file whose name ends in `.txt` as prompts, and with `--prompts` any input. The
 //! id of a prompt is `line-N`, where N is the number of its line in the file. A prompt is kept to
@@ -81,6 +82,73 @@
 //! id and both lines. An input that is a stream (standard input, a pipe) can be read only once, so
 //! there the later line becomes a failed row.
 //!
+//! # Rows of a table
+//!
+//! A table is CSV with a header, or JSON lines that are plain objects. A template makes one request
+//! of each row:
+//!
+//! ```text
+//! tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-5 --max-tokens 5
+//! ```
+//!
+//! In the library it is [`Client::rows`](crate::Client::rows) with a
+//! [`Template`](crate::Template), behind the feature `rows`. The tool takes an input as rows,
+//! whatever its name, if there is a `--prompt` or a `--prompt-file`. Without one, an input that
+//! ends in `.csv` or `.tsv`, or that holds plain objects, is refused.
+//!
+//! | Setting | Flag | Meaning |
+//! |---|---|---|
+//! | [`new`](crate::Template::new) | `--prompt`, or `--prompt-file` with the name of a file; `--model` | the template of the prompt, and the model |
+//! | [`system`](crate::Template::system) | `--system` | the template of the system message |
+//! | [`max_tokens`](crate::Template::max_tokens) | `--max-tokens` | the longest answer; Anthropic's messages need it |
+//! | [`param`](crate::Template::param) | `--param` | a further field of all requests, which is no template |
+//! | [`id`](crate::Template::id) | `--id` | the column that names the rows |
+//! | [`delimiter`](crate::Template::delimiter) | `--delimiter` | what separates the cells of CSV |
+//!
+//! Rows go to [`endpoint`](crate::FileRun::endpoint) (`--endpoint`), with `--provider anthropic` to
+//! `/v1/messages` unless it says otherwise. The end of its path tells where the prompt stands in a
+//! body: in `messages` for chats, for Anthropic's `messages` and for all paths that are not known,
+//! in `input` for `responses`, `embeddings` and `moderations`, in `prompt` for `completions`.
+//!
+//! **Templates** are [Jinja](https://jinja.palletsprojects.com/en/stable/templates/), as
+//! [minijinja](https://docs.rs/minijinja) has it, with Python's methods of strings and dictionaries
+//! (`{{ text.strip() }}`).
+//!
+//! - `{{ text }}` is the cell in the column `text`. The whole row is `row`. So a cell in a column
+//!   whose name is no identifier is `{{ row["my column"] }}`, and all of them are
+//!   `{{ row | tojson }}`. A column that is called `row` is `{{ row["row"] }}`.
+//! - A cell of CSV is a text, and an empty cell an empty text: write `{% if n | int > 3 %}`. What a
+//!   JSON object has is what it is: `{{ user.name }}`, `{% for tag in tags %}`.
+//! - A name without a value is an error, never an empty text, unless the template allows for it
+//!   (`{{ note | default("none") }}`).
+//! - Nothing is escaped, and `tojson` writes plain JSON. A cell is a value: braces in it mean
+//!   nothing. One line end at the end of a template is dropped.
+//!
+//! **Columns.** A column that a template names by itself must be there: if CSV or a file of objects
+//! has none of that name, or CSV has two, the run ends before anything is sent, with an error that
+//! lists the columns there are. What may be missing is `{{ row["note"] | default("none") }}`. The
+//! names of other columns may be empty or come twice.
+//!
+//! **CSV** is read as the [csv](https://docs.rs/csv) crate does. A cell in quotes may hold
+//! separators, line ends and doubled quotes. The separator is the one of comma, semicolon and tab
+//! that the header has most of, and a tab in `.tsv`. Blank lines are skipped: in a table of one
+//! column, an empty cell is written `""`. A header may have 64 KiB, and a row 64 MiB. An input of
+//! another name is JSON if it begins with `{` or `[`, and CSV otherwise.
+//!
+//! A row becomes a failed row, with its line (the first one, if it has several), and the others are
+//! answered, if it has more or fewer cells than the header, is not UTF-8, has a quote that is never
+//! closed, lacks a value that the template needs, or makes the template fail. `tollgate check` with
+//! the same flags finds all of them. If a template fails on nearly all rows, the input is refused,
+//! as is said above for lines that are no requests.
+//!
+//! **Ids.** By default the `custom_id` of a row is the hash of its request, and of rows with the
+//! same request the second has `-2` behind it, the third `-3`. So rows may be added, removed and
+//! moved between runs, and other columns changed: what has been asked is not asked again. A run
+//! with another template asks everything anew, and keeps the old answers in its output. With
+//! [`id`](crate::Template::id) the rows are named by a column, a text or a number that is in no
+//! other row. A run with another template is then refused, as each request has changed
+//! (`--force-resume`, `--overwrite`).
+//!
 //! # Lines out
 //!
 //! The tool writes to a file beside the input unless `-o` names another: for `p.jsonl` and `p.txt`
@@ -94,7 +162,7 @@
 //! [`ordered`](crate::FileRun::ordered) asks for the order of the input.
 //!
 //! ```json
-//! {"id":"batch_req_…","custom_id":"a","response":{"status_code":200,"request_id":"…","body":{…}},"error":null,"tollgate":{"attempts":1,"wait_s":0.000,"time_s":{"wire":0.521},"prompt_tokens":9,"completion_tokens":2,"line":1,"hash":"…"}}
+//! {"id":"batch_req_…","custom_id":"a","response":{"status_code":200,"request_id":"…","body":{…}},"error":null,"tollgate":{"attempts":1,"wait_s":0.000,"time_s":{"wire":0.521},"timeline":[{"start_ms":1764270000123,"end_ms":1764270000644}],"prompt_tokens":9,"completion_tokens":2,"line":1,"hash":"…"}}
 //! ```
 //!
 //! A row in Anthropic's form gets a record in Anthropic's form: `custom_id`, and a `result` of the
@@ -110,6 +178,7 @@
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
 //! | `time_s` | where its seconds went: `wire` is the time in which it was sent and answered; the others are waits, named by [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `queue`, `pause`, `backoff`). What is shorter than 1 ms is left out | always |
 //! | `binding` | the longest of them | if there is more than one |
+//! | `timeline` | the attempts that were sent, in their order. Each has a `start_ms` and an `end_ms`, which are times of day in milliseconds since the start of 1970 in UTC. One that failed has the `status` of its answer too, or a `code` of the list below. At most 100 are kept. An attempt is left out if another one [beside it](super::limits#hedging) decided | if one was sent |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
 //! | `body` | the body of an answer of no use, kept as is said below | in Anthropic's form, if a 2xx was of no use |
 //! | `code` | the provider's code for the failure, such as `rate_limit_exceeded`; in Anthropic's form, if it gave none, the `error.code` of the list below | if the row failed and there is one |
@@ -150,6 +219,71 @@
 //!
 //! `-` stands for standard input or standard output. If results go to standard output, failures do,
 //! too.
+//!
+//! # Tables
+//!
+//! An output whose name ends in `.csv` or `.tsv` is a *table*: the columns of the input in their
+//! order, and `answer`. The input `p.csv` has one by default, `p.results.csv`. The library has it
+//! behind the feature `rows`, for every run over a file.
+//!
+//! ```text
+//! tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-5 -o out.csv --with error
+//! ```
+//!
+//! The records, which a rerun carries on with, stand beside it: for `out.csv` in `out.csv.jsonl`,
+//! failures in `out.csv.errors.jsonl`, and while a run goes on the lock `out.csv.lock`. The table
+//! is made of them when the run ends: when it is done, on Ctrl-C, at a deadline or a limit on
+//! money, and on an error. It is replaced as a whole, so there is no half of one, and what you have
+//! changed in it is lost with the next run. A run that is killed leaves the table of the run
+//! before. Only a second Ctrl-C does not wait for it, nor does a run that was cut off because its
+//! time to finish was over and that then takes more than 2 s to write it. Run the command again: if
+//! all is answered, it sends nothing and writes the table.
+//!
+//! - **Rows.** Each row of the input has a line, in the order of the input. One that is not
+//!   answered has an empty `answer`. An answer without a text, such as a call of a tool, is given
+//!   as its JSON. A row of CSV with more or fewer cells than the header has failed; it has as many
+//!   cells as there are columns.
+//! - **Your columns** come back as they are. Of an input of plain objects, the columns are the keys
+//!   of all objects; a text is itself, null is an empty cell, and anything else is its JSON. For
+//!   lines that are requests the one column is `id`, the `custom_id`; for prompts they are `id` and
+//!   `prompt`. An input that can be read only once, such as a pipe, cannot become a table.
+//! - **Added columns.** [`columns`](crate::FileRun::columns) (`--with`) adds `finish_reason`,
+//!   `prompt_tokens`, `completion_tokens` and `error`, which says why a row has failed. With
+//!   [`json_answer`](crate::FileRun::json_answer) (`--json-answer`) there is a column for each
+//!   top-level key of answers that are JSON objects, also in a Markdown code fence, behind `answer`
+//!   in the order in which they come in the table. There are at most 1,000 of them; `answer` has
+//!   all. If an added column's name is there already, in whatever case, it gets a number:
+//!   `answer_2`.
+//! - **Formulas.** A spreadsheet runs a cell that begins with `=`, and what a model writes is not
+//!   to be trusted. So in added columns a text gets an apostrophe in front if it begins with `=`,
+//!   `+`, `-` or `@` (also in full width, and behind blanks), a tab or a carriage return, and is no
+//!   plain number such as `-5` or `+1e9`. With [`raw_cells`](crate::FileRun::raw_cells)
+//!   (`--raw-cells`) it stays as it is. Your own columns, and `id`, are never changed.
+//! - **Form.** UTF-8, quotes where they are needed, LF at the end of a line. A `.tsv` has tabs. A
+//!   `.csv` has the delimiter of the input, or commas if that is a tab. If the input begins with a
+//!   byte order mark, which Excel wants, so does the table.
+//!
+//! A table that is there without its records is not the work of a run. It is refused, and
+//! [`overwrite`](crate::FileRun::overwrite) (`--overwrite`) replaces it, unless the run is
+//! simulated.
+//!
+//! `tollgate extract` takes the answers out of any file of results, of other tools and of the
+//! providers' batch services, too: as text, one answer a line, or as a table.
+//!
+//! ```text
+//! tollgate extract p.results.jsonl                                      # answers, one a line
+//! tollgate extract batch_output.jsonl -o a.csv --ordered-by p.jsonl --with error
+//! ```
+//!
+//! Of several records with one id the last answer counts, or the last failure if there is none.
+//! Failures are also looked for in the errors file beside the results, or in the file that
+//! `--errors` names. Without `--ordered-by` the rows are those that have a record, in its order,
+//! and the columns are `id` and those that are added; as text, only answers are given. With it they
+//! are those of that input, all of them and with its columns, and as text a row without an answer
+//! is an empty line. For prompts and rows, give the flags of the run that asked for them
+//! (`--prompt`, `--model` and so on), as these name the rows. As text, line ends
+//! within an answer become blanks; `-0` keeps them, and ends each answer with NUL. What is missing
+//! is said on standard error. Lines that are no records are left out, and the exit code is then 1.
 //!
 //! # A rerun
 //!
@@ -195,18 +329,61 @@
 //! # What a run says
 //!
 //! While it goes on, the tool shows how far it is: a bar on a terminal, a line every 5 s elsewhere,
-//! and with `--progress json` an object a second. It says [what binds](super::limits#what-binds) at
-//! the moment (`limit: requests`; in JSON `binding`), and what was learned of limits. If the run
-//! sends nothing because the server is down or asked for a pause, that comes first: until when,
-//! why, and what helps. If the server has named its limit, that is a flag to copy (`the server says
-//! 60 a minute: --rpm 60`). In JSON it is `held`:
+//! and with `--progress json` an object a second. A program shows the same with
+//! [`bar`](fn@crate::bar) or [`Bar`](crate::Bar) (feature `bar`). It says
+//! [what binds](super::limits#what-binds) at the moment (`limit: requests`), and what was learned
+//! of limits. If the run sends nothing because the server is down or asked for a pause, that comes
+//! first: until when, why, and what helps. If the server has named its limit, that is a flag to
+//! copy (`the server says 60 a minute: --rpm 60`).
 //!
-//! | Key of `held` | Value |
+//! The time that is left (*ETA*) follows from the limit that binds: what is left to send divided by
+//! what the limit allows, from the first second on. For model tokens it goes by what the rows so
+//! far have taken, and for the concurrency by the mean time of an attempt. A limit that is learned,
+//! or changes, counts from then on. If anything else binds, such as the input, the ETA goes by the
+//! last 30 s. A pause is added to it. It is unknown as long as nothing tells.
+//!
+//! On a narrow terminal the less important is left out. There is no colour, so `NO_COLOR` changes
+//! nothing. With `TERM=dumb`, or without a terminal, there are lines in place of the bar;
+//! `--progress always` draws it all the same.
+//!
+//! # Progress for a program
+//!
+//! With `--progress json` each line on standard error is an object with an `event`:
+//!
+//! | `event` | When | Other keys |
+//! |---|---|---|
+//! | `resume` | once, if the run carries on | `done`, `to_do`, `failed`: rows; `torn_bytes`: bytes removed from the end of the output; `rejected`: damaged lines moved away; `possibly_billed`: rows that may be billed twice |
+//! | `progress` | every second, and at the end | see below |
+//! | `message`, `warning`, `error` | when there is something to say | `text`; with `-v` also `time`, in RFC 3339 |
+//! | `summary` | last | `summary`, the object of `--summary` |
+//!
+//! These are the keys of a `progress` event. A number that nobody can know is null, such as the
+//! rows of a stream before its end:
+//!
+//! | Key | Value |
 //! |---|---|
-//! | `is_pause` | true if the server asked for a pause; false if it is down, and is asked now and then |
-//! | `next_try_s` | seconds until the next request |
-//! | `error` | what the server said last, null if nothing tells |
-//! | `remedy` | the limit that it has named and the flag that keeps to it, or null |
+//! | `elapsed_s` | seconds since the start of the run |
+//! | `total` | rows of the input |
+//! | `done` | rows: `skipped` + `succeeded` + `failed` |
+//! | `succeeded`, `failed`, `skipped` | rows answered in this run, given up in this run or for good in an earlier one, and answered in an earlier one |
+//! | `eta_s` | seconds until the run is over |
+//! | `rps`, `tokens_per_s` | rows and model tokens a second, in the last 30 s or so |
+//! | `binding` | what [holds the run back](super::limits#what-binds) at the moment |
+//! | `in_flight`, `waiting`, `backing_off` | requests sent and not yet answered; rows that wait for the limiter; rows that wait for their next attempt |
+//! | `concurrency.low`, `concurrency.high`, `concurrency.now` | how many requests may be in flight at once, as set, and the number that holds now |
+//! | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
+//! | `prompt_tokens`, `completion_tokens` | model tokens in this run, as the provider counted them |
+//! | `cost_usd` | their cost in US dollars; null without `--price` |
+//! | `learned.requests_per_s`, `learned.tokens_per_s` | limits that the provider's headers announce, if they are lower than those set |
+//! | `learned.from_refusals_per_s`, `learned.at_once` | requests a second, and requests in flight, as learned from refusals |
+//! | `learned.ignored` | announcements that made no sense |
+//! | `held` | null unless the run sends nothing because of a pause or an outage |
+//! | `held.is_pause` | true if the server asked for a pause; false if it is down, and is asked now and then |
+//! | `held.next_try_s` | seconds until the next request; null if the run's time is over before that |
+//! | `held.error` | what the server said last |
+//! | `held.remedy` | the limit that it has named and the flag that keeps to it |
+//!
+//! # The report
 //!
 //! At the end the report has the reasons for which rows failed, the most frequent first, with the
 //! first row of each: `10 x HTTP 400 "Invalid model name" (first: line 3, "r-3")`. Failures have
@@ -301,16 +478,58 @@
 //! | also | 50,000 embedding inputs; no blank lines | a `max_tokens` of 1 or more; an id of 1 to 64 letters, digits, `_` and `-` | |
 //!
 //! `--json` prints one object instead. Its keys: `requests`, `bad_lines`, `blank_lines` (together
-//! `lines`), `bytes`; `models` and `endpoints`, lists of `name` and `requests`, the most used first
-//! (1,000 at most, names cut to 200 bytes), with the requests of all others in
-//! `other_models_requests` and `other_endpoints_requests`; `prompt_tokens`, `output_tokens` (the
-//! sum of the limits that requests set) and `requests_without_limit`; `findings_total`,
-//! `findings_by_kind` (counts) and `findings`, the first 1,000 of each kind: `kind`, `line`,
-//! `column`, `first_line` (the other one, of a `duplicate_id`) and `message`, null where there is
-//! none. A kind is `not_json`, `not_utf8`, `not_an_object`, `too_long`, `too_deep`,
-//! `lone_surrogate`, `missing_field`, `field_twice`, `custom_id`, `method`, `url`,
-//! `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`; those of `--provider` begin with
-//! `batch_`.
+//! `lines`, but that CSV also has a header and cells of several lines), `bytes`; `models` and
+//! `endpoints`, lists of `name` and `requests`, the most used first (1,000 at most, names cut to
+//! 200 bytes), with the requests of all others in `other_models_requests` and
+//! `other_endpoints_requests`; `prompt_tokens`, `output_tokens` (the sum of the limits that
+//! requests set) and `requests_without_limit`; `findings_total`, `findings_by_kind` (counts) and
+//! `findings`, the first 1,000 of each kind: `kind`, `line`, `column`, `first_line` (the other one,
+//! of a `duplicate_id`) and `message`, null where there is none. A kind is `not_json`, `not_utf8`,
+//! `not_an_object`, `too_long`, `too_deep`, `lone_surrogate`, `missing_field`, `field_twice`,
+//! `custom_id`, `method`, `url`, `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`, of
+//! rows also `cells`, `open_quote` or `template`, and with `run --dry-run` also `changed`; those of
+//! `--provider` begin with `batch_`.
+//!
+//! # A plan before the run
+//!
+//! `tollgate plan INPUT` says how long a run will take, what it will cost, and which limit will
+//! hold it back. It takes the limits, retries, prices and prompts of `run`, needs no key, and sends
+//! nothing. With `--requests N --tokens DIST` no file is needed. The parts that decide in a run,
+//! the limiter, the schedule and the retries, go through all requests in virtual time.
+//!
+//! What it must be told is what answers are like. `--like OUT.jsonl` takes that from the output of
+//! an earlier run, and from the errors file beside it: how long attempts took, how many tokens
+//! answers have, and which share of attempts failed. Of rows that are also in INPUT it takes how
+//! many tokens their prompts have, and corrects those of the others by that. Refusals for the speed
+//! are no failures, since the plan has limits of its own. A run over the first hundred rows is
+//! enough. Outputs of other tools do not say how long an answer took; `--latency DIST` does, and
+//! `--output-tokens DIST` says how long answers are. What nobody says is assumed, and the plan says
+//! so: `2.5s~0.8` and 500 tokens, or what requests allow.
+//!
+//! | DIST | Means |
+//! |---|---|
+//! | `2s`, `300` | always the same |
+//! | `1s-4s`, `50-800` | anything from one to the other, evenly |
+//! | `2s~0.5`, `300~0.5` | a mean, and the standard deviation ÷ mean; log-normal |
+//! | `p50=2s,p99=10s`, `p50=200,p95=900` | quantiles, two or more; log-normal between them |
+//!
+//! The time and the cost are those which half of all runs stay below, and 5 and 95 % of them. The
+//! table says what other concurrencies would take. Of more than 1,000,000 requests, the time is
+//! that of a run over all of them; the 5 and 95 % and the table come from runs over some of them,
+//! and the plan says so. Left out are what nobody knows before: limits that only the provider
+//! knows, outages, the second attempts of `--hedge`, and this machine's own speed.
+//!
+//! `--json` prints one object. Its keys: `requests`; `duration_s` and, with a price, `cost_usd`
+//! (else null), each with `p5`, `p50` and `p95`; `prompt_tokens`, `completion_tokens`; `binding`,
+//! the limit that holds the run back longest ([`Binding`](crate::Binding) has their names), and
+//! `limits`, for which `share` of the time each does, by `name`; `concurrency_needed`, the requests
+//! that the given rates keep in flight (rate × latency, by Little's law; null without a rate);
+//! `by_concurrency`, a list of `concurrency` and `duration_s`. What is assumed is a warning on
+//! standard error.
+//!
+//! `tollgate run ... --dry-run` is both looks in one, for exactly these flags: what `check` says of
+//! the input, and what `plan` says of the rows that are left to send. It writes nothing, and its
+//! exit code is that of `check`. If the output has answers already, they tell what to expect.
 //!
 //! # Money and time
 //!
@@ -353,5 +572,7 @@
 //! | rows that earlier runs answered | for the whole run | 24 |
 //! | rows that failed in earlier runs | for the whole run | 32 |
 //! | ids read so far, if the input is a stream | for the whole run | 20 to 40 |
+//! | requests of rows that have no column of ids | before anything is sent, or if the input is a stream, for the whole run; for the whole run those that come more than once | 25 to 50 |
 //! | records of an output that is sorted, or cleaned of repeats | at the end | 32 |
+//! | where the record of each row is, for a table (also in `tollgate extract`) | at the end | 24 |
 //! | the order of the input, for sorting | for the whole run | 24 |

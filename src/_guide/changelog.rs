@@ -41,5 +41,14 @@
 //! - [`Times`](crate::Times) and [`Binding`](crate::Binding): where the time of a request and of a
 //!   run went. The tool's report ends with advice on its speed.
 //! - Estimates of model tokens learn from the usage in answers.
+//! - `tollgate plan`, `run --dry-run`: how long a run will take, what it will cost and which limit
+//!   will hold it back, before anything is sent.
+//! - An output that ends in `.csv` or `.tsv` is a table: the columns of the input and the answers,
+//!   written whenever a run ends; [`FileRun::columns`](crate::FileRun::columns),
+//!   [`json_answer`](crate::FileRun::json_answer), `--with`, `--json-answer`. `tollgate extract`
+//!   makes text or a table of any results.
 //! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`,
 //!   `--max-body`.
+//! - [`bar`](fn@crate::bar), [`Bar`](crate::Bar): the tool's progress bar for programs, behind the
+//!   feature `bar`. The time left follows from the limit that binds. `tollgate completions` and
+//!   `tollgate man` print scripts for shells and the manual.

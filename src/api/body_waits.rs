@@ -16,25 +16,15 @@ pub(super) fn delay_in_fields(value: &Value) -> Option<Duration> {
 }
 
 fn delay_within(value: &Value, depth: u8) -> Option<Duration> {
-    const NAMES: [&str; 10] = [
-        "retryafter",
-        "retryin",
-        "retrydelay",
-        "estimatedtime",
-        "waittime",
-        "cooldowntime",
-        "resetafter",
-        "resetin",
-        "waitfor",
-        "wait",
-    ];
+    const NAMES: &str = "retryafter|retryin|retrydelay|estimatedtime|waittime|cooldowntime|\
+        resetafter|resetin|waitfor|wait";
     if depth == 0 {
         return None;
     }
     let wait = |(name, value): (&String, &Value)| {
         let letters = name.chars().filter(char::is_ascii_alphabetic);
         let name: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
-        let unit = NAMES.iter().find_map(|known| name.strip_prefix(known));
+        let unit = NAMES.split('|').find_map(|known| name.strip_prefix(known));
         let Some(unit) = unit else {
             return delay_within(value, depth - 1);
         };
@@ -64,20 +54,10 @@ fn delay_within(value: &Value, depth: u8) -> Option<Duration> {
 
 /// "Please try again in 9.816s", "Please retry in 10h17m5.72s", "retry after 37 seconds".
 pub(super) fn delay_in_words(message: &str) -> Option<Duration> {
+    const PHRASES: &str = "try again in |retry in |retry after |try again after |wait |wait for |\
+        available in |reset in |resets in |reset after ";
     let message = message.to_ascii_lowercase();
-    [
-        "try again in ",
-        "retry in ",
-        "retry after ",
-        "try again after ",
-        "wait ",
-        "wait for ",
-        "available in ",
-        "reset in ",
-        "resets in ",
-        "reset after ",
-    ]
-    .iter()
-    .flat_map(|phrase| message.match_indices(phrase))
-    .find_map(|(at, phrase)| times::leading_duration(&message[at + phrase.len()..]))
+    (PHRASES.split('|'))
+        .flat_map(|phrase| message.match_indices(phrase))
+        .find_map(|(at, phrase)| times::leading_duration(&message[at + phrase.len()..]))
 }

@@ -44,7 +44,7 @@ pub struct ClientBuilder {
     transport: Option<Arc<dyn Transport>>,
     warmup: u64,
     hedge: bool,
-    /// The settings that were given and are among [`CONFLICTS`].
+    /// The settings that were given.
     given: Vec<&'static str>,
 }
 
@@ -103,116 +103,94 @@ impl Client {
     }
 }
 
-impl ClientBuilder {
+/// Makes a method of each row, which changes the builder and notes that it was called.
+macro_rules! methods {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident($($arg:ident: $given:ty),*) = |$builder:ident| $change:expr;
+    )*) => {
+        impl ClientBuilder {$(
+            $(#[$doc])*
+            pub fn $name(self, $($arg: $given),*) -> Self {
+                let mut $builder = self;
+                $change;
+                $builder.given.push(stringify!($name));
+                $builder
+            }
+        )*}
+    };
+}
+
+methods! {
     /// Whose API it is. This sets how the key is sent, and the base URL where none is given.
     /// Default: [`Provider::OpenAi`].
-    pub fn provider(mut self, provider: Provider) -> Self {
-        self.provider = provider;
-        self
-    }
+    provider(provider: Provider) = |it| it.provider = provider;
 
     /// As [`provider`](Self::provider), and takes from the environment what the provider's own
     /// tools take from it: the key, the base URL, the organisation. A key or a base URL that is set
     /// on the builder is used in its place, in whatever order they are called.
-    pub fn from_env(mut self, provider: Provider) -> Self {
-        self.from_env = true;
-        self.provider(provider)
-    }
+    from_env(provider: Provider) = |it| (it.provider, it.from_env) = (provider, true);
 
     /// The root that paths are joined to, with the provider's path: `https://api.example.com/v1`. A
     /// query, such as Azure's `?api-version=…`, goes behind each path. Default: the provider's own;
     /// Azure has none.
-    pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.base_url = Some(url.into());
-        self
-    }
+    base_url(url: impl Into<String>) = |it| it.base_url = Some(url.into());
 
     /// The API key. It is kept out of every message, log and `Debug`.
-    pub fn api_key(mut self, key: impl AsRef<str>) -> Self {
-        self.key = Some(ApiKey::new(key));
-        self.given("api_key")
-    }
+    api_key(key: impl AsRef<str>) = |it| it.key = Some(ApiKey::new(key));
 
     /// Sends no key, for servers that want none.
-    pub fn no_auth(self) -> Self {
-        self.given("no_auth")
-    }
+    no_auth() = |it| it.key = None;
 
     /// A header of every request. It replaces one of the same name that is sent otherwise, such as
     /// `content-type: application/json`. The header that holds the key cannot be set as well, nor
     /// those that are the client's own: `content-length`, `transfer-encoding` and `expect`. Where
     /// the name tells of a secret (`authorization`, `cookie`, or one with key, token, secret or
     /// password in it), the value is kept out of errors and logs as the key is.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
-    }
+    header(name: impl Into<String>, value: impl Into<String>) =
+        |it| it.headers.push((name.into(), value.into()));
 
     /// How many requests may be in flight at once, 10,000 at most: a number, or a range such as
     /// `4..=200` in which the client finds the number. Default: 20.
-    pub fn concurrency(mut self, permits: impl Into<Concurrency>) -> Self {
-        self.limits = self.limits.concurrency(permits);
-        self.given("concurrency")
-    }
+    concurrency(permits: impl Into<Concurrency>) = |it| it.limits = it.limits.concurrency(permits);
 
     /// At most this many requests in a second. Default: no limit. For a rate that is not whole, see
     /// [`request_rate`](Self::request_rate).
-    pub fn requests_per_second(mut self, requests: u64) -> Self {
-        self.limits = self.limits.requests(Rate::per_second(requests));
-        self.given("requests_per_second")
-    }
+    requests_per_second(requests: u64) =
+        |it| it.limits = it.limits.requests(Rate::per_second(requests));
 
     /// At most this many requests in a minute, spread evenly over it. Default: no limit.
-    pub fn requests_per_minute(mut self, requests: u64) -> Self {
-        self.limits = self.limits.requests(Rate::per_minute(requests));
-        self.given("requests_per_minute")
-    }
+    requests_per_minute(requests: u64) =
+        |it| it.limits = it.limits.requests(Rate::per_minute(requests));
 
     /// At most this rate of requests. Default: no limit.
-    pub fn request_rate(mut self, rate: Rate) -> Self {
-        self.limits = self.limits.requests(rate);
-        self.given("request_rate")
-    }
+    request_rate(rate: Rate) = |it| it.limits = it.limits.requests(rate);
 
     /// How many requests may start at once after an idle time. Default: one second's worth of the
     /// rate, at least 1. It needs a rate of requests.
-    pub fn burst(mut self, requests: u64) -> Self {
-        self.limits = self.limits.burst(requests);
-        self.given("burst")
-    }
+    burst(requests: u64) = |it| it.limits = it.limits.burst(requests);
 
     /// At most this many model tokens in a minute, prompts and answers together. Each request is
     /// estimated from its text, `max_tokens` and what earlier answers took. The usage in its answer
     /// then replaces the estimate. Default: no limit. For another period or burst, make a
     /// [`limiter`](Self::limiter).
-    pub fn tokens_per_minute(mut self, tokens: u64) -> Self {
-        self.limits = self.limits.tokens(Rate::per_minute(tokens));
-        self.given("tokens_per_minute")
-    }
+    tokens_per_minute(tokens: u64) =
+        |it| it.limits = it.limits.tokens(Rate::per_minute(tokens));
 
     /// The clock of the limiter, the retries and the deadlines. Default: the machine's.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.limits = self.limits.clock(clock);
-        self.given("clock")
-    }
+    clock(clock: Clock) = |it| it.limits = it.limits.clock(clock);
 
     /// A limiter that others use too, with its own limits and clock. It must have a
     /// [`concurrency`](crate::LimiterBuilder::concurrency). Default: one of this client's own, with
     /// the limits that are set here.
-    pub fn limiter(mut self, limiter: Limiter) -> Self {
-        self.limiter = Some(limiter);
-        self.given("limiter")
-    }
+    limiter(limiter: Limiter) = |it| it.limiter = Some(limiter);
 
     /// Sends the first `requests` of each run alone, and the others when these have succeeded or
     /// failed. A provider that caches the beginnings of prompts has them in its cache by then.
     /// Default: 0, no request waits for another.
     ///
     /// A request that is tried again has not ended. A request that cannot be sent does not count.
-    pub fn warmup(mut self, requests: u64) -> Self {
-        self.warmup = requests;
-        self
-    }
+    warmup(requests: u64) = |it| it.warmup = requests;
 
     /// Sends a request a second time when its answer takes longer than 95 % of all, and takes the
     /// answer that comes first (Dean and Barroso, *The Tail at Scale*, 2013). The other attempt is
@@ -221,81 +199,45 @@ impl ClientBuilder {
     /// This is done in runs over many requests only, and only when nothing else is to be sent and
     /// the limits have room. A request has one second attempt at most, and a run at most one for 20
     /// requests. [Limits](crate::_guide::limits#hedging) has the rules.
-    pub fn hedge(mut self, hedge: bool) -> Self {
-        self.hedge = hedge;
-        self
-    }
+    hedge(hedge: bool) = |it| it.hedge = hedge;
 
     /// How failed requests are tried again. Default: [`Retry::new`].
-    pub fn retry(mut self, retry: Retry) -> Self {
-        self.retry = retry;
-        self
-    }
+    retry(retry: Retry) = |it| it.retry = retry;
 
     /// The longest one attempt may take, connecting included. Default: 600 s, as in the official
     /// clients: a long answer takes minutes.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
+    timeout(timeout: Duration) = |it| it.timeout = timeout;
 
     /// The largest answer to accept, in decoded bytes. Default: 64 MiB.
-    pub fn max_body(mut self, bytes: usize) -> Self {
-        self.max_body = bytes;
-        self
-    }
+    max_body(bytes: usize) = |it| it.max_body = bytes;
 
     /// The longest a new connection may take: address, TCP, proxy and TLS together. Default: 10 s.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.http = self.http.connect_timeout(timeout);
-        self.given("connect_timeout")
-    }
+    connect_timeout(timeout: Duration) = |it| it.http = it.http.connect_timeout(timeout);
 
     /// Trusts the certificates in this PEM file, and no others; a server's own self-signed
     /// certificate will do.
-    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.http = self.http.ca_file(path);
-        self.given("ca_file")
-    }
+    ca_file(path: impl Into<PathBuf>) = |it| it.http = it.http.ca_file(path);
 
     /// Shows the certificate in this PEM file to servers that ask for one (mutual TLS). Its key may
     /// be in the same file, or is given to [`client_key`](Self::client_key).
-    pub fn client_cert(mut self, path: impl Into<PathBuf>) -> Self {
-        self.http = self.http.client_cert(path);
-        self.given("client_cert")
-    }
+    client_cert(path: impl Into<PathBuf>) = |it| it.http = it.http.client_cert(path);
 
     /// The private key of [`client_cert`](Self::client_cert), in PEM and without a passphrase. It
     /// is kept out of every message, log and `Debug`.
-    pub fn client_key(mut self, path: impl Into<PathBuf>) -> Self {
-        self.http = self.http.client_key(path);
-        self.given("client_key")
-    }
+    client_key(path: impl Into<PathBuf>) = |it| it.http = it.http.client_key(path);
 
     /// Which proxy is used. Default: what the environment says (`HTTPS_PROXY`, `HTTP_PROXY`,
     /// `ALL_PROXY`, `NO_PROXY`); never for this machine itself.
-    pub fn proxy(mut self, proxy: ProxyPolicy) -> Self {
-        self.http = self.http.proxy(proxy);
-        self.given("proxy")
-    }
+    proxy(proxy: ProxyPolicy) = |it| it.http = it.http.proxy(proxy);
 
     /// Allows plain `http` to another machine, where everyone on the way can read the key.
-    pub fn allow_insecure_http(mut self) -> Self {
-        self.insecure_http = true;
-        self
-    }
+    allow_insecure_http() = |it| it.insecure_http = true;
 
     /// What carries the requests. Default: an [`HttpTransport`], HTTP over TCP and TLS.
-    pub fn transport(mut self, transport: impl Transport + 'static) -> Self {
-        self.transport = Some(Arc::new(transport));
-        self.given("transport")
-    }
+    transport(transport: impl Transport + 'static) = |it| it.transport = Some(Arc::new(transport));
+}
 
-    fn given(mut self, setting: &'static str) -> Self {
-        self.given.push(setting);
-        self
-    }
-
+impl ClientBuilder {
     /// Makes the client. Sends nothing.
     ///
     /// # Errors

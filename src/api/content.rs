@@ -6,9 +6,9 @@ use super::json::{fields, string};
 
 /// The text of an answer, and why the model stopped.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Content {
-    pub(super) text: Option<String>,
-    pub(super) finish_reason: Option<String>,
+pub(crate) struct Content {
+    pub(crate) text: Option<String>,
+    pub(crate) finish_reason: Option<String>,
 }
 
 impl Content {
@@ -17,7 +17,7 @@ impl Content {
     ///
     /// Where a body has several of them, the first of these counts: the message of the first
     /// choice, its text, the content of a message, the output of a response.
-    pub(super) fn read(body: &[u8]) -> Self {
+    pub(crate) fn read(body: &[u8]) -> Self {
         let json: Option<&RawValue> = serde_json::from_slice(body).ok();
         let [choices, content, output, stop_reason] =
             members(json, ["choices", "content", "output", "stop_reason"]);

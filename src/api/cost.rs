@@ -65,6 +65,17 @@ impl Size {
         }
     }
 
+    /// A request for one reply whose prompt has so many tokens.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_tokens(prompt: u64, max_output: Option<u64>) -> Self {
+        Self {
+            prompt,
+            max_output,
+            replies: 1,
+            model: 0,
+        }
+    }
+
     /// The output of all replies together, each as long as it may be or, where it has no limit,
     /// `typical`.
     pub(crate) fn output(self, typical: u64) -> u64 {

@@ -95,9 +95,8 @@ impl Endpoint {
     ) -> Result<Reply, AttemptError> {
         let sent = self.limiter.clock().now();
         self.send(request, attempt).and_then(|response| {
-            self.learn(&response, sent);
             note_headers(&response.headers, self.key.as_ref(), attempt);
-            self.read(response, request, attempt)
+            self.read(response, request, attempt, sent)
         })
     }
 
@@ -135,14 +134,6 @@ impl Endpoint {
         }
     }
 
-    /// Tells the limiter what the answer to a request that was sent at `sent` says of limits.
-    #[inline(never)]
-    fn learn(&self, response: &HttpResponse, sent: Instant) {
-        let wall = self.limiter.clock().wall();
-        let (announced, ignored) = limit_headers::read(&response.headers, wall);
-        self.limiter.announced(&announced, ignored, sent);
-    }
-
     /// Makes an attempt's error of a transport error. Not inlined, as [`read`](Self::read).
     #[inline(never)]
     fn unanswered(&self, mut error: TransportError, attempt: &Attempt<'_>) -> AttemptError {
@@ -160,8 +151,9 @@ impl Endpoint {
         failed
     }
 
-    /// Makes a reply or an error of a response. Not inlined: a thread that waits for an answer then
-    /// has none of this on its stack.
+    /// Makes a reply or an error of the response to a request that was sent at `sent`, and tells the
+    /// limiter what it says of limits. Not inlined: a thread that waits for an answer then has none
+    /// of this on its stack.
     #[inline(never)]
     #[expect(clippy::boxed_local, reason = "a thread that waits has no room for it")]
     fn read(
@@ -169,13 +161,16 @@ impl Endpoint {
         response: Box<HttpResponse>,
         request: &Request,
         attempt: &Attempt<'_>,
+        sent: Instant,
     ) -> Result<Reply, AttemptError> {
         let mut response = *response;
+        let wall = self.limiter.clock().wall();
+        let limits = limit_headers::plain(&response.headers);
+        let (announced, ignored) = limit_headers::read(&limits, &response.headers, wall);
+        self.limiter.announced(&announced, ignored, sent);
         if !request.any_answer {
             json::drop_preamble(&mut response.body);
         }
-        let wall = self.limiter.clock().wall();
-        let reserved = attempt.cost.model_tokens();
         let usage = if request.any_answer && response.status.is_success() {
             Ok(None)
         } else {
@@ -189,7 +184,7 @@ impl Endpoint {
                     _ => Promise::Anything,
                 },
                 wall,
-                cost_tokens: reserved,
+                cost_tokens: attempt.cost.model_tokens(),
                 longest_wait: self.retry.longest_wait(),
             })
         };
@@ -203,7 +198,7 @@ impl Endpoint {
                     }
                 }
                 // The server says that a limit is used up: the next request would be refused.
-                if let Some(wait) = exhausted_window(&response.headers, wall) {
+                if let Some(wait) = exhausted_window(&limits, &response.headers, wall) {
                     attempt.pause(self.retry.longest_pause(wait));
                     let why = "the server says that nothing remains of a limit";
                     let why = Error::new(ErrorKind::RateLimited, why).with_facts(|facts| {

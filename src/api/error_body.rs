@@ -96,14 +96,14 @@ impl ErrorBody {
         if !found.message.is_empty() || found.code.is_some() {
             return found;
         }
-        let inner = members(body, &WRAPPERS).find(|inner| inner.is_object());
+        let inner = members(body, WRAPPERS).find(|inner| inner.is_object());
         inner.map_or(found, Self::of_body)
     }
 
     fn of_error(error: &Value) -> Self {
-        let code = |paths: &[&str]| members(error, paths).find_map(code_text);
-        let text = |paths: &[&str]| members(error, paths).find_map(Value::as_str);
-        let message = text(&MESSAGES).unwrap_or_default();
+        let code = |paths: &str| members(error, paths).find_map(code_text);
+        let text = |paths: &str| members(error, paths).find_map(Value::as_str);
+        let message = text(MESSAGES).unwrap_or_default();
         // FastAPI names the field that is wrong beside what is wrong with it.
         let place = error.pointer("/detail/0/loc").and_then(Value::as_array);
         let place: Vec<String> = place.into_iter().flatten().filter_map(code_text).collect();
@@ -117,7 +117,7 @@ impl ErrorBody {
             known.map(|(_, word)| (*word).to_owned())
         });
         let is_json = message.starts_with(['{', '[']);
-        let quoted = text(&NESTED);
+        let quoted = text(NESTED);
         // LiteLLM puts it into a sentence.
         let start = message.find('{').filter(|_| !is_json);
         let within = start.and_then(|start| message.get(start..=message.rfind('}')?));
@@ -136,14 +136,14 @@ impl ErrorBody {
                 (outer, _) if quoted.is_none() => outer,
                 (outer, inner) => format!("{outer}: {inner}"),
             },
-            code: code(&CODES),
-            category: minimax.or_else(|| code(&["/type", "/status", "/__type"])),
-            inner_code: code(&["/details/error_code", "/innererror/code"]),
+            code: code(CODES),
+            category: minimax.or_else(|| code("/type|/status|/__type")),
+            inner_code: code("/details/error_code|/innererror/code"),
             retry_delay: delay_in_fields(error),
             headers: quoted_headers(error).map(Box::new),
             // A request may speak of it, and be quoted.
             wants_tls: false,
-            is_moderated: members(error, &MODERATION).next().is_some(),
+            is_moderated: members(error, MODERATION).next().is_some(),
             nested,
         }
     }
@@ -153,13 +153,13 @@ impl ErrorBody {
         iter::successors(Some(self), |error| error.nested.as_deref())
     }
 
-    /// Whether any of its codes is one of `words`.
-    pub(crate) fn has_code(&self, words: &[&str]) -> bool {
+    /// Whether any of its codes is one of `words`, which stand between bars.
+    pub(crate) fn has_code(&self, words: &str) -> bool {
         let errors = self.with_nested();
         let codes = errors.flat_map(|error| [&error.code, &error.category, &error.inner_code]);
         codes
             .flatten()
-            .any(|code| words.iter().any(|word| code.eq_ignore_ascii_case(word)))
+            .any(|code| words.split('|').any(|word| code.eq_ignore_ascii_case(word)))
     }
 
     /// The code as an HTTP status, where it is one (OpenRouter, Gemini, Azure's `"429"`).
@@ -177,37 +177,17 @@ impl ErrorBody {
     }
 }
 
-/// Where the message of an error is, under all the names in use.
-const MESSAGES: [&str; 14] = [
-    "", // The error is a string.
-    "/message",
-    "/msg",
-    "/detail",
-    "/detail/0/msg",
-    "/errors/0/message",
-    "/errors/0",
-    "/error_description",
-    "/status_msg",
-    "/error_msg",
-    "/errmsg",
-    "/Message",
-    "/faultstring",
-    "/title",
-];
+/// Where the message of an error is, under all the names in use. The first place is the error
+/// itself, if it is a string.
+const MESSAGES: &str = "|/message|/msg|/detail|/detail/0/msg|/errors/0/message|/errors/0|\
+    /error_description|/status_msg|/error_msg|/errmsg|/Message|/faultstring|/title";
 
 /// Where its code is.
-const CODES: [&str; 6] = [
-    "/code",
-    "/status_code",
-    "/error_code",
-    "/errcode",
-    "/Code",
-    "/errors/0/code",
-];
+const CODES: &str = "/code|/status_code|/error_code|/errcode|/Code|/errors/0/code";
 
 /// Members that hold the error where there is no `error`: of `MiniMax`, `FastAPI`, Apigee and
 /// Tencent.
-const WRAPPERS: [&str; 4] = ["/base_resp", "/detail", "/fault", "/Response/Error"];
+const WRAPPERS: &str = "/base_resp|/detail|/fault|/Response/Error";
 
 /// What the `status_code` of `MiniMax`'s `base_resp` means, in words that others have for the same.
 const MINIMAX: [(&[u64], &str); 4] = [
@@ -218,14 +198,14 @@ const MINIMAX: [(&[u64], &str); 4] = [
 ];
 
 /// Where a gateway keeps what the provider behind it has answered (OpenRouter, others).
-const NESTED: [&str; 4] = ["/metadata/raw", "/details", "/raw", "/body"];
+const NESTED: &str = "/metadata/raw|/details|/raw|/body";
 
 /// Where `OpenRouter` says what its moderation has found.
-const MODERATION: [&str; 2] = ["/metadata/reasons", "/metadata/flagged_input"];
+const MODERATION: &str = "/metadata/reasons|/metadata/flagged_input";
 
-/// What `value` has at `paths`, in their order.
-fn members<'a>(value: &'a Value, paths: &[&str]) -> impl Iterator<Item = &'a Value> {
-    paths.iter().filter_map(|path| value.pointer(path))
+/// What `value` has at `paths`, which stand between bars, in their order.
+fn members<'a>(value: &'a Value, paths: &str) -> impl Iterator<Item = &'a Value> {
+    paths.split('|').filter_map(|path| value.pointer(path))
 }
 
 fn quoted_headers(error: &Value) -> Option<HeaderMap> {

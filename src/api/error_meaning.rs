@@ -1,7 +1,7 @@
 //! What an error body means: money, keys, limits, filters, overload.
 //!
 //! The body's codes and the words of its message answer each question. The lists of both stand
-//! here; `error_body` knows where a body keeps them.
+//! here, with a bar between one and the next; `error_body` knows where a body keeps them.
 
 use std::iter;
 
@@ -14,29 +14,14 @@ impl ErrorBody {
     /// The quota, the credit or a spend limit is used up: no request is answered until somebody
     /// pays.
     pub(crate) fn is_out_of_money(&self) -> bool {
-        const CODES: &[&str] = &[
-            "insufficient_quota",
-            "credit_balance_exhausted",
-            "organization_spend_limit_exceeded",
-            "project_spend_limit_exceeded",
-            "organization_usage_limit_exceeded",
-            "enforced_spend_limit_reached",
-            "billing_hard_limit_reached",
-            "billing_not_active",
-            "billing_error",
-            "exceeded_current_quota_error",
-            "insufficient_balance",
-            "insufficient_credits",
-            "insufficient_funds",
-            "insufficient_user_quota",
-            "pre_consume_token_quota_failed",
-            "out_of_credits",
-            "budget_exceeded",
-            "Arrearage",
-            "AccountOverdueError",
-            // Of Zhipu.
-            "1113",
-        ];
+        // The number is Zhipu's.
+        const CODES: &str = "insufficient_quota|credit_balance_exhausted|\
+            organization_spend_limit_exceeded|project_spend_limit_exceeded|\
+            organization_usage_limit_exceeded|enforced_spend_limit_reached|\
+            billing_hard_limit_reached|billing_not_active|billing_error|\
+            exceeded_current_quota_error|insufficient_balance|insufficient_credits|\
+            insufficient_funds|insufficient_user_quota|pre_consume_token_quota_failed|\
+            out_of_credits|budget_exceeded|Arrearage|AccountOverdueError|1113";
         // Two of Anthropic's 400s have no code of their own. Only the beginning counts: further in
         // a message may quote the request.
         const TEXTS: &[&str] = &[
@@ -54,62 +39,27 @@ impl ErrorBody {
             "balance", "credits", "billing", "recharge", "arrears", "overdue", "payment", "unpaid",
             "monthly",
         ];
-        const PHRASES: [&str; 25] = [
-            "exceeded budget",
-            "crossed budget",
-            "over budget",
-            "budget has been exceeded",
-            "budget exceeded",
-            "spend limit",
-            "spending limit",
-            // Others speak of usage limits.
-            "usage limit ",
-            "key limit exceeded",
-            "quota is not enough",
-            "not enough quota",
-            "insufficient quota",
-            "resource pack",
-            "free tier",
-            "trial key",
-            "past due",
-            " top up",
-            "insufficient credit",
-            "insufficient fund",
-            "enough credit",
-            "out of credit",
-            "余额",
-            "欠费",
-            "充值",
-            "额度",
-        ];
+        // A usage limit with more behind it is something else.
+        const PHRASES: &str = "exceeded budget|crossed budget|over budget|budget has been exceeded|\
+            budget exceeded|spend limit|spending limit|usage limit |key limit exceeded|\
+            quota is not enough|not enough quota|insufficient quota|resource pack|free tier|\
+            trial key|past due| top up|insufficient credit|insufficient fund|enough credit|\
+            out of credit|余额|欠费|充值|额度";
         // What refills so soon is a limit on the rate, whatever it is called.
         const SOON: [&str; 9] = [
             "second", "seconds", "sec", "minute", "min", "hour", "rpm", "tpm", "qps",
         ];
         let text = self.words();
         let has = |known: &[&str]| text.split(' ').any(|word| known.contains(&word));
-        !has(&SOON) && (has(&WORDS) || holds_any(&text, &PHRASES))
+        !has(&SOON) && (has(&WORDS) || holds_any(&text, PHRASES))
     }
 
     /// Its words say that there is no money left. A server that fails may speak of its billing,
     /// too.
     pub(crate) fn lacks_money(&self) -> bool {
-        const LACK: [&str; 13] = [
-            "insufficient",
-            "enough",
-            "exhausted",
-            "used up",
-            "too low",
-            "recharge",
-            " top up",
-            "budget",
-            "limit exceeded",
-            "limit reached",
-            "reached your",
-            "不足",
-            "欠费",
-        ];
-        self.speaks_of_money() && holds_any(&self.words(), &LACK)
+        const LACK: &str = "insufficient|enough|exhausted|used up|too low|recharge| top up|budget|\
+            limit exceeded|limit reached|reached your|不足|欠费";
+        self.speaks_of_money() && holds_any(&self.words(), LACK)
     }
 
     /// The words of its message and its codes, each in small letters between blanks. What is quoted
@@ -163,76 +113,44 @@ impl ErrorBody {
 
     /// Its words or its code are those of a limit on the rate.
     pub(crate) fn is_rate_limit(&self) -> bool {
-        const WORDS: [&str; 7] = [
-            "rate limit",
-            "rate_limit",
-            "ratelimit",
-            "request limit",
-            "too many requests",
-            "throttl",
-            "qps",
-        ];
+        const WORDS: &str = "rate limit|rate_limit|ratelimit|request limit|too many requests|\
+            throttl|qps";
         let codes = [&self.code, &self.category].into_iter().flatten();
         let mut texts = codes.chain([&self.message]);
-        texts.any(|text| holds_any(&text.to_ascii_lowercase(), &WORDS))
+        texts.any(|text| holds_any(&text.to_ascii_lowercase(), WORDS))
     }
 
     /// The servers are short of capacity, whatever this client's own rate, or not ready yet.
     pub(crate) fn is_overload(&self) -> bool {
-        const CODES: [&str; 5] = [
-            "server_is_overloaded",
-            "overloaded_error",
-            "engine_overloaded",
-            "slow_down",
-            "insufficient_system_resource",
-        ];
-        const PHRASES: [&str; 14] = [
-            "overloaded",
-            "server busy",
-            "maximum pending requests",
-            "loading model",
-            "model loading",
-            "is loading",
-            "currently loading",
-            "still loading",
-            "being loaded",
-            "starting up",
-            "warming up",
-            "not ready",
-            "capacity",
-            // What nginx says of its own limits, unless it is told another status.
-            "service temporarily unavailable",
-        ];
+        const CODES: &str = "server_is_overloaded|overloaded_error|engine_overloaded|slow_down|\
+            insufficient_system_resource";
+        // The last is nginx's, of its own limits, unless it is told another status.
+        const PHRASES: &str = "overloaded|server busy|maximum pending requests|loading model|\
+            model loading|is loading|currently loading|still loading|being loaded|starting up|\
+            warming up|not ready|capacity|service temporarily unavailable";
         let message = self.message.to_ascii_lowercase();
         // uvicorn, of its limit on connections.
         let is_uvicorn = message.trim() == "service unavailable";
-        is_uvicorn || self.has_code(&CODES) || holds_any(&message, &PHRASES)
+        is_uvicorn || self.has_code(CODES) || holds_any(&message, PHRASES)
     }
 
     /// It is the key that is refused, whatever the status says.
     pub(crate) fn is_wrong_key(&self) -> bool {
-        let codes = [
-            "invalid_api_key",
-            "authentication_error",
-            "no_db_connection",
-        ];
-        self.has_code(&codes) || self.message.starts_with("API key not valid")
+        self.has_code("invalid_api_key|authentication_error|no_db_connection")
+            || self.message.starts_with("API key not valid")
     }
 
     /// A filter on content refused it (OpenAI, Azure, OpenRouter's moderation).
     pub(crate) fn is_content_filter(&self) -> bool {
-        const CODES: [&str; 4] = [
-            "content_filter",
-            "content_policy_violation",
-            "ResponsibleAIPolicyViolation",
-            "moderation_blocked",
-        ];
-        self.is_moderated || self.has_code(&CODES)
+        const CODES: &str = "content_filter|content_policy_violation|ResponsibleAIPolicyViolation|\
+            moderation_blocked";
+        self.is_moderated || self.has_code(CODES)
     }
 }
 
-fn holds_any(text: &str, phrases: &[&str]) -> bool {
-    phrases.iter().any(|phrase| text.contains(phrase))
+/// Whether `text` holds one of `phrases`, which stand between bars.
+pub(super) fn holds_any(text: &str, phrases: &str) -> bool {
+    phrases.split('|').any(|phrase| text.contains(phrase))
 }
 
 /// The number that follows `word`, thousands separated or not. How many tokens a refusal says that

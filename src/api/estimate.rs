@@ -29,7 +29,7 @@ use crate::limit::Cost;
 
 /// What a provider counts against its limits of model tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Counting {
+pub(crate) struct Counting {
     /// Whether all the output that a request allows counts while it is under way.
     allowed: bool,
     output: bool,
@@ -37,7 +37,7 @@ pub(super) struct Counting {
 }
 
 impl Counting {
-    pub(super) fn of(provider: Provider, base_url: &str) -> Self {
+    pub(crate) fn of(provider: Provider, base_url: &str) -> Self {
         const ALLOWED: [&str; 3] = ["//api.openai.com", "//api.groq.com", "//api.cerebras.ai"];
         let is_at = |host: &&str| base_url.contains(*host);
         Self {
@@ -48,7 +48,7 @@ impl Counting {
     }
 
     /// What is counted of the tokens that an answer took.
-    pub(super) fn used(self, usage: &Usage) -> Cost {
+    pub(crate) fn used(self, usage: &Usage) -> Cost {
         let cached = if self.cached { 0 } else { usage.cached_tokens };
         let (total, output) = (usage.total_tokens, usage.completion_tokens);
         if self.output {
@@ -61,7 +61,7 @@ impl Counting {
 
 /// What is known of the requests of one client.
 #[derive(Debug)]
-pub(super) struct Estimates {
+pub(crate) struct Estimates {
     counting: Counting,
     /// By model and order of the allowed output. Those that were used last are at the end.
     known: Vec<((u64, u32), Learned)>,
@@ -87,7 +87,7 @@ impl Learned {
 }
 
 impl Estimates {
-    pub(super) fn new(counting: Counting) -> Self {
+    pub(crate) fn new(counting: Counting) -> Self {
         Self {
             counting,
             known: Vec::new(),
@@ -96,7 +96,7 @@ impl Estimates {
 
     /// What to reserve for a request, which has output only if its endpoint `writes`. What was
     /// learned makes it no larger than `most`, which is the largest that a limit ever admits.
-    pub(super) fn cost(&self, size: &Size, writes: bool, most: u64) -> Cost {
+    pub(crate) fn cost(&self, size: &Size, writes: bool, most: u64) -> Cost {
         let (prompt, mut output) = self.tokens(size);
         let mut allowed = allowed(size);
         if !(writes && self.counting.output) {
@@ -127,7 +127,7 @@ impl Estimates {
     }
 
     /// Takes note of what was counted for an answer.
-    pub(super) fn answered(&mut self, size: &Size, used: Cost) {
+    pub(crate) fn answered(&mut self, size: &Size, used: Cost) {
         let key = key_of(size);
         let at = self.known.iter().position(|(known, _)| *known == key);
         let mut entry = match at {

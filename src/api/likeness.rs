@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::classify::AttemptError;
+use super::error_meaning::holds_any;
 use crate::error::{Error, ErrorKind};
 use crate::escape::without_numbers;
 use crate::retry::{Class, Likeness, Verdict};
@@ -42,31 +43,13 @@ pub(crate) fn pattern(error: &Error) -> String {
 
 /// Whether a refusal is for the length or the content of the request, and says nothing of others.
 fn is_about_one_request(message: &str) -> bool {
-    const WORDS: [&str; 20] = [
-        "context length",
-        "context_length",
-        "context window",
-        "context size",
-        "context_size",
-        "maximum context",
-        "too long",
-        "too large",
-        "too many tokens",
-        "token limit",
-        "tokens exceed",
-        "length exceed",
-        "reduce the length",
-        "maximum length",
-        "max length",
-        "above_max_length",
-        "content policy",
-        "data_inspection",
-        "inappropriate",
-        "safety",
-    ];
+    const WORDS: &str = "context length|context_length|context window|context size|context_size|\
+        maximum context|too long|too large|too many tokens|token limit|tokens exceed|length exceed|\
+        reduce the length|maximum length|max length|above_max_length|content policy|\
+        data_inspection|inappropriate|safety";
     let message = message.to_ascii_lowercase();
     // A setting that is the same for all.
-    !message.contains("max_tokens is too large") && WORDS.iter().any(|word| message.contains(word))
+    !message.contains("max_tokens is too large") && holds_any(&message, WORDS)
 }
 
 #[cfg(test)]

@@ -17,25 +17,28 @@ use super::headers::text;
 use super::times;
 use crate::limit::{Announced, Counted, Reset};
 
-/// What `headers` announce, and how many of them made no sense. `wall` is this machine's time, for
-/// answers without a `Date`.
-pub(super) fn read(headers: &HeaderMap, wall: SystemTime) -> (Vec<Announced>, u64) {
-    let mut found = plain(headers);
+/// What `headers` announce, of which the [`plain`] ones have been found, and how many of them made
+/// no sense. `wall` is this machine's time, for answers without a `Date`.
+pub(super) fn read(
+    plain: &[Found<'_>],
+    headers: &HeaderMap,
+    wall: SystemTime,
+) -> (Vec<Announced>, u64) {
+    let mut structured = Vec::new();
     for name in ["ratelimit-policy", "ratelimit"] {
         for value in headers.get_all(name) {
             for (scope, params) in items(value.to_str().unwrap_or_default()) {
-                add_item(&mut found, scope, params);
+                add_item(&mut structured, scope, params);
             }
         }
     }
-    if found.is_empty() {
+    if plain.is_empty() && structured.is_empty() {
         return (Vec::new(), 0);
     }
     let now = now(headers, wall);
     let mut ignored = 0;
-    let announced = found
-        .iter()
-        .filter_map(|it| it.announced(now, &mut ignored));
+    let announced =
+        (plain.iter().chain(&structured)).filter_map(|it| it.announced(now, &mut ignored));
     (announced.collect(), ignored)
 }
 
@@ -276,6 +279,10 @@ mod tests {
     /// Fri, 20 Nov 2026 12:00:00 GMT
     fn noon() -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_795_176_000)
+    }
+
+    fn read(headers: &HeaderMap, wall: SystemTime) -> (Vec<Announced>, u64) {
+        super::read(&plain(headers), headers, wall)
     }
 
     fn announced(pairs: &[(&str, &str)]) -> Vec<Announced> {

@@ -60,9 +60,15 @@ pub use transport::{
 pub use usage::Usage;
 
 pub(crate) use classify::AttemptError;
+#[cfg(feature = "rows")]
+pub(crate) use content::Content;
 #[cfg(feature = "cli")]
 pub(crate) use cost::{Size, writes};
 pub(crate) use endpoint::Endpoint;
+#[cfg(feature = "rows")]
+pub(crate) use error_body::ErrorBody;
+#[cfg(feature = "cli")]
+pub(crate) use estimate::{Counting, Estimates};
 pub(crate) use job::{ApiJob, into_error, stopped_by};
 pub(crate) use likeness::{likeness, pattern};
 #[cfg(feature = "cli")]

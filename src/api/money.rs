@@ -54,7 +54,7 @@ impl Usd {
     }
 
     /// The amount rounded up to the cent, or below a dollar to a hundredth of a cent: for people.
-    #[cfg(feature = "cli")]
+    #[cfg(feature = "bar")]
     pub(crate) fn rounded(self) -> String {
         let (digits, step) = if self.0 < PARTS {
             (4, PARTS / 10_000)
@@ -389,7 +389,6 @@ mod tests {
         assert!((all + all).as_f64() > 1e19);
     }
 
-    #[cfg(feature = "cli")]
     #[test]
     fn people_see_cents_or_hundredths_of_them_and_never_nothing_for_something() {
         for (text, shown) in [

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
 use super::error_body::ErrorBody;
 use super::headers::text;
@@ -109,7 +109,7 @@ fn longest(
 ///
 /// A missing, doubled, negative or unreadable number says nothing about the limit.
 fn exhausted(headers: &HeaderMap, wall: SystemTime, cost_tokens: u64) -> Option<Duration> {
-    longest_wait(headers, wall, |limit, reset| {
+    longest_wait(&plain(headers), headers, wall, |limit, reset| {
         let units = match limit.counted {
             None => return Some(reset),
             Some(Counted::Requests) => 1,
@@ -119,32 +119,30 @@ fn exhausted(headers: &HeaderMap, wall: SystemTime, cost_tokens: u64) -> Option<
     })
 }
 
-/// As [`exhausted`], for windows alone. The limiter follows what refills all the time by itself.
-pub(crate) fn exhausted_window(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
-    longest_wait(headers, wall, |limit, reset| {
+/// As [`exhausted`], for windows alone, of which the [`plain`] headers tell. The limiter follows
+/// what refills all the time by itself.
+pub(super) fn exhausted_window(
+    plain: &[Found<'_>],
+    headers: &HeaderMap,
+    wall: SystemTime,
+) -> Option<Duration> {
+    longest_wait(plain, headers, wall, |limit, reset| {
         limit.counted.is_none().then_some(reset)
     })
 }
 
 /// The longest of the waits that `wait` makes of used up limits and their resets.
 fn longest_wait(
+    plain: &[Found<'_>],
     headers: &HeaderMap,
     wall: SystemTime,
     wait: impl Fn(&Found<'_>, Duration) -> Option<Duration>,
 ) -> Option<Duration> {
-    // Most answers have no header that is 0, and one look through them tells.
-    let is_zero = |value: &HeaderValue| value.to_str().ok().and_then(number) == Some(0);
-    if !headers.values().any(is_zero) {
-        return None;
-    }
-    let now = now(headers, wall);
-    let waits = plain(headers).into_iter().filter_map(|limit| {
+    let waits = plain.iter().filter_map(|limit| {
         let is_used_up = number(limit.remaining?)? == 0;
         let is_told = is_used_up && !limit.is_doubled && limit.window.is_none();
-        wait(
-            &limit,
-            times::until_reset(limit.reset.filter(|_| is_told)?, now)?,
-        )
+        let reset = limit.reset.filter(|_| is_told)?;
+        wait(limit, times::until_reset(reset, now(headers, wall))?)
     });
     positive(waits.max())
 }

@@ -169,7 +169,8 @@ impl From<&str> for Body {
 /// The value written out as JSON.
 impl From<Value> for Body {
     fn from(value: Value) -> Self {
-        value.to_string().into()
+        // A value always has a form in JSON.
+        serde_json::to_vec(&value).unwrap_or_default().into()
     }
 }
 

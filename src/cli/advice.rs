@@ -200,7 +200,7 @@ fn limit(on: &str, (rate, source): (Option<Rate>, &str)) -> String {
 /// The concurrency that a mean number of requests in flight needs. By Little's law the mean is the
 /// rate times the latency. The number in flight varies about as a Poisson process at most, which is
 /// seldom more than two standard deviations above its mean.
-fn concurrency_for(mean: f64) -> u64 {
+pub(super) fn concurrency_for(mean: f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let at_once = (mean + 2.0 * mean.sqrt()).ceil() as u64;
     at_once.max(1)

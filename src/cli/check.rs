@@ -6,16 +6,16 @@
 use serde_json::{Map, Value, json};
 
 use super::args;
-use super::config::is_text;
 use super::console::{Console, with_flags};
 use super::exit::Exit;
 use super::format::{aligned, count, counted};
+use super::prompts::{self, with_prompts};
 use super::{signals, stdout};
-use crate::Result;
-use crate::error::config;
+use crate::error::{config, refuse};
 use crate::escape::printable;
-use crate::jsonl::check::{self, Finding, Names, Report};
-use crate::jsonl::files::{Location, OpenInput};
+use crate::jsonl::check::{Finding, Names, Report};
+use crate::jsonl::files::RunFiles;
+use crate::{Client, FileRun, Result};
 
 /// How many findings of a kind are shown; `--json` has more.
 const SHOWN: usize = 20;
@@ -34,19 +34,27 @@ const LONGEST_MESSAGE: usize = 300;
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the report cannot be written.
 pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     signals::stop_at_once().map_err(signals::cannot_receive)?;
-    let prompts = args.prompts || is_text(&args.input);
-    if prompts && args.provider.is_some() {
+    let (prompts, provider) = (&args.prompts, args.provider);
+    refuse(prompts::flaw(&args.input, prompts, &args.endpoint, None))?;
+    let is_prompts = prompts::is_prompts(&args.input, prompts);
+    if is_prompts && provider.is_some() {
         return Err(config(
             "--provider is for files of requests: INPUT is prompts (.txt or --prompts), which no batch \
              service takes",
         ));
     }
-    let location = Location::new(&args.input);
-    let report = location.open_input().and_then(|input| match input {
-        OpenInput::Regular(file) => check::check(file, &location, prompts, args.provider),
-        OpenInput::Stream(stream) => check::check(stream, &location, prompts, args.provider),
-    });
-    let report = match report {
+    let files = RunFiles::complete(&args.input, Some("-".as_ref()), None, false);
+    let run = FileRun::over(&nobodys_client()?, files);
+    let run = with_prompts(run, &args.prompts, &args.endpoint, provider)?;
+    // Which model rows and prompts are sent to is decided when they are.
+    let run = if is_prompts {
+        run.prompts("", None, None)
+    } else {
+        run
+    };
+    // Rows are in no batch's form: what they become is.
+    let rules = provider.filter(|_| !args.prompts.is_rows());
+    let report = match run.look(rules, |_, _| ()) {
         Ok(report) => report,
         // Whatever it was that kept it from being read: the file has not been found good.
         Err(error) => {
@@ -63,15 +71,31 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
         Err(error) if !stdout::is_broken_pipe(&error) => return Err(error),
         _ => {}
     }
-    Ok(if report.findings.total() == 0 {
+    Ok(exit(&report))
+}
+
+/// Whether anything is wrong.
+pub(super) fn exit(report: &Report) -> Exit {
+    if report.findings.total() == 0 {
         Exit::Success
     } else {
         Exit::SomeFailed
-    })
+    }
+}
+
+/// A client for runs that send nothing, which needs neither an address nor a key.
+///
+/// # Errors
+/// None: there is nothing wrong with its settings.
+pub(super) fn nobodys_client() -> Result<Client> {
+    Client::builder()
+        .base_url("http://127.0.0.1/v1")
+        .no_auth()
+        .build()
 }
 
 /// The findings, and below them, where a terminal is left, the totals.
-fn to_text(report: &Report) -> String {
+pub(super) fn to_text(report: &Report) -> String {
     let mut lines = Vec::new();
     for of_a_kind in report.findings.by_kind() {
         lines.extend(of_a_kind.kept.iter().take(SHOWN).map(told));
@@ -101,7 +125,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let mut facts = vec![("requests", requests)];
     for (label, lines) in [
         ("bad lines", report.bad_lines),
-        ("blank lines", report.blank_lines()),
+        ("blank lines", report.blank_lines),
     ] {
         if lines > 0 {
             facts.push((label, count(lines)));
@@ -177,7 +201,7 @@ fn to_json(report: &Report) -> Value {
     json!({
         "requests": report.requests,
         "bad_lines": report.bad_lines,
-        "blank_lines": report.blank_lines(),
+        "blank_lines": report.blank_lines,
         "lines": report.lines,
         "bytes": report.bytes,
         "models": names(&report.models),

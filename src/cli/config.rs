@@ -9,19 +9,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::advice::GivenLimits;
-use super::args::{ProgressMode, Run};
+use super::args::{ProgressMode, Run, Timeouts};
 use super::console::Console;
 use super::format::count;
+pub(super) use super::prompts::{flaw_of_prompts, is_prompts};
 use super::server::with;
 use super::summary::FinalReport;
-use super::{headers, rlimit, server, stdout};
-use crate::api::classify::Promise;
+use super::{headers, report, rlimit, server, stdout};
 use crate::api::path;
 use crate::error::{config, refuse};
 use crate::jsonl::files::{Location, RunFiles, first_id};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
-use crate::{Client, ClientBuilder, Concurrency, Provider, Rate, Result, Retry};
+use crate::{Client, ClientBuilder, Concurrency, Rate, Result, Retry};
 
 /// A run, ready to start: its client, what answers in place of the provider for as long as it
 /// lives, and what reports its end.
@@ -33,23 +33,7 @@ pub(crate) type Ready = (Client, Option<SimServer>, FinalReport);
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag, variable or file, and
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the simulated provider cannot start.
 pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
-    refuse(flaw_of_prompts(run))?;
-    if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
-        return Err(config(
-            "--quiet shows no progress: leave out --quiet or --progress",
-        ));
-    }
-    let endpoint = &run.server.endpoint;
-    path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
-    let files = run_files(run);
-    check_default_output(run, &files)?;
-    files.check()?;
-    if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
-        return Err(config(
-            "standard output is closed, so results would be lost: name a file with -o, and for \
-             failures with --errors (/dev/null discards them)",
-        ));
-    }
+    let files = files(run)?;
     let (builder, key_from, simulator) = match &run.server.simulate {
         Some(spec) => server::simulated(spec)?,
         None => server::real(&run.server)?,
@@ -59,14 +43,15 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         console: console.clone(),
         files,
         summary: run.summary.clone(),
+        page: run.report.clone(),
+        price: run.price,
         given: GivenLimits {
             concurrency,
             is_capped: concurrency != run.limits.concurrency,
             rates: run.limits.rates(),
         },
         simulated: simulator.is_some(),
-        // Simulated answers cost nothing, and these are in a file of their own.
-        starts_anew: simulator.is_some() && run.output.is_none(),
+        starts_anew: run.starts_anew(),
         retry_failed: run.retry_failed,
         key_from,
         command: headers::without_secrets(env::args_os(), &run.server.headers),
@@ -74,6 +59,42 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
     let client = with_settings(builder, run, concurrency).build();
     let client = client.map_err(|error| server::with_variable(&run.server, error))?;
     Ok((client, simulator, report))
+}
+
+/// The files of a run, once it is sure that the flags go together.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag or the file.
+pub(crate) fn files(run: &Run) -> Result<RunFiles> {
+    let server = &run.server;
+    refuse(flaw_of_prompts(
+        &run.input,
+        &run.prompts,
+        &server.endpoint,
+        server.provider,
+    ))?;
+    if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
+        return Err(config(
+            "--quiet shows no progress: leave out --quiet or --progress",
+        ));
+    }
+    let endpoint = &server.endpoint;
+    path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
+    let files = run_files(run);
+    if let (Some(flag), None) = (run.table.first_given(), &files.table) {
+        return Err(config(format!(
+            "{flag} is for a table: name an output that ends in .csv or .tsv with -o"
+        )));
+    }
+    check_default_output(run, &files)?;
+    files.check()?;
+    if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
+        return Err(config(
+            "standard output is closed, so results would be lost: name a file with -o, and for \
+             failures with --errors (/dev/null discards them)",
+        ));
+    }
+    Ok(files)
 }
 
 fn run_files(run: &Run) -> RunFiles {
@@ -107,14 +128,15 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
         return Ok(());
     }
     // Prompts are named by their lines.
-    let is_prompt = |id: &String| {
+    let is_prompt_id = |id: &String| {
         let number = id.strip_prefix("line-").unwrap_or_default();
         number.parse::<u64>().is_ok()
     };
-    let Some(answered) = first_id(output).as_ref().map(is_prompt) else {
+    let Some(answered) = first_id(output).as_ref().map(is_prompt_id) else {
         return Ok(());
     };
-    let asked = is_prompts(run) || first_id(input).as_ref().is_some_and(is_prompt);
+    let asked =
+        is_prompts(&run.input, &run.prompts) || first_id(input).as_ref().is_some_and(is_prompt_id);
     if answered == asked {
         return Ok(());
     }
@@ -128,62 +150,6 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
     )))
 }
 
-fn is_prompts(run: &Run) -> bool {
-    run.prompts || is_text(&run.input)
-}
-
-/// Whether a file of this name is one prompt a line.
-pub(crate) fn is_text(input: &Path) -> bool {
-    input
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("txt"))
-}
-
-/// What is wrong with the flags of prompts.
-fn flaw_of_prompts(run: &Run) -> Option<String> {
-    if !is_prompts(run) {
-        let given = [
-            ("--model", run.model.is_some()),
-            ("--max-tokens", run.max_tokens.is_some()),
-            ("--system", run.system.is_some()),
-            ("--param", !run.params.is_empty()),
-        ];
-        let (flag, _) = given.into_iter().find(|(_, given)| *given)?;
-        return Some(format!(
-            "{flag} is for prompts, in an INPUT that ends in .txt or with --prompts: requests name \
-             their own"
-        ));
-    }
-    for (at, (name, _)) in run.params.iter().enumerate() {
-        if run.params[..at].iter().any(|(other, _)| other == name) {
-            return Some(format!("--param {name} is given twice"));
-        }
-        if name == "max_tokens" && run.max_tokens.is_some() {
-            return Some("--param max_tokens is what --max-tokens says: leave one out".to_owned());
-        }
-    }
-    // Another endpoint would refuse a chat's body, row by row.
-    let endpoint = &run.server.endpoint;
-    let path = endpoint.split('?').next().unwrap_or_default();
-    let takes_others = Promise::of(path) != Promise::Anything || path.ends_with("/moderations");
-    let flaw = if run.server.provider == Some(Provider::Anthropic) {
-        "--provider anthropic: prompts (.txt or --prompts) are sent as OpenAI chats. Write Anthropic \
-         batch lines into a .jsonl file."
-    } else if takes_others && !path.ends_with("/chat/completions") {
-        return Some(format!(
-            "--endpoint {endpoint:?}: prompts are sent as chats. For anything else write batch lines \
-             into a .jsonl file."
-        ));
-    } else if run.model.is_none() {
-        "--model is missing: INPUT is prompts (.txt or --prompts), which name no model"
-    } else if run.model.as_deref() == Some("") {
-        "--model is empty"
-    } else {
-        return None;
-    };
-    Some(flaw.to_owned())
-}
-
 /// Where the summary is written, once it is sure that neither it nor another file of the run
 /// replaces one that must stay.
 ///
@@ -191,10 +157,18 @@ fn flaw_of_prompts(run: &Run) -> Option<String> {
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag and the file.
 pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     let (files, server) = (run_files(run), &run.server);
-    let summary = run.summary.as_deref();
+    let (summary, page) = (run.summary.as_deref(), run.report.as_deref());
     let (output, errors) = (files.output.path(), files.errors.path());
-    for (by, written) in [("-o", output), ("--errors", errors), ("--summary", summary)] {
+    let table = files.table.as_deref();
+    for (by, written) in [
+        ("-o", output),
+        ("-o", table),
+        ("--errors", errors),
+        ("--summary", summary),
+        ("--report", page),
+    ] {
         for (flag, read) in [
+            ("--prompt-file", &run.prompts.prompt_file),
             ("--api-key-file", &server.api_key_file),
             ("--ca-file", &server.ca_file),
             ("--client-cert", &server.client_cert),
@@ -209,22 +183,45 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
             }
         }
     }
-    let Some(path) = summary else {
-        return Ok(None);
+    let flaw = |(flag, path): (&str, Option<&Path>)| {
+        let (path, why) = path.and_then(|path| Some((path, flaw_beside(path, &files)?)))?;
+        Some(format!("{flag} {path:?} {why}"))
     };
+    refuse(
+        [("--summary", summary), ("--report", page)]
+            .into_iter()
+            .find_map(flaw),
+    )?;
+    if let Some(page) = page {
+        let is_summary = summary.is_some_and(|summary| is_same(summary, page));
+        let why = if is_summary {
+            "is the file of --summary: name another"
+        } else if output.is_none() {
+            "is made of the results, which go to standard output: name a file for them with -o"
+        } else {
+            report::check_page(page).err().unwrap_or_default()
+        };
+        refuse((!why.is_empty()).then(|| format!("--report {page:?} {why}")))?;
+    }
+    Ok(summary)
+}
+
+/// What is wrong with a file that a run is to write for people, beside its own files.
+fn flaw_beside(path: &Path, files: &RunFiles) -> Option<String> {
     let of_the_run = [
         ("the input", files.input.path()),
-        ("the output", output),
-        ("the errors file", errors),
+        ("the output", files.output.path()),
+        ("the errors file", files.errors.path()),
+        ("the table", files.table.as_deref()),
     ];
     let find = |is: fn(&Path, &Path) -> bool| {
         let mut files = of_the_run.iter();
         files.find(|(_, file)| file.is_some_and(|file| is(file, path)))
     };
-    let why = if let Some((role, _)) = find(is_same) {
+    Some(if let Some((role, _)) = find(is_same) {
         format!("is {role}, which would be overwritten: name another")
     } else if path == Path::new("-") {
-        "is no file: the summary needs a file of its own".to_owned()
+        "is no file: it needs a file of its own".to_owned()
     } else if path.is_dir() {
         "is a directory".to_owned()
     } else if sidecars::resolved(path).is_none() {
@@ -232,13 +229,12 @@ pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
     } else if let Some((role, _)) = find(sidecars::is_sidecar) {
         format!("has the name of a file that a run makes beside {role}")
     } else {
-        return Ok(summary);
-    };
-    Err(config(format!("--summary {path:?} {why}")))
+        return None;
+    })
 }
 
 /// Whether two names lead to the same file.
-fn is_same(one: &Path, other: &Path) -> bool {
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     sidecars::resolved(one).is_some_and(|one| Some(one) == sidecars::resolved(other))
 }
 
@@ -262,21 +258,25 @@ fn concurrency(run: &Run, console: &Console) -> Concurrency {
     (wanted.low().min(fitting)..=fitting).into()
 }
 
-fn with_settings(builder: ClientBuilder, run: &Run, concurrency: Concurrency) -> ClientBuilder {
-    let (limits, timeouts) = (&run.limits, &run.timeouts);
+/// When a failed request is sent again.
+pub(crate) fn retry(timeouts: &Timeouts) -> Retry {
     let max_server_delay = Some(timeouts.max_server_delay).filter(|delay| *delay != Duration::MAX);
     let retry = Retry::new()
         .max_attempts(timeouts.max_attempts)
         .max_server_delay(max_server_delay);
-    let retry = with(retry, timeouts.stop_alike, |retry, answers| {
+    with(retry, timeouts.stop_alike, |retry, answers| {
         retry.stop_alike(Some(answers).filter(|answers| *answers != u32::MAX))
-    });
+    })
+}
+
+fn with_settings(builder: ClientBuilder, run: &Run, concurrency: Concurrency) -> ClientBuilder {
+    let (limits, timeouts) = (&run.limits, &run.timeouts);
     let builder = builder
         .concurrency(concurrency)
         .timeout(timeouts.timeout)
         .max_body(run.server.max_body)
         .connect_timeout(timeouts.connect_timeout)
-        .retry(retry);
+        .retry(retry(timeouts));
     let [requests, tokens] = limits.rates();
     let builder = with(builder, requests, ClientBuilder::request_rate);
     let builder = with(builder, limits.burst, ClientBuilder::burst);
@@ -363,7 +363,10 @@ mod tests {
         folder
             .resolve("p.txt", &["--no-auth", "--model=m"])
             .unwrap();
-        assert!(is_text(Path::new("P.TXT")) && !is_text(Path::new("-")));
+        folder.write("P.TXT", "");
+        folder
+            .resolve("P.TXT", &["--no-auth", "--model=m"])
+            .unwrap();
     }
 
     #[test]

@@ -4,16 +4,13 @@
 //! that costs money. `eprintln!` panics on a write that fails, so nothing here uses it. Every text
 //! is escaped, as most of it has come from elsewhere.
 
-use std::error::Error as StdError;
-use std::io::{self, Write};
-use std::iter;
 use std::time::SystemTime;
 
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::Error;
 use crate::api::times::to_rfc3339;
+use crate::bar::{self, Screen};
 use crate::escape::printable;
 
 /// The longest line, in characters. The rest is cut.
@@ -35,7 +32,7 @@ pub(crate) enum OutputMode {
 pub(crate) struct Console {
     pub(crate) mode: OutputMode,
     /// Clones draw the same one.
-    pub(crate) bar: Option<ProgressBar>,
+    pub(crate) bar: Option<Screen>,
 }
 
 impl Console {
@@ -90,34 +87,25 @@ impl Console {
         self.write(&format!("{time}{prefix}{}", lines.join("\n")));
     }
 
+    /// Removes the bar, before the end of the process.
+    pub(crate) fn close(&self) {
+        self.bar.iter().for_each(Screen::clear);
+    }
+
     /// An object of its own kind, for `--progress json`.
     pub(crate) fn json(&self, value: &Value) {
         self.write(&value.to_string());
     }
 
-    /// One write a line, so that lines of several threads do not mix.
     fn write(&self, line: &str) {
-        let line = format!("{line}\n");
-        let write = || {
-            let _nobody_reads_it = io::stderr().write_all(line.as_bytes());
-        };
-        match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        }
+        bar::write_line(self.bar.as_ref(), line);
     }
 }
 
 /// The message, what caused it, and the flags to change. A cause that the message repeats is left
 /// out.
 pub(crate) fn with_causes(error: &Error) -> String {
-    let mut text = error.message().to_owned();
-    for cause in causes(error) {
-        let message = cause.to_string();
-        if !text.contains(&message) {
-            text = format!("{text}: {message}");
-        }
-    }
+    let mut text = bar::with_causes(error);
     let flags: Vec<String> = error.settings().iter().copied().map(flag).collect();
     if !flags.is_empty() {
         text = format!("{text} ({})", flags.join(", "));
@@ -126,10 +114,12 @@ pub(crate) fn with_causes(error: &Error) -> String {
 }
 
 /// Settings of the library that the middle of a message may name, in the same way as its end.
-const NAMED: [&str; 5] = [
+const NAMED: [&str; 7] = [
     "ca_file",
     "client_cert",
+    "delimiter",
     "max_body",
+    "prompt",
     "prompts",
     "stop_alike",
 ];
@@ -140,11 +130,6 @@ pub(crate) fn with_flags(text: &str) -> String {
     named.fold(text.to_owned(), |text, name| {
         text.replace(&format!("(`{name}`)"), &format!("({})", flag(name)))
     })
-}
-
-/// What is behind a message, the nearest cause first.
-pub(crate) fn causes(error: &Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    iter::successors(error.source(), |&cause| cause.source())
 }
 
 /// The flag of a setting of the library.
@@ -178,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_cause_is_told_once() {
-        let full = || io::Error::other("disk full");
+        let full = || std::io::Error::other("disk full");
         let told = Error::new(ErrorKind::Io, "cannot write: disk full").with_source(full());
         assert_eq!(with_causes(&told), "cannot write: disk full");
         let untold = Error::new(ErrorKind::Io, "cannot write").with_source(full());

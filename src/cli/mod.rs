@@ -2,31 +2,35 @@
 //!
 //! This module is no part of the library's API. It lives in the library so that it can use what is
 //! not public. `args` defines the arguments and their help, `config` checks them and builds the
-//! client: `server` has the provider and the key, and `headers` what `-H` gives. `run` does the
-//! main command. `progress` shows a run while it goes on, with the speed from `speed` and the bar
-//! of `bar`. `summary` writes the final report, with the `advice`, `summary_file` that of
-//! `--summary`, and `exit` has the exit codes. All write through `console`. `signals` acts on
-//! Ctrl-C. Each other command has a file.
+//! client: `server` has the provider and the key, `headers` what `-H` gives, and `prompts` what is
+//! made of prompts and rows. `run` does the main command. `progress` shows a run while it goes on.
+//! `summary` writes the final report, with the `advice`, `summary_file` that of `--summary`, and
+//! `exit` has the exit codes. All write through `console`. `signals` acts on Ctrl-C. `manual` has the completions and the man page.
+//! `plan` also does `--dry-run`, and `forecast` shows what it finds. Each other command has a file.
 
 mod advice;
 mod args;
-mod bar;
 mod check;
 mod config;
 mod console;
 mod demo;
 mod exit;
+mod extract;
+mod forecast;
 mod format;
 mod headers;
 mod logger;
+mod manual;
 mod parse;
+mod plan;
 mod progress;
+mod prompts;
+mod report;
 mod rlimit;
 mod run;
 mod server;
 mod signals;
 mod simulate;
-mod speed;
 mod stdout;
 mod summary;
 mod summary_file;
@@ -47,10 +51,16 @@ pub fn main() -> ExitCode {
         _ => Console::default(),
     };
     let outcome = match &command {
+        Command::Run(args) if args.dry_run => plan::dry_run(args),
         Command::Run(args) => run::run(args, &console),
         Command::Check(args) => check::check(args, &console),
+        Command::Extract(args) => extract::extract(args, &console),
+        Command::Plan(args) => plan::plan(args, &console),
+        Command::Report(args) => report::report(args, &console),
         Command::Simulate(args) => simulate::simulate(args, &console),
         Command::Demo => demo::demo(),
+        Command::Completions(args) => manual::completions(args),
+        Command::Man => manual::man(),
     };
     let exit = outcome.unwrap_or_else(|error| {
         console.error(&error);

@@ -5,12 +5,14 @@
 
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
 
 use super::format::count;
 use crate::api::times;
 use crate::jsonl::MAX_BODY;
-use crate::{Concurrency, Error, Fsync, Provider, Rate, Usd};
+use crate::plan::Dist;
+use crate::{Column, Concurrency, Error, Fsync, Provider, Rate, Usd};
 
 /// A duration of at most a year: `500ms`, `2s`, `1.5m`, `1h`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -18,6 +20,15 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "give a time of at most a year, such as 500ms, 2s, 10m or 1h; a bare number is seconds"
             .to_owned()
     })
+}
+
+/// The name of a column.
+pub(crate) fn column(text: &str) -> Result<Column, String> {
+    let names = Column::ALL.map(Column::as_str);
+    let found = names.iter().position(|name| *name == text.trim());
+    found
+        .map(|at| Column::ALL[at])
+        .ok_or_else(|| format!("the columns are {}", names.join(", ")))
 }
 
 /// A duration above zero.
@@ -80,23 +91,64 @@ pub(crate) fn tokens_per_minute(text: &str) -> Result<Rate, String> {
     up_to(60 * Rate::MAX_PER_SECOND)(text).map(Rate::per_minute)
 }
 
+/// How times vary.
+pub(crate) fn time_dist(text: &str) -> Result<Dist, String> {
+    let value = |text: &str| times::typed(text).map(|time| time.as_secs_f64());
+    Dist::parse(
+        text,
+        value,
+        "a time such as 2s, a range 1s-4s, a mean and its spread 2s~0.5, or quantiles p50=2s,p99=10s",
+    )
+}
+
+/// How many model tokens there are, if that varies.
+pub(crate) fn tokens_dist(text: &str) -> Result<Dist, String> {
+    let value = |text: &str| text.parse::<u32>().ok().map(f64::from);
+    Dist::parse(
+        text,
+        value,
+        "a number of tokens such as 300, a range 50-800, a mean and its spread 300~0.5, or quantiles \
+         p50=200,p95=900",
+    )
+}
+
 /// When results are flushed to the disk.
-pub(crate) fn fsync(text: &str) -> Result<Fsync, String> {
-    match text {
-        "none" => Ok(Fsync::None),
-        "interval" => Ok(Fsync::default()),
-        "always" => Ok(Fsync::Always),
-        _ => Err("give none, interval or always".to_owned()),
-    }
+pub(crate) fn fsync() -> impl TypedValueParser<Value = Fsync> {
+    one_of([
+        ("none", Fsync::None),
+        ("interval", Fsync::default()),
+        ("always", Fsync::Always),
+    ])
 }
 
 /// Whose API it is.
-pub(crate) fn provider(text: &str) -> Result<Provider, String> {
-    match text {
-        "openai" => Ok(Provider::OpenAi),
-        "anthropic" => Ok(Provider::Anthropic),
-        "azure" => Ok(Provider::Azure),
-        _ => Err("give openai, anthropic or azure".to_owned()),
+pub(crate) fn provider() -> impl TypedValueParser<Value = Provider> {
+    one_of([
+        ("openai", Provider::OpenAi),
+        ("anthropic", Provider::Anthropic),
+        ("azure", Provider::Azure),
+    ])
+}
+
+/// One of a few words, which a shell can complete.
+fn one_of<T, const N: usize>(words: [(&'static str, T); N]) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let parser = PossibleValuesParser::new(words.map(|(word, _)| word));
+    parser.try_map(move |given| {
+        let meant = words.iter().find(|(word, _)| *word == given);
+        meant.map(|(_, meant)| *meant).ok_or("no such word")
+    })
+}
+
+/// What separates the cells of a table.
+pub(crate) fn delimiter(text: &str) -> Result<char, String> {
+    let mut characters = text.chars();
+    match (text, characters.next(), characters.next()) {
+        ("tab" | "\\t", ..) => Ok('\t'),
+        (_, Some(one), None) if one.is_ascii() && !"\"\r\n".contains(one) => Ok(one),
+        _ => Err("give one ASCII character, or tab".to_owned()),
     }
 }
 
@@ -133,7 +185,7 @@ pub(crate) fn param(text: &str) -> Result<(String, Value), String> {
     let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
     match key {
         "model" => Err("give --model".to_owned()),
-        "messages" => Err("each line of INPUT is the message: leave it out".to_owned()),
+        "messages" => Err("the messages are made of INPUT: leave it out".to_owned()),
         "stream" if value != false => Err("streams are not read: leave it out".to_owned()),
         _ => Ok((key.to_owned(), value)),
     }
@@ -225,6 +277,22 @@ mod tests {
         ] {
             let told = concurrency(text).unwrap_err();
             assert!(told.contains(what), "{text}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_varies_has_the_unit_of_its_quantity() {
+        assert_eq!(time_dist("2s"), Ok(Dist::constant(2.0)));
+        assert_eq!(time_dist("500ms - 1m"), Ok(Dist::Even(0.5, 60.0)));
+        assert_eq!(time_dist("1"), Ok(Dist::constant(1.0)));
+        assert_eq!(tokens_dist("50-800"), Ok(Dist::Even(50.0, 800.0)));
+        for text in ["", "soon", "-1", "2s-", "400d"] {
+            let told = time_dist(text).unwrap_err();
+            assert!(told.contains("p50=2s,p99=10s"), "{text}: {told}");
+        }
+        for text in ["", "2s", "-1", "1.5", "99999999999"] {
+            let told = tokens_dist(text).unwrap_err();
+            assert!(told.contains("p50=200,p95=900"), "{text}: {told}");
         }
     }
 

@@ -9,10 +9,11 @@ use super::config;
 use super::console::Console;
 use super::exit::Exit;
 use super::progress::Display;
+use super::prompts::with_prompts;
 use super::server::with;
-use super::summary::FinalReport;
 use super::summary_file::{cut_off, write_refusal};
 use super::{logger, signals};
+use crate::jsonl::files::RunFiles;
 use crate::sync::Mutex;
 use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result};
 
@@ -37,8 +38,10 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
             report.close(&cut_off(&progress, None, started), exit, true);
         }
     })?;
+    let file_run = file_run(args, &client.with_cancel(&cancel), report.files.clone());
+    let file_run = file_run.inspect_err(refused)?;
     let mut display = Display::new(console, args);
-    let outcome = file_run(args, client.with_cancel(&cancel), &report)
+    let outcome = file_run
         .on_progress(|progress| {
             let _dropped_outside_the_lock = mem::replace(&mut *latest.lock(), progress.clone());
             display.note(progress);
@@ -66,24 +69,30 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
     Ok(report.close(&summary, exit, signal.is_some()))
 }
 
-fn file_run(args: &Run, client: Client, report: &FinalReport) -> FileRun<'static> {
+/// A run over `files`, with the settings that the arguments give it.
+///
+/// # Errors
+/// Those of [`with_prompts`].
+pub(super) fn file_run(args: &Run, client: &Client, files: RunFiles) -> Result<FileRun<'static>> {
+    let client = client.clone();
     let client = with(client, args.timeouts.deadline, Client::with_deadline);
-    let run = FileRun::over(&client, report.files.clone())
-        .endpoint(&args.server.endpoint)
+    // Simulated answers cost nothing, and these are in a file of their own.
+    let starts_anew = args.starts_anew();
+    let run = FileRun::over(&client, files)
         .ordered(args.ordered)
         .strict(args.strict)
-        .overwrite(args.overwrite || report.starts_anew)
-        .retry_failed(args.retry_failed && !report.starts_anew)
-        .force_resume(args.force_resume && !report.starts_anew)
+        .overwrite(args.overwrite || starts_anew)
+        .retry_failed(args.retry_failed && !starts_anew)
+        .force_resume(args.force_resume && !starts_anew)
         .fsync(args.fsync)
-        .repair(args.repair && !report.starts_anew)
-        .simulated(report.simulated);
-    let run = with(run, args.model.as_deref(), |run, model| {
-        let run = run.prompts(model, args.max_tokens, args.system.as_deref());
-        let params = args.params.iter();
-        params.fold(run, |run, (name, value)| run.param(name, value.clone()))
-    });
+        .repair(args.repair && !starts_anew)
+        .columns(args.table.columns.iter().copied())
+        .json_answer(args.table.json_answer)
+        .raw_cells(args.table.raw_cells)
+        .simulated(args.server.simulate.is_some());
+    let (endpoint, provider) = (&args.server.endpoint, args.server.provider);
+    let run = with_prompts(run, &args.prompts, endpoint, provider)?;
     let run = with(run, args.price, FileRun::price);
     let run = with(run, args.max_cost, FileRun::max_cost);
-    with(run, args.token_budget, FileRun::token_budget)
+    Ok(with(run, args.token_budget, FileRun::token_budget))
 }

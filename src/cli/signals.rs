@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::console::Console;
 use super::exit::Exit;
-use super::{bar, format};
+use super::format;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// How long a run may still take after an abort to write what it has. Only a host name lookup and a
@@ -50,15 +50,13 @@ pub(crate) fn stop_gently(
             // A reader of standard error may be as stuck as the run.
             let _said_or_not = thread::Builder::new().spawn(move || {
                 last_word.say(LAST_WORD);
+                last_word.close();
                 drop(saying);
             });
             let _disconnected_once_said = said.recv_timeout(TO_SAY_SO);
             process::exit(exit.code().into());
         });
         let left = format::coarse_time(grace);
-        if let Some(bar) = &console.bar {
-            bar::leave_standing(bar);
-        }
         console.say(&format!(
             "stopping: requests in flight have {left} to finish; another Ctrl-C stops at once"
         ));
@@ -67,11 +65,11 @@ pub(crate) fn stop_gently(
         cancel.abort();
         wait(AFTER_ABORT);
         final_report(exit);
+        console.close();
         process::exit(exit.code().into());
     };
     thread::Builder::new()
         .name("tollgate-signals".into())
-        .stack_size(256 << 10)
         .spawn(watch)
         .map_err(cannot_receive)?;
     Ok(caught)

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::console::causes;
+use crate::bar::causes;
 use crate::{Error, ErrorKind, Result};
 
 /// Writes a text in one piece.

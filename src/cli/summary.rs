@@ -1,18 +1,20 @@
 //! The final report of a run: how it went, what limited it, where the files are, how to carry on.
 
 use std::iter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::advice::{GivenLimits, advice};
-use super::console::{Console, OutputMode};
+use super::console::{Console, OutputMode, with_flags};
 use super::exit::Exit;
 use super::format::{aligned, count, counted, learned, rate, time};
+use super::report::of_run;
 use super::stdout::is_broken_pipe;
 use super::summary_file::{to_json, write_summary};
 use crate::jsonl::files::{Location, RunFiles};
-use crate::{Error, ErrorKind, FileProgress, Summary};
+use crate::report::{Known, Limits};
+use crate::{Error, ErrorKind, FileProgress, Price, Rate, Result, Summary};
 
 /// A label and what it is about, for each line of the report.
 type Facts = Vec<(&'static str, String)>;
@@ -26,6 +28,9 @@ pub(crate) struct FinalReport {
     pub(crate) files: RunFiles,
     /// Where the summary is written as JSON.
     pub(crate) summary: Option<PathBuf>,
+    /// Where the page goes that shows the run, and what tokens cost in it.
+    pub(crate) page: Option<PathBuf>,
+    pub(crate) price: Option<Price>,
     pub(crate) given: GivenLimits,
     pub(crate) simulated: bool,
     /// A rerun starts anew, so it cannot carry on.
@@ -54,6 +59,10 @@ impl FinalReport {
             }
         }
         let advice = advice(summary, &self.given);
+        if let Err(error) = self.write_page(summary, advice.as_deref()) {
+            self.console.error(&error);
+            exit = exit.max(Exit::LocalIo);
+        }
         let object = to_json(summary, exit, advice.as_deref());
         if let Err(error) = write_summary(self.summary.as_deref(), &object) {
             self.console.error(&error);
@@ -83,16 +92,56 @@ impl FinalReport {
         exit
     }
 
+    /// Makes the page, of the files as they are now.
+    fn write_page(&self, summary: &Summary, advice: Option<&str>) -> Result<()> {
+        let Some(page) = &self.page else {
+            return Ok(());
+        };
+        let progress = &summary.progress;
+        let [requests, tokens] = self.given.rates;
+        let learned = &progress.learned;
+        let lower = |given: Option<Rate>, learned: Option<Rate>| {
+            let rates = given.into_iter().chain(learned);
+            rates.min_by(|one, other| one.units_per_second().total_cmp(&other.units_per_second()))
+        };
+        let at_once = self.given.concurrency.high() as u64;
+        let known = Known {
+            limits: Some(Limits {
+                requests: lower(requests, learned.requests),
+                tokens: lower(tokens, learned.tokens),
+                at_once: Some(at_once),
+            }),
+            advice: advice.map(str::to_owned),
+            stopped: summary
+                .stopped
+                .as_ref()
+                .map(|why| with_flags(&why.to_string())),
+        };
+        let files = [&self.files.output, &self.files.errors];
+        let files = files.into_iter().filter_map(|file| file.path());
+        let files: Vec<_> = files
+            .filter(|file| file.is_file())
+            .map(Path::to_owned)
+            .collect();
+        of_run(page, &files, self.price, &known)
+    }
+
     fn text(&self, summary: &Summary) -> String {
         let mut facts = rows(summary);
         facts.extend(work(summary));
         let progress = &summary.progress;
-        if progress.succeeded + progress.skipped > 0 && self.files.output != Location::Stream {
+        let has_results = progress.succeeded + progress.skipped > 0 || self.files.table.is_some();
+        if has_results && self.files.output != Location::Stream {
             let simulated = if self.simulated { " (simulated)" } else { "" };
-            facts.push(("results", format!("{}{simulated}", self.files.output)));
+            let table = self.files.table.clone().map(Location::File);
+            let results = table.as_ref().unwrap_or(&self.files.output);
+            facts.push(("results", format!("{results}{simulated}")));
         }
         if progress.failed > 0 && self.files.errors != Location::Stream {
             facts.push(("errors", self.files.errors.to_string()));
+        }
+        if let Some(page) = &self.page {
+            facts.push(("report", Location::File(page.clone()).to_string()));
         }
         facts.extend(self.carry_on(summary));
         facts.extend(advice(summary, &self.given).map(|what| ("advice", what)));
@@ -304,6 +353,7 @@ mod tests {
             input: Location::File("p.jsonl".into()),
             output: Location::File("p.results.jsonl".into()),
             errors: Location::File("p.errors.jsonl".into()),
+            table: None,
         }
     }
 
@@ -315,6 +365,8 @@ mod tests {
             },
             files: places(),
             summary: None,
+            page: None,
+            price: None,
             given: GivenLimits {
                 concurrency: 20.into(),
                 is_capped: false,

@@ -50,7 +50,8 @@ pub(super) fn write_summary(path: Option<&Path>, summary: &Value) -> Result<()> 
     })
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Replaces a file as a whole.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // Where a device or a pipe is, a rename would put a file in its place.
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return OpenOptions::new().write(true).open(path)?.write_all(bytes);

@@ -14,7 +14,7 @@ use same_file::Handle;
 
 #[cfg(feature = "cli")]
 use super::lines::{Lines, MAX_LINE};
-use super::sidecars::{folder, is_sidecar, resolved_new};
+use super::sidecars::{folder, is_sidecar, is_table, resolved_new};
 #[cfg(feature = "cli")]
 use crate::api::json::{first_fields, string};
 use crate::error::{Error, ErrorKind, Result, config};
@@ -94,8 +94,11 @@ pub(crate) enum OpenInput {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunFiles {
     pub(crate) input: Location,
+    /// Where the records of answers go.
     pub(crate) output: Location,
     pub(crate) errors: Location,
+    /// What is made of the records when the run ends, beside them.
+    pub(crate) table: Option<PathBuf>,
 }
 
 impl RunFiles {
@@ -113,8 +116,19 @@ impl RunFiles {
             (None, Location::Stream) => Location::Stream,
             (None, Location::File(input)) => {
                 let kind = if simulate { "simulated" } else { "results" };
-                Location::File(beside(input, stem(input).as_deref(), kind))
+                let mut name = beside(input, stem(input).as_deref(), kind);
+                if is_table(input) {
+                    name.set_extension(input.extension().unwrap_or_default());
+                }
+                Location::File(name)
             }
+        };
+        let (output, table) = match output {
+            Location::File(table) if is_table(&table) => {
+                let record = appended(&table, ".jsonl");
+                (Location::File(record), Some(table))
+            }
+            output => (output, None),
         };
         let errors = match (errors, &output, &input) {
             (Some(errors), ..) => Location::new(errors),
@@ -131,6 +145,7 @@ impl RunFiles {
             input,
             output,
             errors,
+            table,
         }
     }
 
@@ -143,21 +158,30 @@ impl RunFiles {
         let named = |role, location, stream| {
             Identity::of(role, location, stream).map(|identity| (role, location, identity))
         };
-        let all = [
+        let table = self.table.clone().map(Location::File);
+        let table = table
+            .iter()
+            .map(|table| named("table", table, Handle::stdout));
+        let mut all = vec![
             named(INPUT, &self.input, Handle::stdin)?,
             named("output", &self.output, Handle::stdout)?,
             named("errors file", &self.errors, Handle::stdout)?,
         ];
+        for table in table {
+            all.push(table?);
+        }
         let one_stream = self.output == Location::Stream && self.errors == Location::Stream;
-        for (at, setting) in [(1, &["output"]), (2, &["errors"])] {
-            let (role, location, identity) = &all[at];
+        let settings = [&["output"], &["errors"], &["output"]];
+        for (at, (role, location, identity)) in all.iter().enumerate().skip(1) {
             for (index, (other_role, other, other_identity)) in all.iter().enumerate() {
+                let setting = settings[at - 1];
                 let paths = location.path().zip(other.path());
                 let message = if index < at && identity.is(other_identity) {
                     let what = match index {
                         0 => "is the input, which would be overwritten",
                         _ if one_stream => continue,
-                        _ => "is the output, which takes successes only",
+                        1 => "is the output, which takes successes only",
+                        _ => "is the errors file",
                     };
                     format!("{role} {location} {what}: name another")
                 } else if paths.is_some_and(|(owner, other)| is_sidecar(owner, other)) {
@@ -172,17 +196,40 @@ impl RunFiles {
                 return Err(config(message).with_settings(setting));
             }
         }
-        Ok(())
+        self.check_table()
     }
+
+    fn check_table(&self) -> Result<()> {
+        let Some(table) = &self.table else {
+            return Ok(());
+        };
+        let why = if !cfg!(feature = "rows") {
+            "needs tollgate's feature `rows`: name an output that ends in .jsonl"
+        } else if is_device(table) {
+            "is no file, and a table is replaced as a whole: name another"
+        } else if self.input == Location::Stream || self.input.path().is_some_and(is_device) {
+            "needs an input that can be read twice: save that in a file, or name an output that ends in .jsonl"
+        } else {
+            return Ok(());
+        };
+        Err(config(format!("table {table:?} {why}")).with_settings(&["output"]))
+    }
+}
+
+fn appended(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 /// What the default names of an input's files begin with: inputs that differ in their ending have
 /// files of their own, but for the two endings that inputs have as a rule. Without an ending, `p`
-/// has `p..results.jsonl`.
+/// has `p..results.jsonl`. The results of a table have its ending.
 fn stem(input: &Path) -> Option<OsString> {
     let is = |ending: &OsStr, usual| ending.eq_ignore_ascii_case(usual);
     let name = match input.extension() {
         Some(ending) if is(ending, "jsonl") || is(ending, "txt") => input.file_stem()?,
+        Some(_) if is_table(input) => input.file_stem()?,
         _ => input.file_name()?,
     };
     let mut name = name.to_owned();
@@ -219,7 +266,12 @@ fn beside(path: &Path, stem: Option<&OsStr>, kind: &str) -> PathBuf {
 /// Another ending stays: `x.v1` and `x.v2` have failures of their own.
 ///
 /// `p.simulated.jsonl` keeps its mark: a trial run does not replace the errors of a paid one.
-fn errors_beside(output: &Path) -> PathBuf {
+pub(crate) fn errors_beside(output: &Path) -> PathBuf {
+    beside(output, Some(stem_of_results(output)), "errors")
+}
+
+/// What names of files beside results begin with: `p` of `p.results.jsonl`, and `x` of `x.jsonl`.
+pub(crate) fn stem_of_results(output: &Path) -> &OsStr {
     let ends_in = |name: &Path, ending: &str| name.extension().is_some_and(|own| own == ending);
     let mut stem = Path::new(output.file_name().unwrap_or_default());
     for ending in ["jsonl", "results"] {
@@ -227,7 +279,7 @@ fn errors_beside(output: &Path) -> PathBuf {
             stem = Path::new(stem.file_stem().unwrap_or_default());
         }
     }
-    beside(output, Some(stem.as_os_str()), "errors")
+    stem.as_os_str()
 }
 
 /// Which file a location is, however it is spelled.
@@ -362,7 +414,6 @@ mod tests {
             ("p", "p."),
             ("a.b.jsonl", "a.b"),
             ("p.json", "p.json"),
-            ("p.csv", "p.csv"),
             ("p.ndjson", "p.ndjson"),
             (".hidden", ".hidden."),
         ] {
@@ -370,6 +421,44 @@ mod tests {
             assert_eq!(files.output, folder.file(&format!("{stem}.results.jsonl")));
             assert_eq!(files.errors, folder.file(&format!("{stem}.errors.jsonl")));
         }
+    }
+
+    #[test]
+    fn a_table_has_its_records_beside_it() {
+        let folder = Folder::new();
+        for (input, output, simulate, table) in [
+            ("p.csv", "", false, "p.results.csv"),
+            ("p.TSV", "", false, "p.results.TSV"),
+            ("p.q.csv", "", true, "p.q.simulated.csv"),
+            ("p.jsonl", "o.csv", false, "o.csv"),
+            ("p.txt", "o.results.tsv", true, "o.results.tsv"),
+        ] {
+            let output = (!output.is_empty()).then(|| folder.path(output));
+            let files = RunFiles::complete(&folder.path(input), output.as_deref(), None, simulate);
+            assert_eq!(files.table, Some(folder.path(table)));
+            assert_eq!(files.output, folder.file(&format!("{table}.jsonl")));
+            assert_eq!(files.errors, folder.file(&format!("{table}.errors.jsonl")));
+        }
+        let files = RunFiles::complete(
+            &folder.path("p.csv"),
+            Some(&folder.path("o.jsonl")),
+            None,
+            false,
+        );
+        assert_eq!((files.table, files.output), (None, folder.file("o.jsonl")));
+    }
+
+    #[cfg(feature = "rows")]
+    #[test]
+    fn a_table_is_a_file_of_its_own_made_of_one_that_can_be_read_twice() {
+        let folder = Folder::new();
+        fs::write(folder.path("p.csv"), "a\n").unwrap();
+        folder.refused("p.csv", "p.csv", "", "is the input");
+        folder.refused("p.csv", "o.csv", "o.csv", "is the errors file");
+        folder.refused("p.csv", "o.csv", "o.csv.lock", "name another output");
+        folder.refused("p.csv", "o.csv", "o.csv.tollgate-new", "name another table");
+        folder.refused("-", "o.csv", "", "read twice");
+        folder.resolve("p.csv", "o.csv", "").unwrap();
     }
 
     #[test]

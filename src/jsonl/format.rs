@@ -2,9 +2,9 @@
 //!
 //! Three forms are accepted, and told apart line by line: `OpenAI`'s batch lines (`custom_id`,
 //! `method`, `url`, `body`), the same without method and URL, as Together writes them, and
-//! Anthropic's (`custom_id`, `params`). A fourth form, plain prompts, builds the request itself.
-//! Whatever the form, the body is sent byte for byte: it is a slice of the line, never a tree of
-//! values.
+//! Anthropic's (`custom_id`, `params`). Whatever the form, the body is sent byte for byte: it is a
+//! slice of the line, never a tree of values. Two more forms build the request themselves: plain
+//! prompts, and [rows](crate::rows) of a table.
 //!
 //! A line that is no request is a row, too: it fails with a [`LineError`].
 
@@ -21,6 +21,7 @@ use super::lines::{Line, Lines};
 use crate::api::classify::Promise;
 use crate::api::json::{fields, first_fields, string};
 use crate::api::{Chat, path};
+use crate::rows::{RecordEnds, RowFlaw, RowFormat};
 
 /// The form a request came in, which its result goes out in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,6 +102,8 @@ pub(crate) struct Format {
     pub(crate) endpoint: String,
     /// What is made of a line that is one prompt; `None` where a line is one JSON request.
     pub(crate) prompts: Option<Chat>,
+    /// What is made of a line that is a row of a table.
+    pub(crate) rows: Option<RowFormat>,
 }
 
 impl Default for Format {
@@ -108,6 +111,7 @@ impl Default for Format {
         Self {
             endpoint: "/v1/chat/completions".to_owned(),
             prompts: None,
+            rows: None,
         }
     }
 }
@@ -115,7 +119,27 @@ impl Default for Format {
 impl Format {
     /// The lines of an input. A JSON array has its elements as lines.
     pub(super) fn lines<R: Read>(&self, source: R) -> Lines<ArrayAsLines<R>> {
-        Lines::new(ArrayAsLines::new(source, self.prompts.is_none()))
+        let is_csv = self.rows.as_ref().is_some_and(RowFormat::is_csv);
+        let may_be_array = self.prompts.is_none() && !is_csv;
+        Lines::new(ArrayAsLines::new(source, may_be_array)).of_table(self.record_ends())
+    }
+
+    /// Of CSV: where its records end.
+    pub(super) fn record_ends(&self) -> Option<RecordEnds> {
+        self.rows.as_ref().and_then(RowFormat::record_ends)
+    }
+
+    /// Whether rows have no ids of their own. Each then has its hash for an id, which is not unique
+    /// before [`Occurrences`](super::occurrences::Occurrences) have made it so.
+    pub(super) fn names_rows(&self) -> bool {
+        self.rows.as_ref().is_some_and(RowFormat::names_rows)
+    }
+
+    /// What is added to the requests of all rows: the names of fields and messages.
+    pub(super) fn additions(&self) -> Vec<String> {
+        let prompts = self.prompts.iter().flat_map(Chat::additions);
+        let rows = self.rows.iter().flat_map(RowFormat::additions);
+        prompts.map(str::to_owned).chain(rows).collect()
     }
 
     /// Reads one line.
@@ -130,33 +154,38 @@ impl Format {
         let Some(whole) = line.text else {
             return row;
         };
-        // Blanks around the object are not part of the request; those of a prompt are its own.
-        let (text, indent) = match self.prompts {
-            None => (
-                whole.trim_ascii(),
-                whole.len() - whole.trim_ascii_start().len(),
-            ),
-            Some(_) => (whole, 0),
+        // Blanks around an object are not part of the request; those of a prompt or a cell are its
+        // own.
+        let is_object = self.prompts.is_none() && self.rows.is_none();
+        let (text, indent) = if is_object {
+            let start = whole.trim_ascii_start();
+            (start.trim_ascii_end(), whole.len() - start.len())
+        } else {
+            (whole, 0)
         };
         row.hash = Some(LineHash::of(text));
-        row.request = match (str::from_utf8(text), &self.prompts) {
-            (Ok(text), None) => request(text, indent, &self.endpoint, &mut row),
-            (Ok(text), Some(prompts)) => Ok(RowRequest {
+        row.request = match (str::from_utf8(text), &self.prompts, &self.rows) {
+            (Ok(text), None, None) => request(text, indent, &self.endpoint, &mut row),
+            (Ok(text), Some(prompts), _) => Ok(RowRequest {
                 path: self.endpoint.as_str().into(),
                 body: prompt(text, prompts, &mut row),
             }),
-            (Err(error), _) => {
+            (Ok(text), None, Some(rows)) => cells(text, rows, &self.endpoint, &mut row),
+            (Err(error), ..) => {
                 let column = indent + error.valid_up_to() + 1;
                 Err(LineError::at(column, "not_utf8", "not UTF-8", ""))
             }
         };
+        if self.names_rows() {
+            row.custom_id = row.hash.map(|hash| hash.to_string());
+        }
         row
     }
 
     /// The id of a line and its hash, found without reading the line to its end. The line must have
     /// been [parsed](Self::parse) before, as it stands.
     pub(crate) fn name(&self, line: &Line<&[u8]>) -> Option<(LineHash, LineHash)> {
-        if self.prompts.is_some() {
+        if self.prompts.is_some() || self.rows.is_some() {
             return None;
         }
         let text = str::from_utf8(line.text?.trim_ascii()).ok()?;
@@ -279,6 +308,30 @@ fn prompt<'a>(text: &str, template: &Chat, row: &mut InputRow<'_>) -> Cow<'a, st
     // The whole body and not the prompt alone: another model is another question.
     row.hash = Some(LineHash::of(&body));
     body.into()
+}
+
+/// The request that the cells of a row become.
+fn cells<'a>(
+    text: &str,
+    rows: &RowFormat,
+    endpoint: &'a str,
+    row: &mut InputRow<'_>,
+) -> Result<RowRequest<'a>, LineError> {
+    if Promise::of(endpoint) == Promise::Message {
+        row.dialect = Dialect::Anthropic;
+    }
+    let request = rows.request(text);
+    row.custom_id = request.id;
+    let body = request.body.map_err(|flaw| match flaw {
+        RowFlaw::Json(error) => not_json(&error, 0),
+        RowFlaw::Other(kind, message) => LineError::new(kind, message),
+    })?;
+    // Of the whole body, as that of a prompt.
+    row.hash = Some(LineHash::of(&body));
+    Ok(RowRequest {
+        path: endpoint.into(),
+        body: body.into(),
+    })
 }
 
 #[cfg(test)]

@@ -61,6 +61,14 @@ impl LineSource {
         self.0.stream_position()
     }
 
+    /// Appends the line that starts at `offset` to `line`, its newline included.
+    #[cfg(feature = "rows")]
+    pub(super) fn read_line(&mut self, offset: u64, line: &mut Vec<u8>) -> io::Result<()> {
+        self.seek(offset)?;
+        self.0.read_until(b'\n', line)?;
+        Ok(())
+    }
+
     /// Copies what is between two offsets, or before the end of the file.
     pub(super) fn copy(&mut self, from: u64, to: u64, target: &mut impl Write) -> io::Result<()> {
         self.seek(from)?;

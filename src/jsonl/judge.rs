@@ -58,6 +58,7 @@ pub(super) fn judge_stream<R: Read>(
         if whole > judged {
             judged = whole;
             let lines = Lines::of_anything(&start[..whole], 2 * PREVIEW);
+            let lines = lines.of_table(format.record_ends());
             if let Ok(so_far) = Judge::of(lines, format) {
                 judge = so_far;
             }
@@ -100,6 +101,7 @@ impl Judge {
 
     fn note(&mut self, line: Line<&[u8]>, format: &Format) {
         self.lines += 1;
+        let rows = format.rows.is_some();
         let text = line.text.unwrap_or_default().trim_ascii();
         let (message, seems) = match format.parse(line).request {
             // A file of prompts that is one line in all.
@@ -110,8 +112,17 @@ impl Judge {
                 self.requests += 1;
                 return;
             }
+            // Of a stream, more of this row may be to come.
+            Err(error) if error.kind == "open_quote" => {
+                self.lines -= 1;
+                return;
+            }
             Err(error) => {
-                let seems = seems(text, &error);
+                let seems = match error.kind {
+                    "cells" => MISFIT,
+                    "template" | "custom_id" if rows => UNFIT,
+                    _ => seems(text, &error),
+                };
                 (error.message, seems)
             }
         };
@@ -150,7 +161,11 @@ const PRETTY: Seems = "pretty-printed JSON, with objects over several lines: put
                        line, as `jq -c .` does";
 const COMMAS: Seems = "JSON lines with a comma at the end of each: remove the commas";
 
-const CSV: Seems = "CSV: write one JSON object a line";
+const CSV: Seems = "CSV: say what to ask of each row (`prompt`)";
+
+const MISFIT: Seems = "a table whose rows do not fit its header: correct it, or name what separates \
+                       the cells (`delimiter`)";
+const UNFIT: Seems = "rows that the template does not fit";
 
 /// What a file seems to be whose first line that is no request is this.
 fn seems(line: &[u8], error: &LineError) -> Seems {
@@ -186,7 +201,8 @@ fn seems_json(text: &str, mistake: &str) -> Seems {
     } else if has(text, &["messages", "prompt", "input", "contents"]) {
         "bodies of requests alone: put each into {\"custom_id\": .., \"body\": ..}"
     } else {
-        "JSON of another kind: each line needs a \"custom_id\" and a \"body\""
+        "JSON of another kind: each line needs a \"custom_id\" and a \"body\", or else say what to \
+         ask of each (`prompt`)"
     }
 }
 

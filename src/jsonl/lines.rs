@@ -5,6 +5,10 @@
 //! archive, UTF-16) is refused as a whole: one message says more than a million failed rows.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::mem;
+use std::ops::Range;
+
+use crate::rows::RecordEnds;
 
 /// The longest line of an input, in bytes: 64 MiB.
 pub(crate) const MAX_LINE: usize = 64 << 20;
@@ -20,7 +24,8 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 /// One line of the input, without its end. `T` is its text, or says where that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Line<T> {
-    /// Its number in the file, from 1. Blank lines count.
+    /// Its number in the file, from 1. Blank lines count. A record of a table has that of its first
+    /// line.
     pub(crate) number: u64,
     /// Where its text starts, in bytes from the start of the stream. Byte order marks count.
     pub(crate) offset: u64,
@@ -43,7 +48,7 @@ impl<T> Line<T> {
 }
 
 /// A bounded line reader: LF ends a line, a CR before it, a byte order mark
-/// at its start and blank lines are dropped.
+/// at its start and blank lines are dropped. A record of a table may be several lines.
 #[derive(Debug)]
 pub(crate) struct Lines<R> {
     source: BufReader<Chain<Cursor<Vec<u8>>, R>>,
@@ -54,7 +59,13 @@ pub(crate) struct Lines<R> {
     pub(super) number: u64,
     /// Bytes read so far.
     pub(super) offset: u64,
+    /// Blank lines read so far.
+    pub(super) blanks: u64,
     cap: usize,
+    /// Of a table: where its records end.
+    record_ends: Option<RecordEnds>,
+    /// The first record is a header, and no row.
+    skips_header: bool,
 }
 
 impl<R: Read> Lines<R> {
@@ -67,7 +78,19 @@ impl<R: Read> Lines<R> {
             line: Vec::new(),
             number: 0,
             offset: 0,
+            blanks: 0,
             cap: MAX_LINE,
+            record_ends: None,
+            skips_header: false,
+        }
+    }
+
+    /// The records of a table, its header left out, if `record_ends` says where these end.
+    pub(super) fn of_table(self, record_ends: Option<RecordEnds>) -> Self {
+        Self {
+            skips_header: record_ends.is_some(),
+            record_ends,
+            ..self
         }
     }
 
@@ -125,20 +148,10 @@ impl<R: Read> Lines<R> {
     pub(crate) fn next(&mut self) -> io::Result<Option<Line<&[u8]>>> {
         self.begin()?;
         loop {
-            self.line.clear();
-            // Room for the line's end: a line of just the cap is accepted with CR and LF.
-            let most = (self.cap as u64).saturating_add(2);
-            let read = self
-                .source
-                .by_ref()
-                .take(most)
-                .read_until(b'\n', &mut self.line)?;
-            if read == 0 {
+            let (number, offset) = (self.number + 1, self.offset);
+            if !self.read_record()? {
                 return Ok(None);
             }
-            let offset = self.offset;
-            self.number += 1;
-            self.offset += read as u64;
             let mut ended = self.line.ends_with(b"\n");
             let length = trimmed(&self.line).len();
             let is_whole = length <= self.cap;
@@ -149,15 +162,51 @@ impl<R: Read> Lines<R> {
                 self.line = Vec::new();
                 ended = ended || self.skip_rest()?;
             }
-            if !is_whole || !self.line[marks..length].trim_ascii().is_empty() {
+            if is_whole && self.is_blank(marks..length) {
+                self.blanks += 1;
+            } else if !mem::take(&mut self.skips_header) {
                 return Ok(Some(Line {
-                    number: self.number,
+                    number,
                     offset: offset + marks as u64,
                     ended,
                     text: is_whole.then(|| &self.line[marks..length]),
                 }));
             }
         }
+    }
+
+    /// Reads one line, or as many as a record of a table has. False at the end.
+    fn read_record(&mut self) -> io::Result<bool> {
+        // Room for the line's end: a line of just the cap is accepted with CR and LF.
+        let most = self.cap.saturating_add(2);
+        self.line.clear();
+        loop {
+            let start = self.line.len();
+            let room = most.saturating_sub(start) as u64;
+            let mut source = self.source.by_ref().take(room);
+            let read = source.read_until(b'\n', &mut self.line)?;
+            self.number += u64::from(read > 0);
+            self.offset += read as u64;
+            let goes_on = match &mut self.record_ends {
+                Some(ends) if read > 0 => {
+                    if start == 0 {
+                        ends.begin();
+                    }
+                    let is_blank = start == 0 && trimmed(&self.line).is_empty();
+                    !is_blank && self.line.ends_with(b"\n") && !ends.end_with(&self.line[start..])
+                }
+                _ => false,
+            };
+            if !goes_on {
+                return Ok(!self.line.is_empty());
+            }
+        }
+    }
+
+    /// Blanks alone are a cell of a table.
+    fn is_blank(&self, text: Range<usize>) -> bool {
+        let text = &self.line[text];
+        text.is_empty() || (self.record_ends.is_none() && text.trim_ascii().is_empty())
     }
 
     /// Skips the rest of a line, in bounded memory. Whether its end was there.
@@ -256,6 +305,38 @@ mod tests {
             seen.push((line.number, line.text.map(<[u8]>::to_vec)));
         }
         seen
+    }
+
+    #[cfg(feature = "rows")]
+    #[test]
+    fn a_record_of_a_table_is_read_as_one_line_within_the_cap() {
+        use crate::rows::{RowFormat, Template};
+        let mut format = RowFormat::new(&Template::new("m", ""), "/").unwrap();
+        format.read_header(b"a,b", false).unwrap();
+        let table = "\u{feff}a,b\n\r\n1,\"x\r\n\r\ny\"\r\n \n2,\"much\nlonger\",\"\n3,z\n\"4\n5";
+        let lines = capped(table.as_bytes(), 10);
+        let mut lines = lines.of_table(format.record_ends());
+        let mut seen = Vec::new();
+        while let Some(line) = lines.next().unwrap() {
+            let text = line
+                .text
+                .map(|text| String::from_utf8_lossy(text).into_owned());
+            assert!(line.text.is_none_or(|text| {
+                table.as_bytes()[usize::try_from(line.offset).unwrap()..].starts_with(text)
+            }));
+            seen.push((line.number, text));
+        }
+        let text = |text: &str| Some(text.to_owned());
+        let expected = [
+            (3, text("1,\"x\r\n\r\ny\"")),
+            (6, text(" ")),
+            (7, None),
+            (9, text("3,z")),
+            (10, text("\"4\n5")),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!((lines.number, lines.blanks), (11, 1));
+        assert_eq!(lines.offset, table.len() as u64);
     }
 
     #[test]

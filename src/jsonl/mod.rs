@@ -6,7 +6,10 @@
 //! files), which a later run [reads back](readback). The [`tally`] counts all of it.
 //!
 //! A JSON [`array`] is read as lines, and what seems to be no requests is refused by [`judge`].
-//! [`prompts`] stops a run whose model refuses a field of all prompts.
+//! [`prompts`] stops a run whose model refuses a field of all prompts. The header of a [`table`] is
+//! read first, and [`occurrences`] names rows that have no ids.
+//!
+//! [`answers`] finds the answers in records again, and [`answer_table`] makes a table of them.
 //!
 //! [`files`] says which files a run has, and [`sidecars`] which ones are beside them. [`scan`]
 //! reads an input before anything is sent, in one [pass](parallel) on all cores. `check` does the
@@ -17,19 +20,26 @@
     reason = "a name may hold terminal control sequences: messages quote and escape it"
 )]
 
+#[cfg(feature = "rows")]
+pub(crate) mod answer_table;
+#[cfg(feature = "rows")]
+pub(crate) mod answers;
 mod array;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
+#[cfg(feature = "cli")]
+pub(crate) mod facts;
 mod failures;
 pub(crate) mod files;
 mod flaw;
-mod format;
+pub(crate) mod format;
 mod hash;
 mod ids;
 pub(crate) mod io;
 mod journal;
 mod judge;
 mod lines;
+mod occurrences;
 mod parallel;
 mod prompts;
 mod readback;
@@ -39,12 +49,22 @@ mod run;
 mod scan;
 pub(crate) mod sidecars;
 pub(crate) mod summary;
+#[cfg(feature = "rows")]
+pub(crate) mod table;
 mod tally;
 mod writer;
 
+#[cfg(feature = "rows")]
+pub use answer_table::Column;
 pub use failures::FailureGroup;
+#[cfg(feature = "cli")]
+pub(crate) use hash::LineHash;
 pub use journal::Fsync;
 #[cfg(feature = "cli")]
-pub(crate) use journal::MAX_BODY;
+pub(crate) use journal::{MAX_BODY, fold_file};
+#[cfg(feature = "cli")]
+pub(crate) use lines::Line;
+#[cfg(feature = "cli")]
+pub(crate) use readback::ReadRecord;
 pub use run::FileRun;
 pub use summary::{FileProgress, ResumeInfo, Summary};

@@ -1,24 +1,25 @@
-//! A field that all prompts are sent with, and that the model refuses.
+//! A field that all prompts or rows are sent with, and that the model refuses.
 
 use http::StatusCode;
 
-use crate::api::{AttemptError, Chat};
+use crate::api::AttemptError;
 use crate::error::Error;
 use crate::retry::Verdict;
 
-/// Makes a failure stop the run if the answer refuses a field that all prompts are sent with: no
-/// other row would fare better.
-pub(super) fn stop_if_refused(template: &Chat, failed: &mut AttemptError) {
+/// Makes a failure stop the run if the answer refuses one of `additions`, the fields that all
+/// requests are sent with: no other row would fare better.
+pub(super) fn stop_if_refused(additions: &[String], failed: &mut AttemptError) {
     let error = &failed.error;
     let body = String::from_utf8_lossy(error.body().unwrap_or_default()).to_lowercase();
     let is_refusal = matches!(
         error.status(),
         Some(StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
     );
-    let Some(field) = refused(&body, template.additions()).filter(|_| is_refusal) else {
+    let fields = additions.iter().map(String::as_str);
+    let Some(field) = refused(&body, fields).filter(|_| is_refusal) else {
         return;
     };
-    let message = format!("the model refuses {field}, which all prompts are sent with: {error}");
+    let message = format!("the model refuses {field}, which all requests are sent with: {error}");
     let settings: &[_] = match field {
         "max_tokens" => &["max_tokens", "param"],
         "system" => &["system"],

@@ -25,16 +25,24 @@ pub(crate) struct ReadRecord {
     pub(crate) simulated: bool,
 }
 
+/// The `custom_id`, `response`, `error`, `result` and `tollgate` of a record.
+pub(super) type Parts<'a> = [Option<&'a RawValue>; 5];
+
 impl ReadRecord {
     /// Reads one line of a results or errors file, ours or another tool's. `None` if it is not a
     /// JSON object, or is neither a result nor an error. A number may be `NaN`, as Python writes
     /// it.
     pub(crate) fn parse(line: &[u8]) -> Option<Self> {
-        let line = str::from_utf8(line).ok()?;
-        Self::of_json(line).or_else(|| Self::of_json(&with_nulls(line)?))
+        Self::parse_with(line, |read, _| read)
     }
 
-    fn of_json(line: &str) -> Option<Self> {
+    /// As [`parse`](Self::parse), with what `more` makes of it and the members of the record.
+    pub(super) fn parse_with<T>(line: &[u8], more: impl Fn(Self, Parts<'_>) -> T) -> Option<T> {
+        let line = str::from_utf8(line).ok()?;
+        Self::of_json(line, &more).or_else(|| Self::of_json(&with_nulls(line)?, &more))
+    }
+
+    fn of_json<T>(line: &str, more: impl Fn(Self, Parts<'_>) -> T) -> Option<T> {
         const NAMES: [&str; 5] = ["custom_id", "response", "error", "result", "tollgate"];
         let found = fields(line, &NAMES).ok()?;
         let [custom_id, response, error, result, extras] = found.values;
@@ -61,13 +69,14 @@ impl ReadRecord {
         {
             custom_id = None;
         }
-        Some(Self {
+        let read = Self {
             id: custom_id.map(LineHash::of),
             again,
             state,
             hash: plain(hash).and_then(LineHash::parse),
             simulated: is_true(simulated),
-        })
+        };
+        Some(more(read, found.values))
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -127,14 +136,14 @@ fn is_true(mark: Option<&RawValue>) -> bool {
 }
 
 /// A status as HTTP has them. Some tools write 0 where there was no answer.
-fn http_status(json: &RawValue) -> Option<u16> {
+pub(super) fn http_status(json: &RawValue) -> Option<u16> {
     let status = json.get().trim_matches('"').parse().ok()?;
     (100..1000).contains(&status).then_some(status)
 }
 
 /// The body itself of one that is kept as text: in a string or, in the record of a failure, in an
 /// object of ours.
-fn kept_text(body: Option<&RawValue>, is_failure: bool) -> Cow<'_, str> {
+pub(super) fn kept_text(body: Option<&RawValue>, is_failure: bool) -> Cow<'_, str> {
     let json = body.map_or("", RawValue::get);
     let text = if json.starts_with('"') {
         body
@@ -146,7 +155,7 @@ fn kept_text(body: Option<&RawValue>, is_failure: bool) -> Cow<'_, str> {
 }
 
 /// A number, or a string without escapes, as codes and hashes are.
-fn plain<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
+pub(super) fn plain<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
     serde_json::from_str(value?.get()).ok()
 }
 

@@ -6,17 +6,19 @@
 //! is under the one key `tollgate`. A body is copied, not rebuilt: only its line breaks go, with
 //! the indentation behind them, since a record is one line.
 
-use std::time::Duration;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::format::Dialect;
 use super::hash::LineHash;
-use crate::api::classify::anthropic_error_type;
+use crate::api::classify::{anthropic_error_type, record_code};
 use crate::api::json::fields;
 use crate::api::{Usage, Usd};
 use crate::binding::{Binding, Times};
+use crate::clock::Clock;
+use crate::pool::Span;
 
 /// The most of a body that is no JSON object to keep, in bytes.
 const KEPT: usize = 64 << 10;
@@ -45,6 +47,8 @@ pub(crate) struct Record<'a> {
     pub(crate) by_copy: bool,
     /// Where its time went.
     pub(crate) times: Times,
+    /// When it was sent, and answered.
+    pub(crate) spans: &'a [Span],
     /// What the answer took, where it says.
     pub(crate) usage: Option<Usage>,
     /// Of the answer, where there is a price.
@@ -80,17 +84,19 @@ pub(crate) struct RecordWriter {
     /// Ids are unique in a file that several runs append to: a random number a run, then a count.
     run: u64,
     written: u64,
+    clock: Clock,
 }
 
 impl RecordWriter {
     /// `strict` leaves out all that is not the provider's own format, but for the mark on simulated
     /// answers: those must never pass for paid ones.
-    pub(crate) fn new(strict: bool, simulated: bool) -> Self {
+    pub(crate) fn new(strict: bool, simulated: bool, clock: Clock) -> Self {
         Self {
             strict,
             simulated,
             run: fastrand::u64(..),
             written: 0,
+            clock,
         }
     }
 
@@ -136,6 +142,9 @@ impl RecordWriter {
         // Alone it is in no need of a name.
         let binding = record.times.binding().filter(|_| is_split);
         object.if_known("binding", binding.map(Binding::as_str));
+        if !record.spans.is_empty() {
+            self.timeline(object, record.spans);
+        }
         let mut code = record.code;
         // Anthropic's form has no place for the status, nor for the code of a failure.
         if record.dialect == Dialect::Anthropic {
@@ -159,6 +168,27 @@ impl RecordWriter {
         }
         object.if_known("line", record.line);
         object.if_known("hash", record.hash.map(|hash| hash.to_string()));
+    }
+}
+
+impl RecordWriter {
+    /// When the attempts were under way, by the time of day as it is now.
+    fn timeline(&self, object: &mut Object<'_>, spans: &[Span]) {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let epoch_ms = |at: Instant| {
+            let ago = now.saturating_duration_since(at);
+            let since = wall.checked_sub(ago)?.duration_since(UNIX_EPOCH).ok()?;
+            Some(since.as_millis())
+        };
+        object.each("timeline", spans, |object, span| {
+            object.if_known("start_ms", epoch_ms(span.began));
+            object.if_known("end_ms", epoch_ms(span.ended));
+            match span.failure {
+                Some((_, Some(status))) if !is_success(status) => object.field("status", &status),
+                Some((kind, status)) => object.field("code", record_code(kind, status.is_some())),
+                None => {}
+            }
+        });
     }
 }
 
@@ -304,6 +334,19 @@ impl Object<'_> {
         });
     }
 
+    /// An array of objects.
+    fn each<T>(&mut self, key: &str, items: &[T], fields: impl Fn(&mut Object<'_>, &T)) {
+        self.key(key);
+        self.0.push(b'[');
+        for (n, item) in items.iter().enumerate() {
+            if n > 0 {
+                self.0.push(b',');
+            }
+            Object::write(self.0, |object| fields(object, item));
+        }
+        self.0.push(b']');
+    }
+
     fn nested(&mut self, key: &str, fields: impl FnOnce(&mut Object<'_>)) {
         self.key(key);
         Object::write(self.0, fields);
@@ -357,6 +400,8 @@ mod tests {
     use super::super::readback::ReadRecord;
     use super::*;
     use crate::api::classify::RecordState;
+    use crate::clock::VirtualClock;
+    use crate::error::ErrorKind;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -382,6 +427,7 @@ mod tests {
                 (Binding::Requests, 0),
                 (Binding::Wire, 520),
             ]),
+            spans: &[],
             usage: Some(Usage {
                 prompt_tokens: 5,
                 completion_tokens: 7,
@@ -418,7 +464,10 @@ mod tests {
     }
 
     fn written(strict: bool, record: &Record<'_>) -> (Value, ReadRecord) {
-        let line = write(&mut RecordWriter::new(strict, false), record);
+        let line = write(
+            &mut RecordWriter::new(strict, false, Clock::system()),
+            record,
+        );
         (
             serde_json::from_str(&line).unwrap(),
             ReadRecord::parse(line.trim_end().as_bytes()).unwrap(),
@@ -456,6 +505,44 @@ mod tests {
     }
 
     #[test]
+    fn a_record_says_by_the_time_of_day_when_its_attempts_were() {
+        let time = VirtualClock::new();
+        let clock = time.clock();
+        let start = clock.now();
+        let span = |began, ended, failure| Span {
+            began: start + Duration::from_millis(began),
+            ended: start + Duration::from_millis(ended),
+            failure,
+        };
+        let spans = [
+            span(0, 250, Some((ErrorKind::RateLimited, Some(429)))),
+            span(300, 900, Some((ErrorKind::Timeout, None))),
+            span(1_000, 1_001, Some((ErrorKind::Malformed, Some(200)))),
+            span(5_000, 6_500, None),
+        ];
+        // The record is written later, as that of a row that waits for its turn.
+        time.advance(Duration::from_secs(60));
+        let record = Record {
+            spans: &spans,
+            ..record("a", 200, ANSWER)
+        };
+        let mut writer = RecordWriter::new(false, false, clock.clone());
+        let line = write(&mut writer, &record);
+        let value: Value = serde_json::from_str(&line).unwrap();
+        // A virtual clock starts with the year 2026.
+        let at = |ms: u64| 1_767_225_600_000 + ms;
+        let expected = json!([
+            {"start_ms": at(0), "end_ms": at(250), "status": 429},
+            {"start_ms": at(300), "end_ms": at(900), "code": "timeout"},
+            {"start_ms": at(1_000), "end_ms": at(1_001), "code": "invalid_response"},
+            {"start_ms": at(5_000), "end_ms": at(6_500)},
+        ]);
+        assert_eq!(value["tollgate"]["timeline"], expected);
+        let line = write(&mut RecordWriter::new(true, false, clock), &record);
+        assert!(!line.contains("timeline"), "{line}");
+    }
+
+    #[test]
     fn strict_lines_hold_the_providers_fields_only() {
         let (value, read) = written(true, &record("a", 200, ANSWER));
         let keys: Vec<_> = value.as_object().unwrap().keys().collect();
@@ -474,7 +561,10 @@ mod tests {
                 dialect,
                 ..record("a", 200, ANSWER)
             };
-            let line = write(&mut RecordWriter::new(strict, true), &record);
+            let line = write(
+                &mut RecordWriter::new(strict, true, Clock::system()),
+                &record,
+            );
             assert!(ReadRecord::parse(line.as_bytes()).unwrap().simulated);
         }
     }
@@ -484,7 +574,7 @@ mod tests {
         let body =
             "\r\n{\n  \"n\": 9007199254740993,\r\n\t\"x\": [1e400 ,\n\n 2], \"s\": \"a\\n b\"\n}\n";
         let line = write(
-            &mut RecordWriter::new(false, false),
+            &mut RecordWriter::new(false, false, Clock::system()),
             &record("a", 200, body.as_bytes()),
         );
         let kept = r#""body":{"n": 9007199254740993,"x": [1e400 ,2], "s": "a\n b"}}"#;
@@ -653,7 +743,7 @@ mod tests {
         let record = record("a", 200, ANSWER);
         let mut ids = std::collections::HashSet::new();
         for _ in 0..10 {
-            let mut writer = RecordWriter::new(false, false);
+            let mut writer = RecordWriter::new(false, false, Clock::system());
             for _ in 0..10 {
                 let value: Value = serde_json::from_str(&write(&mut writer, &record)).unwrap();
                 assert!(ids.insert(value["id"].to_string()));
@@ -671,7 +761,7 @@ mod tests {
         ) {
             let dialect = if anthropic { Dialect::Anthropic } else { Dialect::OpenAi };
             let record = Record { dialect, ..record(&id, status, &body) };
-            let line = write(&mut RecordWriter::new(false, false), &record);
+            let line = write(&mut RecordWriter::new(false, false, Clock::system()), &record);
             let read = ReadRecord::parse(line.as_bytes()).unwrap();
             prop_assert_eq!(read.id, Some(LineHash::of(&id)));
             prop_assert_eq!(read.hash, record.hash);

@@ -18,9 +18,10 @@ use super::ids::{IdTable, quoted};
 use super::journal::{ResumeIndex, RowStatus};
 use super::judge::{self, judge_stream};
 use super::lines::Lines;
+use super::occurrences::Occurrences;
 use super::prompts::stop_if_refused;
 use super::tally::Tally;
-use crate::api::{ApiJob, AttemptError, Chat, Endpoint, Reply, Request};
+use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::Job;
@@ -100,7 +101,7 @@ fn bad_line(number: u64, why: &str) -> Error {
 pub(super) fn send_rows(
     endpoint: &Arc<Endpoint>,
     tally: Arc<Tally>,
-    prompts: Option<Chat>,
+    additions: Vec<String>,
 ) -> impl Job<Input = Row, Output = Reply, Error = AttemptError> + use<> {
     let has_succeeded = AtomicBool::new(false);
     // Spending is counted while the permit is still held, so no further request is sent before.
@@ -117,10 +118,8 @@ pub(super) fn send_rows(
                 tally.spend(reply.usage())
             }
             Err(failed) => {
-                if let Some(template) = &prompts
-                    && !has_succeeded.load(Ordering::Relaxed)
-                {
-                    stop_if_refused(template, failed);
+                if !has_succeeded.load(Ordering::Relaxed) {
+                    stop_if_refused(&additions, failed);
                 }
                 failed.usage.is_some() && tally.spend(failed.usage)
             }
@@ -148,6 +147,8 @@ pub(super) struct Rows {
     pub(super) later: VecDeque<Row>,
     /// Lines that the scan has found to be done, which need not be parsed.
     pub(super) passed_over: Peekable<vec::IntoIter<Range<u64>>>,
+    /// Names the rows, where they are named by their requests.
+    pub(super) occurrences: Option<Occurrences>,
 }
 
 impl Rows {
@@ -171,11 +172,18 @@ impl Rows {
             let number = line.number;
             let passed = &mut self.passed_over;
             while passed.next_if(|lines| lines.end <= number).is_some() {}
-            // The order needs the id of every row.
-            if self.order.is_none() && passed.peek().is_some_and(|lines| lines.contains(&number)) {
+            // The order needs the id of every row, and so does the name of one that comes again.
+            let no_id_counts = self.occurrences.as_ref().is_none_or(Occurrences::are_none);
+            if self.order.is_none()
+                && no_id_counts
+                && passed.peek().is_some_and(|lines| lines.contains(&number))
+            {
                 continue;
             }
-            let row = self.format.parse(line);
+            let mut row = self.format.parse(line);
+            if let Some(occurrences) = &mut self.occurrences {
+                occurrences.name(&mut row);
+            }
             let promise = row.promise();
             let row = Row::new(row);
             let Some(id) = row.id else {
@@ -239,6 +247,7 @@ mod tests {
             seen: scan.is_none().then(HashMap::new),
             later: VecDeque::new(),
             passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
+            occurrences: None,
         };
         (rows, tally)
     }

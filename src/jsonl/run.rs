@@ -9,19 +9,33 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+#[cfg(feature = "rows")]
+use super::answer_table::{Column, RunTable, TableOptions};
+#[cfg(feature = "cli")]
+use super::check;
 use super::files::{Location, OpenInput, RunFiles};
 use super::format::Format;
+#[cfg(feature = "cli")]
+use super::hash::LineHash;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
 use super::judge::{self, judge_file};
+use super::occurrences::Occurrences;
 use super::record::RecordWriter;
 use super::rows::{Rows, send_rows};
-use super::scan::scan;
+use super::scan::{InputScan, scan};
 use super::summary::{FileProgress, ResumeInfo, Summary};
+#[cfg(feature = "rows")]
+use super::table;
 use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, WriterState};
+#[cfg(feature = "cli")]
+use crate::api::Provider;
 use crate::api::{Chat, Client, Price, Usd};
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result, config};
 use crate::pool::{Feed, Monitor, Reorder};
+#[cfg(feature = "rows")]
+use crate::rows::Template;
 
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
 #[must_use = "a run over a file does nothing until `run`"]
@@ -39,9 +53,27 @@ struct Choices {
     ordered: bool,
     strict: bool,
     journal: JournalOptions,
+    #[cfg(feature = "rows")]
+    table: TableOptions,
     limits: SpendLimits,
+    /// What rows of a table become.
+    #[cfg(feature = "rows")]
+    template: Option<Template>,
     /// A setting that cannot be kept, told by `run`.
     refused: Option<Error>,
+}
+
+impl Choices {
+    /// Opens the input, and reads the header of a table.
+    #[cfg_attr(not(feature = "rows"), expect(unused_variables))]
+    fn open(&self, location: &Location, cancel: &Cancel) -> Result<(OpenInput, Format)> {
+        let (input, format) = (location.open_input()?, self.format.clone());
+        #[cfg(feature = "rows")]
+        if let Some(template) = &self.template {
+            return table::open(template, format, input, location, cancel);
+        }
+        Ok((input, format))
+    }
 }
 
 impl Client {
@@ -69,6 +101,41 @@ impl Client {
         let (input, output) = (input.into(), output.into());
         let files = RunFiles::complete(&input, Some(&output), None, false);
         FileRun::over(self, files)
+    }
+
+    /// A run that makes a request of each row of a table and writes the results to a file.
+    ///
+    /// The input is CSV, with a header and with commas, semicolons or tabs, or it is one JSON
+    /// object a line. What its rows become is said by a [`Template`]. They go to
+    /// [`endpoint`](FileRun::endpoint). Everything else is as in [`jsonl`](Self::jsonl); the
+    /// [guide](crate::_guide::batch_files#rows-of-a-table) has more.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (reviews, answers) = (folder.path().join("reviews.csv"), folder.path().join("out.jsonl"));
+    /// # let echo = tollgate::MemoryTransport::new(|_| Ok(tollgate::HttpResponse {
+    /// #     body: br#"{"choices":[{"message":{"content":"good"}}]}"#.to_vec(),
+    /// #     ..tollgate::HttpResponse::default()
+    /// # }));
+    /// # let client = tollgate::Client::builder().no_auth().transport(echo).build()?;
+    /// use tollgate::Template;
+    ///
+    /// std::fs::write(&reviews, "id,text\n7,\"Well made, and cheap.\"\n8,Broke at once.\n")?;
+    /// let template = Template::new("gpt-5", "Is this review good or bad? {{ text }}").id("id");
+    /// let summary = client.rows(&reviews, &answers, template).run()?;
+    /// assert_eq!(summary.progress.succeeded, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "rows")]
+    pub fn rows(
+        &self,
+        input: impl Into<PathBuf>,
+        output: impl Into<PathBuf>,
+        template: Template,
+    ) -> FileRun<'static> {
+        self.jsonl(input, output).rows(template)
     }
 }
 
@@ -108,6 +175,13 @@ impl FileRun<'_> {
             template = template.max_tokens(tokens);
         }
         self.choices.format.prompts = Some(template);
+        self
+    }
+
+    /// Takes the input as rows of a table.
+    #[cfg(feature = "rows")]
+    pub(crate) fn rows(mut self, template: Template) -> Self {
+        self.choices.template = Some(template);
         self
     }
 
@@ -256,6 +330,55 @@ impl FileRun<'_> {
         self
     }
 
+    /// Further columns of a table, behind `answer` and in this order. Default: none.
+    ///
+    /// An output whose name ends in `.csv` or `.tsv` is a table: the columns of the input, and
+    /// `answer`. It has a line for each row of the input, in its order. It is written when the run
+    /// ends, however that is, and a rerun replaces it. The records, which a rerun carries on with,
+    /// are in a file beside it, `out.csv.jsonl` for `out.csv`. The
+    /// [guide](crate::_guide::batch_files#tables) has all of it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (reviews, answers) = (folder.path().join("reviews.csv"), folder.path().join("out.csv"));
+    /// # let echo = tollgate::MemoryTransport::new(|_| Ok(tollgate::HttpResponse {
+    /// #     body: br#"{"choices":[{"message":{"content":"good"},"finish_reason":"stop"}]}"#.to_vec(),
+    /// #     ..tollgate::HttpResponse::default()
+    /// # }));
+    /// # let client = tollgate::Client::builder().no_auth().transport(echo).build()?;
+    /// use tollgate::{Column, Template};
+    ///
+    /// std::fs::write(&reviews, "id,text\n7,\"Well made, and cheap.\"\n")?;
+    /// let run = client.rows(&reviews, &answers, Template::new("m", "{{ text }}"));
+    /// run.columns([Column::FinishReason]).run()?;
+    /// let table = std::fs::read_to_string(&answers)?;
+    /// assert_eq!(table, "id,text,answer,finish_reason\n7,\"Well made, and cheap.\",good,stop\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "rows")]
+    pub fn columns(mut self, columns: impl IntoIterator<Item = Column>) -> Self {
+        self.choices.table.set_columns(columns);
+        self
+    }
+
+    /// In a table, gives each top-level key of answers that are JSON objects a column. Default: no.
+    #[cfg(feature = "rows")]
+    pub fn json_answer(mut self, json_answer: bool) -> Self {
+        self.choices.table.json_answer = json_answer;
+        self
+    }
+
+    /// In a table, writes answers as they are. Default: no, in the columns that are added a text
+    /// gets an apostrophe in front if a spreadsheet would run it, as it begins with `=`, `+`, `-`
+    /// or `@` and is no number.
+    #[cfg(feature = "rows")]
+    pub fn raw_cells(mut self, raw_cells: bool) -> Self {
+        self.choices.table.raw_cells = raw_cells;
+        self
+    }
+
     /// Calls `look` with the progress of the run: before the first request, about every 25 ms, and
     /// at the end. It is called on the thread that called [`run`](FileRun::run).
     pub fn on_progress<'q>(self, look: impl FnMut(&FileProgress) + 'q) -> FileRun<'q> {
@@ -288,7 +411,46 @@ impl FileRun<'_> {
         }
     }
 
-    fn run_opened(self, opened: Instant) -> Result<Summary> {
+    /// Looks through the input as a run would, and changes nothing: what it holds, as
+    /// [`check`](check::check) says it, with the rules of a provider's own batch service if there is
+    /// one. Each request that is left to send is shown to `each`, with the hash of its id. Lines of
+    /// the output are not repaired.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run), but for ids that are in two lines and rows that have changed:
+    /// these are findings.
+    #[cfg(feature = "cli")]
+    pub(crate) fn look(
+        self,
+        provider: Option<Provider>,
+        each: impl FnMut(Option<LineHash>, &check::RequestFacts),
+    ) -> Result<check::Report> {
+        let mut options = self.checked()?;
+        options.repair = false;
+        self.files.check()?;
+        let cancel = &self.client.settings().cancel;
+        let (index, _) = recover(&self.files, options, cancel)?;
+        let location = &self.files.input;
+        let (input, format) = self.choices.open(location, cancel)?;
+        match input {
+            OpenInput::Regular(it) => check::check(it, location, &format, &index, provider, each),
+            OpenInput::Stream(it) => check::check(it, location, &format, &index, provider, each),
+        }
+    }
+
+    /// The input and what its lines are, for others than a run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for an input that cannot be opened, or a header that does not fit.
+    #[cfg(feature = "cli")]
+    pub(crate) fn input(self) -> Result<(Location, Format)> {
+        let cancel = &self.client.settings().cancel;
+        let (_, format) = self.choices.open(&self.files.input, cancel)?;
+        Ok((self.files.input, format))
+    }
+
+    /// How to treat what is in the output, once it is sure that the settings go together.
+    fn checked(&self) -> Result<JournalOptions> {
         if let Some(error) = &self.choices.refused {
             return Err(error.clone());
         }
@@ -305,15 +467,20 @@ impl FileRun<'_> {
             }
         }
         self.choices.limits.check()?;
+        Ok(options)
+    }
+
+    fn run_opened(self, opened: Instant) -> Result<Summary> {
+        let options = self.checked()?;
         let files = self.files;
         files.check()?;
         let in_flight = self.client.settings().limiter.concurrency();
         let mut locks = Locks::take(&files, in_flight)?;
-        let format = self.choices.format;
-        let prompts = format.prompts.clone();
-        let mut input = files.input.open_input()?;
-        // No file is changed before all of them have been read.
         let outside = self.client.settings().cancel.clone();
+        let (mut input, format) = self.choices.open(&files.input, &outside)?;
+        #[cfg(feature = "rows")]
+        let table = RunTable::new(&files, &format, options, self.choices.table)?;
+        // No file is changed before all of them have been read.
         let (index, state) = recover(&files, options, &outside)?;
         // A stream can be read only once.
         let scan = match &mut input {
@@ -337,6 +504,11 @@ impl FileRun<'_> {
         let is_stream = scan.is_none();
         let tally = Tally::new(self.choices.limits, scan.as_ref(), found, opened);
         let tally = Arc::new(tally);
+        let additions = format.additions();
+        let scan = scan.unwrap_or_else(|| InputScan {
+            occurrences: format.names_rows().then(Occurrences::new),
+            ..InputScan::default()
+        });
         let rows = Rows {
             location: files.input,
             lines: format.lines(match input {
@@ -350,22 +522,24 @@ impl FileRun<'_> {
             tally: Arc::clone(&tally),
             seen: is_stream.then(HashMap::new),
             later: VecDeque::new(),
-            passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
+            passed_over: scan.passed_over.into_iter().peekable(),
+            occurrences: scan.occurrences,
         };
         // Counters of its own: what the client did before is no part of this run's summary.
         let client = self.client.with_monitor(&Monitor::new());
         let mut settings = client.settings().clone();
         settings.cancel = outside.child();
-        let job = send_rows(client.endpoint(), Arc::clone(&tally), prompts);
-        let now = client.limiter().clock().now();
+        let job = send_rows(client.endpoint(), Arc::clone(&tally), additions);
+        let clock = client.limiter().clock();
+        let now = clock.now();
         let mut writer = Writer {
             client: client.clone(),
             cancel: settings.cancel.clone(),
             outside,
             ends: settings.deadline.and_then(|time| now.checked_add(time)),
             journal,
-            locks,
-            records: RecordWriter::new(self.choices.strict, options.simulated),
+            locks: &mut locks,
+            records: RecordWriter::new(self.choices.strict, options.simulated, clock.clone()),
             order: self.choices.ordered.then(Reorder::new),
             tally,
             index,
@@ -379,8 +553,14 @@ impl FileRun<'_> {
         } else {
             Feed::Here(Box::new(rows.fuse()))
         };
-        settings.for_each(job, feed, &mut writer)?;
-        writer.finish()
+        let sent = settings.for_each(job, feed, &mut writer);
+        let outcome = sent.and_then(|()| writer.finish());
+        #[cfg(feature = "rows")]
+        let outcome = match table {
+            Some(table) => table.close(outcome, opened),
+            None => outcome,
+        };
+        outcome
     }
 }
 

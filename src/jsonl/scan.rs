@@ -16,7 +16,9 @@ use super::hash::LineHash;
 use super::ids::{duplicates, quoted};
 use super::journal::{ResumeIndex, RowStatus};
 use super::lines::Line;
+use super::occurrences::Occurrences;
 use super::parallel::fold;
+use crate::api::classify::Promise;
 use crate::cancel::Cancel;
 use crate::error::{Result, config};
 
@@ -38,6 +40,8 @@ pub(crate) struct InputScan {
     pub(crate) failed_bad: u64,
     /// The line numbers of the rows that are done or have failed for good, in order.
     pub(crate) passed_over: Vec<Range<u64>>,
+    /// Where rows are named by their requests: those that come more than once.
+    pub(super) occurrences: Option<Occurrences>,
 }
 
 /// Scans a whole input, whose name is `location`, for what `index` leaves to do.
@@ -57,13 +61,24 @@ pub(crate) fn scan<R: Read>(
     let mut found = InputScan::default();
     // The ids, with their lines, and the lines of rows that have been answered as another request.
     let (mut ids, mut changed) = (Vec::new(), Vec::new());
+    let mut occurrences = format.names_rows().then(Occurrences::new);
+    // The row before, as between the two there may be lines that are none.
+    let mut was_passed = false;
     let read = |line: Line<&[u8]>| (line.number, RowFacts::read(line, format, index));
-    let add = |(number, facts): (u64, RowFacts)| {
+    let add = |(number, mut facts): (u64, RowFacts)| {
         found.rows += 1;
+        if let Some(occurrences) = &mut occurrences {
+            let id = facts.hash.and_then(|hash| occurrences.id(hash));
+            facts.rename(id.as_ref().map(LineHash::of), index);
+        }
         let Some(id) = facts.id else {
+            was_passed = false;
             return Ok(());
         };
-        ids.push((id, number));
+        // Those that have been made are unique.
+        if !format.names_rows() {
+            ids.push((id, number));
+        }
         match facts.status {
             RowStatus::ToDo | RowStatus::ToDoLast => found.to_do += u64::from(facts.is_request),
             RowStatus::Changed => changed.push(number),
@@ -73,20 +88,27 @@ pub(crate) fn scan<R: Read>(
                 found.failed_bad += u64::from(!facts.is_request);
             }
         }
-        if matches!(facts.status, RowStatus::Done | RowStatus::Failed) {
-            match found.passed_over.last_mut() {
-                Some(last) if last.end == number => last.end += 1,
-                _ => found.passed_over.push(number..number + 1),
+        let is_passed = matches!(facts.status, RowStatus::Done | RowStatus::Failed);
+        if is_passed {
+            match found.passed_over.last_mut().filter(|_| was_passed) {
+                Some(last) => last.end = number + 1,
+                None => found.passed_over.push(number..number + 1),
             }
         }
+        was_passed = is_passed;
         Ok(())
     };
     fold(&mut format.lines(source), cancel, unreadable, read, add)?;
+    found.occurrences = occurrences.map(Occurrences::again);
     let repeated = repeated_ids(location, format, ids);
     if repeated.len() > 0 {
         let lines = repeated.map(|(first, again, id)| format!("lines {first} and {again}{id}"));
+        let what = match format.rows {
+            Some(_) => "each row needs another text in the column that names it",
+            None => "each line needs a custom_id of its own",
+        };
         return Err(config(format!(
-            "input {location}: each line needs a custom_id of its own. The same one is in\n  {}",
+            "input {location}: {what}. The same one is in\n  {}",
             listed(lines)
         )));
     }
@@ -108,6 +130,8 @@ pub(crate) fn scan<R: Read>(
 /// What a line says.
 struct RowFacts {
     id: Option<LineHash>,
+    hash: Option<LineHash>,
+    promise: Promise,
     /// What a row with an id is.
     status: RowStatus,
     is_request: bool,
@@ -122,18 +146,30 @@ impl RowFacts {
         {
             return Self {
                 id: Some(id),
+                hash: Some(hash),
+                promise: Promise::Anything,
                 status: RowStatus::Done,
                 is_request: true,
             };
         }
         let row = format.parse(line);
         // The failure of a bad line is recorded under the id that it has, so that is unique, too.
-        let id = row.id();
-        let status = |id| index.status(id, row.hash, row.promise());
-        Self {
-            id,
-            status: id.map_or(RowStatus::ToDo, status),
+        let mut facts = Self {
+            id: None,
+            hash: row.hash,
+            promise: row.promise(),
+            status: RowStatus::ToDo,
             is_request: row.request.is_ok(),
+        };
+        facts.rename(row.id(), index);
+        facts
+    }
+
+    /// Takes another id, if there is one.
+    fn rename(&mut self, id: Option<LineHash>, index: &ResumeIndex) {
+        if let Some(id) = id {
+            self.id = Some(id);
+            self.status = index.status(id, self.hash, self.promise);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Added to a file's name for the lock that a run holds.
-pub(crate) const LOCK_SUFFIX: &str = ".lock";
+const LOCK_SUFFIX: &str = ".lock";
 /// For the new content of a file. What a killed run left there is replaced, so it is a name that
 /// nobody gives to a file.
 pub(crate) const NEW_SUFFIX: &str = ".tollgate-new";
@@ -21,12 +21,35 @@ pub(crate) fn sidecar(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// The lock of a file. The records of the table `o.csv` are in `o.csv.jsonl`, and the lock of both
+/// is `o.csv.lock`.
+pub(crate) fn lock_of(path: &Path) -> PathBuf {
+    let mut lock = resolved(path).unwrap_or_else(|| path.to_owned());
+    if lock.extension().is_some_and(|ending| ending == "jsonl") {
+        let table = lock.with_extension("");
+        if is_table(&table) {
+            lock = table;
+        }
+    }
+    let mut name = lock.into_os_string();
+    name.push(LOCK_SUFFIX);
+    name.into()
+}
+
+/// Whether a file of this name is a table.
+pub(crate) fn is_table(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default();
+    let endings = ["csv", "tsv"];
+    endings
+        .iter()
+        .any(|table| ending.eq_ignore_ascii_case(table))
+}
+
 /// Whether `path` has the name of a file that a run makes beside `owner`.
 pub(crate) fn is_sidecar(owner: &Path, path: &Path) -> bool {
     let path = resolved(path);
-    [LOCK_SUFFIX, NEW_SUFFIX, REJECTED_SUFFIX]
-        .iter()
-        .any(|suffix| path.as_ref() == Some(&sidecar(owner, suffix)))
+    let beside = [NEW_SUFFIX, REJECTED_SUFFIX].map(|suffix| sidecar(owner, suffix));
+    path.is_some_and(|path| path == lock_of(owner) || beside.contains(&path))
 }
 
 /// The path without links, whether or not there is a file yet. `None` if its folder is not there.
@@ -72,14 +95,26 @@ mod tests {
         fs::create_dir(path("d")).unwrap();
         // Of a file that is yet to be made, and of one that is there.
         for _ in 0..2 {
-            let lock = sidecar(&path("o.jsonl"), LOCK_SUFFIX);
+            let lock = lock_of(&path("o.jsonl"));
             assert!(lock.ends_with("o.jsonl.lock"), "{lock:?}");
             for name in ["one", "two", "d/../o.jsonl"] {
-                assert_eq!(sidecar(&path(name), LOCK_SUFFIX), lock, "{name}");
+                assert_eq!(lock_of(&path(name)), lock, "{name}");
             }
             fs::write(path("o.jsonl"), "").unwrap();
         }
         assert_eq!(resolved(&path("none/o.jsonl")), None);
+    }
+
+    #[test]
+    fn a_table_and_its_records_have_one_lock() {
+        for (name, lock) in [
+            ("/o.csv", "/o.csv.lock"),
+            ("/o.csv.jsonl", "/o.csv.lock"),
+            ("/o.csv.errors.jsonl", "/o.csv.errors.jsonl.lock"),
+            ("/o.jsonl", "/o.jsonl.lock"),
+        ] {
+            assert_eq!(lock_of(Path::new(name)), Path::new(lock));
+        }
     }
 
     #[test]

@@ -107,6 +107,10 @@ pub struct FileProgress {
     /// How many requests may be in flight at once, as it was set. Of a range,
     /// [`engine.concurrency`](Progress::concurrency) is the number that was found.
     pub concurrency: Option<Concurrency>,
+    /// How long until every row has been tried again that waits for it.
+    pub(crate) retried_in: Duration,
+    /// The rates of requests and of model tokens that are set.
+    pub(crate) rates: [Option<Rate>; 2],
     /// What the answers have said of the provider's limits.
     pub learned: Learned,
     /// The limit that the server named when it last asked for a pause, if it did.
@@ -279,7 +283,7 @@ pub(crate) fn learned(learned: &Learned) -> Value {
 }
 
 /// Seconds to the millisecond: more would be noise.
-fn seconds(time: Duration) -> f64 {
+pub(crate) fn seconds(time: Duration) -> f64 {
     rounded(time.as_secs_f64())
 }
 

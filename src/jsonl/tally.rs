@@ -228,6 +228,7 @@ impl Tally {
             engine: engine.snapshot(),
             ..shown
         };
+        progress.retried_in = progress.engine.retried_in(now);
         progress.engine.possibly_billed += possibly_billed;
         progress
     }

@@ -38,7 +38,7 @@ pub(super) struct Writer<'p> {
     /// When the run's time is over.
     pub(super) ends: Option<Instant>,
     pub(super) journal: Journal,
-    pub(super) locks: Locks,
+    pub(super) locks: &'p mut Locks,
     pub(super) records: RecordWriter,
     /// Of a run whose results are written in the order of the input.
     pub(super) order: Option<Reorder<RowOutcome>>,
@@ -148,8 +148,9 @@ impl Writer<'_> {
         let message = match pause {
             None => "the run's time is over".into(),
             Some(pause) => {
-                let seconds = pause.next_try.as_secs_f64();
-                let until = to_rfc3339(clock.wall() + pause.next_try);
+                let left = pause.next_try.unwrap_or_default();
+                let seconds = left.as_secs_f64();
+                let until = to_rfc3339(clock.wall() + left);
                 format!(
                     "the server asked for a pause of {seconds:.0} s more, until {until}, and the run's time \
                      is over before that"
@@ -211,6 +212,7 @@ impl Writer<'_> {
             attempts: outcome.attempts,
             by_copy: outcome.by_copy,
             times: outcome.times,
+            spans: &outcome.spans,
             ..Record::default()
         };
         match outcome.result {
@@ -354,6 +356,11 @@ impl Writer<'_> {
         let client = &self.client;
         let now = client.limiter().clock().now();
         let mut progress = self.tally.progress(client.monitor(), now);
+        if let (Some(hold), Some(ends)) = (&mut progress.hold, self.ends) {
+            let left = ends.saturating_duration_since(now);
+            hold.next_try = hold.next_try.filter(|next_try| *next_try < left);
+        }
+        progress.rates = client.limiter().rates();
         progress.learned = client.limiter().learned();
         progress.concurrency = Some(client.limiter().concurrency_range());
         (self.on_progress)(&progress);

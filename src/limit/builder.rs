@@ -72,11 +72,17 @@ impl LimiterBuilder {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a rate out of range, a burst of zero, a
     /// burst without its rate, or a concurrency of zero or an empty range.
     pub fn build(self) -> Result<Limiter> {
+        let clock = self.clock.clone();
+        Ok(Limiter::new(self.state()?, clock))
+    }
+
+    /// As [`build`](Self::build), without a clock, a lock or a queue.
+    pub(crate) fn state(self) -> Result<LimiterState> {
         let concurrency = self.concurrency.unwrap_or(Concurrency::UNLIMITED);
         let concurrency = concurrency.checked()?;
         let mut limits = LimiterState::new(concurrency);
         limits.set_requests(checked_limit(self.requests, self.burst, "request")?, 0);
         limits.set_tokens(checked_limit(self.tokens, self.token_burst, "token")?, 0);
-        Ok(Limiter::new(limits, self.clock))
+        Ok(limits)
     }
 }

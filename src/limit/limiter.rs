@@ -269,6 +269,11 @@ impl Limiter {
         heard
     }
 
+    /// The rates of requests and of model tokens that are set.
+    pub(crate) fn rates(&self) -> [Option<Rate>; 2] {
+        self.0.lock().limits.rates()
+    }
+
     /// What the provider's answers have said of its limits, where those are lower than the ones
     /// that are set. The limiter goes by the lower of both.
     pub fn learned(&self) -> Learned {

@@ -43,5 +43,7 @@ pub use limiter::{Limiter, Refusal};
 pub(crate) use pace::Heard;
 pub use permit::Permit;
 pub use rate::{Cost, Rate};
+#[cfg(feature = "cli")]
+pub(crate) use state::{Admission, LimiterState, Start};
 pub(crate) use waited::WaitReason;
 pub use waited::Waited;

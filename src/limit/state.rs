@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Whether a cost is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(crate) enum Admission {
     Now,
     /// Not before this instant, and for this reason.
     At(Nanos, WaitReason),
@@ -30,7 +30,7 @@ pub(super) enum Admission {
 
 /// What a permit remembers of its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Start {
+pub(crate) struct Start {
     at: Nanos,
     /// How many were in flight with it.
     pub(super) place: usize,
@@ -41,7 +41,7 @@ pub(super) struct Start {
 }
 
 #[derive(Debug)]
-pub(super) struct LimiterState {
+pub(crate) struct LimiterState {
     requests: Option<Bucket>,
     tokens: Option<Bucket>,
     concurrency: Concurrency,
@@ -83,7 +83,7 @@ impl LimiterState {
         }
     }
 
-    pub(super) fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
@@ -97,7 +97,7 @@ impl LimiterState {
         found.unwrap_or(self.concurrency.high())
     }
 
-    pub(super) fn most_threads(&self) -> usize {
+    pub(crate) fn most_threads(&self) -> usize {
         let next = self.set_in_flight().saturating_add(1);
         next.min(self.concurrency.high())
     }
@@ -115,12 +115,12 @@ impl LimiterState {
     }
 
     /// The start of what was admitted last.
-    pub(super) fn start(&self) -> Start {
+    pub(crate) fn start(&self) -> Start {
         self.last
     }
 
     /// The most model tokens that are ever admitted at once; `None` if nothing limits them.
-    pub(super) fn most_tokens(&self) -> Option<u64> {
+    pub(crate) fn most_tokens(&self) -> Option<u64> {
         let announced = self.announced.limits(|it| it != Counted::Requests);
         let set = self.tokens.as_ref().map(Bucket::largest);
         set.or(announced.then_some(u64::MAX))
@@ -134,7 +134,7 @@ impl LimiterState {
 
     /// Takes note that a request was let in, whatever became of it. Whether something may be
     /// admitted sooner than it was said.
-    pub(super) fn let_in(&mut self, start: Start, now: Nanos) -> bool {
+    pub(crate) fn let_in(&mut self, start: Start, now: Nanos) -> bool {
         self.pace.admitted(start.at, now);
         if self.places.let_in(start.place, start.at, now) {
             self.pace = Pace::default();
@@ -144,7 +144,7 @@ impl LimiterState {
 
     /// Takes note that a request was refused, and asked to wait or not. With what follows comes
     /// whether something may be admitted sooner than it was said.
-    pub(super) fn refused(
+    pub(crate) fn refused(
         &mut self,
         start: Start,
         hint: Option<Duration>,
@@ -189,7 +189,7 @@ impl LimiterState {
 
     /// Takes note of what the answer to a request says of a limit that was sent at `sent`. Whether
     /// something may be admitted sooner than it was said.
-    pub(super) fn announced(&mut self, announced: &Announced, sent: Nanos, now: Nanos) -> bool {
+    pub(crate) fn announced(&mut self, announced: &Announced, sent: Nanos, now: Nanos) -> bool {
         let knows = |it: &Self| it.announced.limits(|it| it == Counted::Requests);
         let knew = knows(self);
         let sooner = self.announced.note(announced, sent, self.paused_until, now);
@@ -204,16 +204,21 @@ impl LimiterState {
         self.ignored = self.ignored.saturating_add(announcements);
     }
 
+    /// The rates of requests and of model tokens that are set.
+    pub(super) fn rates(&self) -> [Option<Rate>; 2] {
+        [&self.requests, &self.tokens].map(|set| set.as_ref().map(Bucket::rate))
+    }
+
     /// The rates that answers announce, where they are lower than those that are set.
     pub(super) fn learned(&self) -> Learned {
-        let lowest = |set: &Option<Bucket>, counted: fn(Counted) -> bool| {
-            let set = set.as_ref().map(Bucket::rate);
+        let [requests, tokens] = self.rates();
+        let lowest = |set: Option<Rate>, counted: fn(Counted) -> bool| {
             let learned = self.announced.lowest(counted)?;
             let is_lower = |set: Rate| learned.units_per_second() < set.units_per_second();
             set.is_none_or(is_lower).then_some(learned)
         };
-        let announced = lowest(&self.requests, |it| it == Counted::Requests);
-        let lowest_known = announced.or(self.requests.as_ref().map(Bucket::rate));
+        let announced = lowest(requests, |it| it == Counted::Requests);
+        let lowest_known = announced.or(requests);
         let paced = self.paced.as_ref().map(Bucket::rate);
         let is_lower = |paced: &Rate| {
             lowest_known.is_none_or(|it| paced.units_per_second() < it.units_per_second())
@@ -223,7 +228,7 @@ impl LimiterState {
             requests: announced,
             at_once: at_once.filter(|at_once| *at_once < self.concurrency.high()),
             from_refusals: paced.filter(is_lower),
-            tokens: lowest(&self.tokens, |it| it != Counted::Requests),
+            tokens: lowest(tokens, |it| it != Counted::Requests),
             ignored: self.ignored,
         }
     }
@@ -248,7 +253,7 @@ impl LimiterState {
 
     /// Refuses a cost that would wait for ever.
     #[inline]
-    pub(super) fn check_fits(&self, cost: Cost) -> Result<()> {
+    pub(crate) fn check_fits(&self, cost: Cost) -> Result<()> {
         let check = |bucket: &Option<Bucket>, asked: u64, what: &str| match bucket {
             Some(bucket) if asked > bucket.largest() => {
                 Err(never_fits(asked, what, bucket.largest()))
@@ -260,7 +265,7 @@ impl LimiterState {
     }
 
     /// Takes `cost` if that is allowed now: all of it or nothing.
-    pub(super) fn admit(&mut self, cost: Cost, now: Nanos) -> Admission {
+    pub(crate) fn admit(&mut self, cost: Cost, now: Nanos) -> Admission {
         let admission = self.check(cost, now);
         if admission == Admission::Now {
             self.take(cost, now);
@@ -374,7 +379,7 @@ impl LimiterState {
     /// As [`release`](Self::release), where the model tokens of `used` count in place of those
     /// taken for `cost`. `now` is asked for the time if that is of use. How long it took counts if
     /// it `succeeded`.
-    pub(super) fn end(
+    pub(crate) fn end(
         &mut self,
         cost: Cost,
         used: Cost,
@@ -396,7 +401,7 @@ impl LimiterState {
     }
 
     /// Admits nothing before `until`, and starts slowly from there. Never shortens a pause.
-    pub(super) fn pause(&mut self, until: Nanos, now: Nanos) {
+    pub(crate) fn pause(&mut self, until: Nanos, now: Nanos) {
         if until <= self.paused_until || until <= now {
             return;
         }

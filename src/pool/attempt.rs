@@ -6,32 +6,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::events::Event;
-use super::hedge::Copied;
 use super::input::panic_message;
 use super::job::{Attempt, Billed, Caught, Failure, Job, Panicked, out_of_time};
 use super::leader::{JobItem, RunShared};
-use super::outcomes::{JobOutcome, Outcome};
+use super::outcomes::{JobOutcome, Outcome, Span};
 use super::race::End;
 use super::schedule::{Finished, Item};
 use crate::binding::Binding;
 use crate::cancel::Cancel;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
-use crate::limit::Permit;
+use crate::limit::{Cost, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
-
-impl<I, E> Item<I, E> {
-    #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
-    fn ended<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> JobOutcome<I, T, E> {
-        Outcome {
-            attempts: self.history.attempts,
-            times: self.times,
-            billed: self.billed,
-            by_copy: self.copied == Copied::Won,
-            ..Outcome::not_attempted(self.index, Some(self.input), result)
-        }
-    }
-}
 
 impl<J: Job> RunShared<'_, J> {
     /// One attempt, and what follows from it; `None` if the item will be tried again.
@@ -76,7 +62,9 @@ impl<J: Job> RunShared<'_, J> {
             attempt: attempt.number,
         });
         let most = permit.most_in_flight();
+        let reserved = permit.cost().model_tokens();
         let before = monitor.update(|progress| {
+            progress.counted_tokens = progress.counted_tokens.saturating_add(reserved);
             progress.in_flight += 1;
             progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
             std::mem::replace(&mut progress.concurrency, most)
@@ -98,14 +86,23 @@ impl<J: Job> RunShared<'_, J> {
         if let Ok(Err((_, Verdict::Unreachable))) = result {
             attempt.reach.set(Reach::NotSent);
         }
-        let took = clock.now().saturating_duration_since(attempt.began);
+        let ended = clock.now();
+        let took = ended.saturating_duration_since(attempt.began);
         item.times.add(Binding::Wire, took);
         let sent = attempt.was_sent();
+        if sent {
+            let span = Span::new(attempt.began, ended, self.shown(&result));
+            span.note_in(&mut item.spans);
+        }
         let sent_again = sent && item.billed == Billed::Possibly;
         if sent_again {
             item.billed = Billed::PossiblyTwice;
         }
+        let counted = attempt.counted.get().map(Cost::model_tokens);
+        let counted = counted.or(attempt.used.get()).unwrap_or(reserved);
         monitor.update(|progress| {
+            let tokens = progress.counted_tokens.saturating_sub(reserved);
+            progress.counted_tokens = tokens.saturating_add(counted);
             progress.in_flight -= 1;
             progress.attempts += u64::from(sent);
             progress.hedges += u64::from(sent && is_copy);
@@ -149,10 +146,8 @@ impl<J: Job> RunShared<'_, J> {
             (None, None) => drop(permit),
         }
         if let Some(wait) = pause {
-            let why = match &result {
-                Ok(Err((error, _))) => self.job.shown(error),
-                _ => attempt.why_paused.get().cloned(),
-            };
+            let why = self.shown(&result);
+            let why = why.or_else(|| attempt.why_paused.get().cloned());
             let now = self.settings.limiter.clock().now();
             // The clock cannot hold every time.
             if let Some(end) = now.checked_add(wait) {
@@ -172,6 +167,11 @@ impl<J: Job> RunShared<'_, J> {
                 self.after_failure(item, error, (verdict, hold), &attempt)
             }
         }
+    }
+
+    fn shown(&self, result: &Caught<J>) -> Option<Error> {
+        let failed = result.as_ref().ok()?.as_ref().err()?;
+        self.job.shown(&failed.0)
     }
 
     /// Tells the limiter whether an answer was a refusal. What becomes of the verdict then, and how
@@ -271,9 +271,10 @@ impl<J: Job> RunShared<'_, J> {
             _old_outage = self.settings.monitor.set_outage(probe, shown);
         }
         if let Decision::RetryAt(at) = decision {
-            self.settings
-                .monitor
-                .update(|progress| progress.backing_off += 1);
+            self.settings.monitor.update(|progress| {
+                progress.backing_off += 1;
+                progress.last_retry = progress.last_retry.max(Some(at));
+            });
             let index = item.index;
             item.last = Some(error);
             item.backing_off = Some(now);

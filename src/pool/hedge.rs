@@ -11,42 +11,27 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
+use crate::classes::Classes;
 
 /// The latencies tell nothing before so many attempts have succeeded.
 const LEAST_KNOWN: u64 = 20;
 /// A copy goes when its first attempt has taken longer than all but one in so many.
 const ONE_IN: u64 = 20;
 /// Latencies are told apart to one part in so many.
-const CLASSES: u64 = 16;
+const CLASSES: Classes = Classes::in_each_doubling(16);
 
 /// How long attempts take that succeed, the latest more than older ones.
 #[derive(Debug, Default)]
 struct Latencies {
-    /// How many, by [`class`].
+    /// How many, by class of microseconds.
     counts: Vec<u64>,
     known: u64,
-}
-
-/// Classes are as wide as a microsecond at first, and then as a part in [`CLASSES`] of what they
-/// hold.
-fn class(latency: Duration) -> usize {
-    let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-    let doubled = micros.max(CLASSES).ilog2() - CLASSES.ilog2();
-    let class = u64::from(doubled) * CLASSES + (micros >> doubled);
-    usize::try_from(class).unwrap_or(usize::MAX)
-}
-
-/// The least latency of a class.
-fn least(class: usize) -> Duration {
-    let class = class as u64;
-    let doubled = (class / CLASSES).saturating_sub(1);
-    Duration::from_micros((class - doubled * CLASSES) << doubled)
 }
 
 impl Latencies {
     /// Counts one, beside so many attempts that are under way.
     fn observe(&mut self, latency: Duration, under_way: u64) {
-        let class = class(latency);
+        let class = CLASSES.class(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
         if self.counts.len() <= class {
             self.counts.resize(class + 1, 0);
         }
@@ -74,7 +59,7 @@ impl Latencies {
             left = left.saturating_sub(*count);
             left == 0
         });
-        within.map(least)
+        within.map(|class| Duration::from_micros(CLASSES.least(class)))
     }
 }
 
@@ -275,20 +260,6 @@ mod tests {
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
-    }
-
-    #[test]
-    fn a_class_holds_its_least_and_nothing_above_a_sixteenth_more() {
-        assert_eq!((class(Duration::ZERO), least(0)), (0, Duration::ZERO));
-        for micros in (0..5_000).chain([123_456, 9_999_999, u64::from(u32::MAX), 1 << 50]) {
-            let latency = Duration::from_micros(micros);
-            let least = least(class(latency));
-            assert!(
-                least <= latency && latency <= least + least / 16,
-                "{latency:?}"
-            );
-        }
-        assert!(class(Duration::MAX) < 1_000);
     }
 
     #[test]

@@ -120,6 +120,7 @@ impl<'env, J: Job> RunShared<'env, J> {
         input: Arc<InputQueue<J::Input>>,
         sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
     ) -> Self {
+        settings.monitor.run_begins(&settings.limiter);
         let now = settings.limiter.clock().now();
         let deadline = settings.deadline.and_then(|time| now.checked_add(time));
         // One thread, which leads.
@@ -148,8 +149,7 @@ impl<'env, J: Job> RunShared<'env, J> {
     /// Notes what holds the run back from now on.
     pub(super) fn bind(&self, state: &mut RunState<J>, binding: Binding) {
         if state.binding.replace(binding) != Some(binding) {
-            let (settings, clock) = (&self.settings, self.settings.limiter.clock());
-            settings.monitor.set_binding(Some(binding), clock);
+            self.settings.monitor.set_binding(Some(binding));
         }
     }
 
@@ -184,8 +184,7 @@ impl<'env, J: Job> RunShared<'env, J> {
             }
             (state.parked_leader(), std::mem::take(&mut state.idle))
         };
-        let clock = self.settings.limiter.clock();
-        self.settings.monitor.set_binding(None, clock);
+        self.settings.monitor.set_binding(None);
         for (_, parker) in followers {
             parker.unpark();
         }

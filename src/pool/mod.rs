@@ -35,6 +35,12 @@ pub use outcomes::{Outcome, Outcomes};
 
 pub(crate) use job::{Billed, Job};
 pub(crate) use order::Reorder;
-pub(crate) use outcomes::JobOutcome;
+pub(crate) use outcomes::{JobOutcome, Span};
 pub(crate) use run::{Consumer, Feed};
 pub(crate) use settings::Settings;
+#[cfg(feature = "cli")]
+pub(crate) use {
+    input::InputQueue,
+    schedule::{Finished, Item, Next, Schedule},
+    track::BindingTrack,
+};

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::track::BindingTrack;
 use crate::binding::{Binding, Times};
-use crate::clock::Clock;
 use crate::error::{AnnouncedLimit, Error};
-use crate::limit::Waited;
+use crate::limit::{Limiter, Waited};
 use crate::sync::Mutex;
 
 /// Watches the runs it is given to, from any thread, at any time.
@@ -61,6 +60,8 @@ pub struct Progress {
     pub waiting: u64,
     /// Items that wait for their next attempt now.
     pub backing_off: u64,
+    /// When the last of the items that wait so far is to be tried again.
+    pub(crate) last_retry: Option<Instant>,
     /// Threads that send requests or wait to, now.
     pub threads: u64,
     /// The most threads at once.
@@ -68,6 +69,9 @@ pub struct Progress {
     /// Model tokens that answers have used, prompts and answers together. Attempts that do not say
     /// what they used are not counted.
     pub tokens: u64,
+    /// Model tokens as the limiter counts them: of the requests in flight those that are reserved,
+    /// and of the attempts that have ended those they used, as far as they said so.
+    pub counted_tokens: u64,
     /// Items that may have been paid for more than once: they were sent again after an attempt
     /// whose answer was lost on the way.
     pub possibly_billed: u64,
@@ -97,14 +101,21 @@ pub struct Hold {
     pub is_pause: bool,
     /// How the last attempt failed, or what asked for the pause, as far as that can be told.
     pub error: Option<Error>,
-    /// How long until the next request is sent; zero while one asks.
-    pub next_try: Duration,
+    /// How long until the next request is sent; zero while one asks. `None` if the run's time is
+    /// over before that.
+    pub next_try: Option<Duration>,
 }
 
 impl Progress {
     /// Items that are through: succeeded + failed + abandoned.
     pub fn done(&self) -> u64 {
         self.succeeded + self.failed + self.abandoned
+    }
+
+    /// How long until every item has been tried again that waits for it.
+    pub(crate) fn retried_in(&self, now: Instant) -> Duration {
+        let last = self.last_retry.filter(|_| self.backing_off > 0);
+        last.map_or(Duration::ZERO, |last| last.saturating_duration_since(now))
     }
 }
 
@@ -117,17 +128,29 @@ impl Monitor {
     /// The counters, all of the same moment.
     pub fn snapshot(&self) -> Progress {
         let mut progress = self.update(|progress| *progress);
-        if let Some(clock) = self.0.clock.get() {
-            let now = clock.now();
+        if let Some(limiter) = self.limiter() {
+            let now = limiter.clock().now();
             (progress.bound, progress.binding) = self.track(|track| track.settle(now));
         }
         progress
     }
 
+    /// A run with this limiter begins.
+    pub(super) fn run_begins(&self, limiter: &Limiter) {
+        self.0.limiter.get_or_init(|| limiter.clone());
+    }
+
+    /// The limiter of the first run.
+    pub(crate) fn limiter(&self) -> Option<&Limiter> {
+        self.0.limiter.get()
+    }
+
     /// From now on it is this that holds the run back.
-    pub(super) fn set_binding(&self, binding: Option<Binding>, clock: &Clock) {
-        let now = self.0.clock.get_or_init(|| clock.clone()).now();
-        self.track(|track| track.set(binding, now));
+    pub(super) fn set_binding(&self, binding: Option<Binding>) {
+        if let Some(limiter) = self.limiter() {
+            let now = limiter.clock().now();
+            self.track(|track| track.set(binding, now));
+        }
     }
 
     fn track<R>(&self, change: impl FnOnce(&mut BindingTrack) -> R) -> R {
@@ -144,7 +167,7 @@ impl Monitor {
         Some(Hold {
             is_pause,
             error,
-            next_try: until.saturating_duration_since(now),
+            next_try: Some(until.saturating_duration_since(now)),
         })
     }
 
@@ -192,9 +215,9 @@ struct Counters {
     down: Mutex<Option<Down>>,
     /// The last pause and its end, which may have passed.
     pause: Mutex<Option<Down>>,
-    /// What holds the run back, by the clock of the first run.
+    /// What holds the run back, by the clock of the limiter of the first run.
     track: std::sync::Mutex<BindingTrack>,
-    clock: OnceLock<Clock>,
+    limiter: OnceLock<Limiter>,
 }
 
 /// The other side is down: why, as far as that can be told, and when the next probe may go.

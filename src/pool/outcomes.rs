@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -11,6 +12,7 @@ use super::job::{Billed, Failure, run_over};
 use crate::binding::Times;
 use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker};
+use crate::error::{Error, ErrorKind};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,6 +41,40 @@ pub struct Outcome<I, T, E> {
     pub(crate) billed: Billed,
     /// Its answer is that of a copy of the first attempt.
     pub(crate) by_copy: bool,
+    /// The attempts that were sent, in their order.
+    pub(crate) spans: Spans,
+}
+
+/// The attempts at one item. The last is the one that decided about it. One that ran beside it and
+/// did not is left out.
+pub(crate) type Spans = Vec<Span>;
+
+/// So many attempts at an item are kept, those that came first and the latest.
+const MOST_SPANS: usize = 100;
+
+/// An attempt that was sent: when it was under way, and how it failed, if it did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) began: Instant,
+    pub(crate) ended: Instant,
+    /// Its kind, and the status of its answer.
+    pub(crate) failure: Option<(ErrorKind, Option<u16>)>,
+}
+
+impl Span {
+    pub(super) fn new(began: Instant, ended: Instant, error: Option<Error>) -> Self {
+        let status = |error: &Error| error.status().map(|status| status.as_u16());
+        Self {
+            began,
+            ended,
+            failure: error.map(|error| (error.kind(), status(&error))),
+        }
+    }
+
+    pub(super) fn note_in(self, spans: &mut Spans) {
+        spans.truncate(MOST_SPANS - 1);
+        spans.push(self);
+    }
 }
 
 impl<I, T, E> Outcome<I, T, E> {
@@ -54,6 +90,7 @@ impl<I, T, E> Outcome<I, T, E> {
             alike: 0,
             billed: Billed::No,
             by_copy: false,
+            spans: Spans::new(),
         }
     }
 
@@ -75,6 +112,7 @@ impl<I, T, E> Outcome<I, T, E> {
             alike: self.alike,
             billed: self.billed,
             by_copy: self.by_copy,
+            spans: self.spans,
         }
     }
 }

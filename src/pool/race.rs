@@ -60,6 +60,7 @@ impl<J: Job> RunShared<'_, J> {
             refused: None,
             race: race(true, None),
             copied: Copied::Yes,
+            spans: item.spans.clone(),
         });
         item.race = race(false, Some(cut.clone()));
         let mut state = self.state.lock();

@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use super::hedge::{Copied, Hedging, Race};
 use super::input::{InputQueue, Pull};
-use super::job::{Billed, out_of_time, run_over};
+use super::job::{Billed, Failure, out_of_time, run_over};
+use super::outcomes::{JobOutcome, Outcome, Spans};
 use super::warmup::Warmup;
 use crate::binding::{Binding, Times};
 use crate::clock::Parker;
@@ -41,6 +42,23 @@ pub(crate) struct Item<I, E> {
     /// Its part in a race, while there may be two attempts at it.
     pub(crate) race: Option<Box<Race>>,
     pub(crate) copied: Copied,
+    /// Its attempts so far that were sent.
+    pub(crate) spans: Spans,
+}
+
+impl<I, E> Item<I, E> {
+    #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
+    /// Its outcome.
+    pub(super) fn ended<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> JobOutcome<I, T, E> {
+        Outcome {
+            attempts: self.history.attempts,
+            times: self.times,
+            billed: self.billed,
+            by_copy: self.copied == Copied::Won,
+            spans: self.spans,
+            ..Outcome::not_attempted(self.index, Some(self.input), result)
+        }
+    }
 }
 
 /// The order of those that the server refused with a wait for everyone: the least goes first.
@@ -254,6 +272,7 @@ impl<I: Send, E> Schedule<I, E> {
                         refused: None,
                         race: None,
                         copied: Copied::default(),
+                        spans: Spans::new(),
                     }));
                 }
                 Pull::Broken(index, message) => {

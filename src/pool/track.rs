@@ -6,7 +6,7 @@ use crate::binding::{Binding, Times};
 
 /// What has held a run back so far.
 #[derive(Debug, Default)]
-pub(super) struct BindingTrack {
+pub(crate) struct BindingTrack {
     /// What holds it back now, and from when on this is not yet added up.
     now: Option<(Binding, Instant)>,
     times: Times,
@@ -21,7 +21,7 @@ const RECENT: Duration = Duration::from_secs(1);
 
 impl BindingTrack {
     /// From now on it is `binding`; with `None` nothing is known to hold the run back.
-    pub(super) fn set(&mut self, binding: Option<Binding>, now: Instant) {
+    pub(crate) fn set(&mut self, binding: Option<Binding>, now: Instant) {
         self.settle(now);
         self.now = binding.map(|binding| (binding, now));
         self.recent = self.recent.or(binding);
@@ -29,7 +29,7 @@ impl BindingTrack {
 
     /// Adds up to now. Returns how long each has held the run back, and what did so the most of
     /// late.
-    pub(super) fn settle(&mut self, now: Instant) -> (Times, Option<Binding>) {
+    pub(crate) fn settle(&mut self, now: Instant) -> (Times, Option<Binding>) {
         if let Some((binding, since)) = &mut self.now {
             let time = now.saturating_duration_since(*since);
             *since = now.max(*since);

@@ -319,7 +319,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         monitor.update(|progress| progress.waiting += 1);
         let watch = |reason: Option<WaitReason>| {
             let binding = reason.map_or(Binding::Queue, Binding::from);
-            monitor.set_binding(Some(binding), limiter.clock());
+            monitor.set_binding(Some(binding));
         };
         let (permit, waited) = limiter.acquire_until(cost, deadline, Some(&recall), watch);
         monitor.update(|progress| {

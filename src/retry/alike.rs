@@ -75,8 +75,8 @@ impl Streak {
         let most = match likeness.class {
             Class::Money if self.items.len() >= load.unfinished.min(MONEY.into()) => MONEY.into(),
             Class::Money => return None,
-            Class::Usual => self.most(policy.stop_alike?, load),
-            Class::Refused => self.most(policy.stop_refused?, load),
+            Class::Usual => self.most(policy.stop_alike[0]?, load),
+            Class::Refused => self.most(policy.stop_alike[1]?, load),
         };
         (self.answers >= most).then_some(self.answers)
     }

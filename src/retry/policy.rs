@@ -3,61 +3,79 @@
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::settings::settings;
 
-/// How often a failed item is tried again, and how long the waits are.
-///
-/// An *item* is one request of a run, or one input of a pool; each time it is sent is an *attempt*.
-/// The waits between attempts are random, which is called "full jitter" (Brooker, *Exponential
-/// Backoff And Jitter*, AWS Architecture Blog, 2015): the n-th, counted from 0, is drawn evenly
-/// from `0 ..= min(max_backoff, initial_backoff · 2ⁿ)`. If the server says how long to wait, that
-/// is obeyed instead. Jitter only adds to the wait of one item: up to a tenth more, 5 s at most.
-///
-/// ```
-/// use std::time::Duration;
-/// use tollgate::Retry;
-///
-/// let patient = Retry::new().max_attempts(10).max_backoff(Duration::from_secs(120)).seed(7);
-/// let waits: Vec<Duration> = patient.backoff().collect();
-/// assert_eq!(waits.len(), 9, "ten attempts have nine waits between them");
-/// assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(120)));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    pub(super) max_attempts: u32,
-    pub(super) max_waits: u32,
-    initial_backoff: Duration,
-    throttled_backoff: Duration,
-    max_backoff: Duration,
-    max_server_delay: Option<Duration>,
-    pub(super) item_deadline: Option<Duration>,
-    pub(super) stop_alike: Option<u32>,
-    /// As `stop_alike`, for what is refused to everyone or is not there.
-    pub(super) stop_refused: Option<u32>,
-    seed: Option<u64>,
-}
+settings! {
+    /// How often a failed item is tried again, and how long the waits are.
+    ///
+    /// An *item* is one request of a run, or one input of a pool; each time it is sent is an
+    /// *attempt*. The waits between attempts are random, which is called "full jitter" (Brooker,
+    /// *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015): the n-th, counted from 0, is
+    /// drawn evenly from `0 ..= min(max_backoff, initial_backoff · 2ⁿ)`. If the server says how
+    /// long to wait, that is obeyed instead. Jitter only adds to the wait of one item: up to a
+    /// tenth more, 5 s at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::Retry;
+    ///
+    /// let patient = Retry::new().max_attempts(10).max_backoff(Duration::from_secs(120)).seed(7);
+    /// let waits: Vec<Duration> = patient.backoff().collect();
+    /// assert_eq!(waits.len(), 9, "ten attempts have nine waits between them");
+    /// assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(120)));
+    /// ```
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Retry (const)
 
-impl Default for Retry {
-    fn default() -> Self {
-        Self::new()
-    }
+    /// How many attempts an item has, the first included. Default: 6.
+    ///
+    /// Attempts that the server refused because it is asked too fast or overloaded, and those in
+    /// which nothing was sent, do not count.
+    max_attempts: u32 = 6;
+
+    /// How often an item waits because the server asks for a wait. After one more it fails.
+    /// Default: 50.
+    max_waits: u32 = 50;
+
+    /// The upper bound of the first wait; it doubles with each. Default: 0.5 s.
+    initial_backoff: Duration = Duration::from_millis(500);
+
+    /// As [`initial_backoff`](Retry::initial_backoff), after an answer that the server is asked too
+    /// fast and that does not say how long to wait. It counts only while the server still answers
+    /// most requests: else everyone waits. Default: 1 s.
+    throttled_backoff: Duration = Duration::from_secs(1);
+
+    /// The upper bound of every wait that the server did not ask for. Default: 60 s.
+    max_backoff: Duration = Duration::from_secs(60);
+
+    /// The longest wait that the server may ask for. A longer one stops the run, which can be
+    /// resumed later. `None` obeys any. Default: 10 minutes.
+    max_server_delay: Option<Duration> = Some(Duration::from_secs(600));
+
+    /// The longest an item may take, from when it is first taken up to its last answer, waits
+    /// included. One that is not done by then fails with [`ErrorKind::Deadline`]. Default: no
+    /// limit.
+    item_deadline: Option<Duration> = None;
+
+    /// After how many failed answers in a row that are alike a run stops, if nothing has succeeded
+    /// since it began. `None` never stops it. Default: 20, but 10 for HTTP 403 and 404.
+    ///
+    /// Alike are answers of the same kind, status, code and message, numbers aside. Once something
+    /// has succeeded, it takes at least 100 in a row, and at least four times as many as are in
+    /// flight. Not counted are refusals of a server that is asked too fast or overloaded, failures
+    /// of the server or the network, and refusals for the size or the content of one request.
+    // The second number is for what is refused to everyone or is not there.
+    stop_alike(answers: Option<u32>): [Option<u32>; 2] = [Some(20), Some(10)] => [answers, answers];
+
+    /// Makes the random waits the same in every run. Default: different in every run.
+    seed(seed: u64): Option<u64> = None => Some(seed);
 }
 
 impl Retry {
     /// The defaults: 6 attempts, backoff from 0.5 s (from 1 s if the server is asked too fast) up
     /// to 60 s, and waits of up to 10 minutes where the server asks for them.
     pub const fn new() -> Self {
-        Self {
-            max_attempts: 6,
-            max_waits: 50,
-            initial_backoff: Duration::from_millis(500),
-            throttled_backoff: Duration::from_secs(1),
-            max_backoff: Duration::from_secs(60),
-            max_server_delay: Some(Duration::from_secs(600)),
-            item_deadline: None,
-            stop_alike: Some(20),
-            stop_refused: Some(10),
-            seed: None,
-        }
+        Self::DEFAULT
     }
 
     /// Every item is sent at most once.
@@ -70,79 +88,9 @@ impl Retry {
         Self::new().max_attempts(1).max_waits(0)
     }
 
-    /// How many attempts an item has, the first included. Default: 6.
-    ///
-    /// Attempts that the server refused because it is asked too fast or overloaded, and those in
-    /// which nothing was sent, do not count.
-    pub const fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = attempts;
-        self
-    }
-
-    /// How often an item waits because the server asks for a wait. After one more it fails.
-    /// Default: 50.
-    pub const fn max_waits(mut self, waits: u32) -> Self {
-        self.max_waits = waits;
-        self
-    }
-
-    /// The upper bound of the first wait; it doubles with each. Default: 0.5 s.
-    pub const fn initial_backoff(mut self, backoff: Duration) -> Self {
-        self.initial_backoff = backoff;
-        self
-    }
-
-    /// As [`initial_backoff`](Retry::initial_backoff), after an answer that the server is asked too
-    /// fast and that does not say how long to wait. It counts only while the server still answers
-    /// most requests: else everyone waits. Default: 1 s.
-    pub const fn throttled_backoff(mut self, backoff: Duration) -> Self {
-        self.throttled_backoff = backoff;
-        self
-    }
-
-    /// The upper bound of every wait that the server did not ask for. Default: 60 s.
-    pub const fn max_backoff(mut self, backoff: Duration) -> Self {
-        self.max_backoff = backoff;
-        self
-    }
-
     /// The longest that an item waits though no server asks for it.
     pub(crate) const fn longest_backoff(&self) -> Duration {
         self.max_backoff
-    }
-
-    /// The longest wait that the server may ask for. A longer one stops the run, which can be
-    /// resumed later. `None` obeys any. Default: 10 minutes.
-    pub const fn max_server_delay(mut self, delay: Option<Duration>) -> Self {
-        self.max_server_delay = delay;
-        self
-    }
-
-    /// The longest an item may take, from when it is first taken up to its last answer, waits
-    /// included. One that is not done by then fails with [`ErrorKind::Deadline`]. Default: no
-    /// limit.
-    pub const fn item_deadline(mut self, deadline: Option<Duration>) -> Self {
-        self.item_deadline = deadline;
-        self
-    }
-
-    /// After how many failed answers in a row that are alike a run stops, if nothing has succeeded
-    /// since it began. `None` never stops it. Default: 20, but 10 for HTTP 403 and 404.
-    ///
-    /// Alike are answers of the same kind, status, code and message, numbers aside. Once something
-    /// has succeeded, it takes at least 100 in a row, and at least four times as many as are in
-    /// flight. Not counted are refusals of a server that is asked too fast or overloaded, failures
-    /// of the server or the network, and refusals for the size or the content of one request.
-    pub const fn stop_alike(mut self, answers: Option<u32>) -> Self {
-        self.stop_alike = answers;
-        self.stop_refused = answers;
-        self
-    }
-
-    /// Makes the random waits the same in every run. Default: different in every run.
-    pub const fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
-        self
     }
 
     /// The waits of an item whose attempts all fail: one fewer than it has attempts.
@@ -168,7 +116,7 @@ impl Retry {
     }
 
     pub(crate) fn checked(self) -> Result<Self> {
-        if self.stop_alike == Some(0) {
+        if self.stop_alike[0] == Some(0) {
             let what =
                 "stop_alike is 0 and would stop a run before anything has failed: give at least 1";
             return Err(Error::new(ErrorKind::Config, what));

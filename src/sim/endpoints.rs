@@ -15,7 +15,7 @@ use super::http::ReceivedRequest;
 
 /// An answer not given yet.
 #[derive(Debug, PartialEq)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     pub(super) outcome: Result<Content, ApiError>,
     /// Whether it is one of the requests that limits, latency and errors are for.
     pub(super) metered: bool,
@@ -29,6 +29,18 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// A request of which nothing but its size is known.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_size(prompt_tokens: u64, completion_tokens: u64, identity: u64) -> Self {
+        Self {
+            metered: true,
+            prompt_tokens,
+            completion_tokens,
+            identity,
+            ..Self::free(Ok(Content::Json(Vec::new())))
+        }
+    }
+
     /// The answer to what limits, latency and errors are not for.
     pub(super) fn free(outcome: Result<Content, ApiError>) -> Self {
         Self {

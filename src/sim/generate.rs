@@ -7,6 +7,7 @@
 //! A text is made from its request's digest, word by word, one token a word, so that usage is
 //! exact and a limit on tokens cuts where it says. A longer limit gives the same text, longer.
 
+use std::ops::Range;
 use std::time::Duration;
 
 /// A running hash of what identifies a request: FNV-1a over the bytes, with a strong last mix.
@@ -86,6 +87,9 @@ pub(super) fn mix(mut bits: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
+/// How many tokens an answer has of its own accord: from this many up to, but not including, that.
+pub(crate) const NATURAL: Range<u32> = 24..104;
+
 /// One choice of an answer.
 #[derive(Debug, PartialEq)]
 pub(super) struct Text {
@@ -116,7 +120,7 @@ impl Text {
 /// The text of choice number `choice`, in at most `limit` tokens; 24 to 103 of its own accord.
 pub(super) fn compose(identity: u64, choice: u64, limit: u64) -> Text {
     let mut random = Random::new(mix(identity.wrapping_add(choice)));
-    let natural = 24 + random.below(80) as u64;
+    let natural = u64::from(NATURAL.start) + random.below(NATURAL.len()) as u64;
     let tokens = natural.min(limit);
     let mut words = String::with_capacity(1024);
     let mut left_in_sentence = 0;

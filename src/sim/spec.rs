@@ -8,100 +8,142 @@ use super::manners::{AtOnce, Cut, DIALECTS, Dialect, HINTS, Hints, JUDGED, Judge
 use crate::Rate;
 use crate::api::times;
 use crate::error::{Error, ErrorKind, Result};
+use crate::settings::settings;
 
-/// How the simulated provider behaves: latency, limits, errors, seed.
-///
-/// Built with methods, or parsed from the text the command line takes: fields `name=value` with
-/// commas between them, each optional.
-///
-/// | Field | Meaning | Default |
-/// |---|---|---|
-/// | `latency` | mean time to an answer: `500ms`, `2s`, `1m`, a bare number is seconds; at most an hour | `500ms` |
-/// | `jitter` | spread of the latency, standard deviation ÷ mean, from 0 (fixed) to 3 | `0.3` |
-/// | `load` | the latency rises when more requests are worked on at once: with `40` in proportion to their number above 40, with `40@2` to the double above 40 | it does not |
-/// | `rps` or `rpm` | requests allowed a second or a minute (one of the two) | no limit |
-/// | `tpm` | model tokens allowed a minute, prompt and answer together | no limit |
-/// | `burst` | requests allowed at once | two seconds' worth, at least 2 |
-/// | `window` | how the limits are judged: `bucket`, or in windows of their period, `fixed` or `sliding` | `bucket` |
-/// | `refused` | `count` if refused requests count against the limits | they do not |
-/// | `headers` | whose headers tell of the limits: `openai`, `azure`, `groq`, `anthropic`, `openrouter`, `ietf`, `none` | `openai` |
-/// | `hints` | how a refusal says how long to wait: `ms` (exactly), `s` (in whole seconds), `words` (in the body), `none` | `ms` |
-/// | `cut` | only a share of the limits holds for a time: `20s-40s@0.33`; with `@0` all requests are answered 503 | none |
-/// | `places` | requests worked on at once, more are answered 429: `3`; `3@60s` also asks for a wait of 60 s | no limit |
-/// | `overload` | as `places`, but more are answered 503: `120`, `120@5s` | no limit |
-/// | `errors` | share of requests answered 500, 502 or 503, from 0 to 1 | `0` |
-/// | `strays` | share of requests answered 429 with a wait of a second although they are within the limits, from 0 to 1 | `0` |
-/// | `faults` | share of requests whose connection breaks before or within the answer, from 0 to 1 | `0` |
-/// | `seed` | what all chance is drawn from | `7` |
-///
-/// ```
-/// use std::time::Duration;
-/// use tollgate::Rate;
-/// use tollgate::sim::SimSpec;
-///
-/// let typed: SimSpec = "latency=50ms,jitter=0,rpm=600,errors=0.02,seed=11".parse()?;
-/// let built = SimSpec::default()
-///     .latency(Duration::from_millis(50))
-///     .jitter(0.0)
-///     .requests(Rate::per_minute(600))
-///     .errors(0.02)
-///     .seed(11);
-/// assert_eq!(typed, built);
-///
-/// let error = "latency=soon".parse::<SimSpec>().unwrap_err();
-/// assert!(error.to_string().contains("latency"));
-/// # Ok::<(), tollgate::Error>(())
-/// ```
-///
-/// # Latency
-/// Log-normal, as measured latencies of services are: never negative, with a long tail. With mean
-/// `m` and jitter `j`, the latency is `m · exp(σz − σ²/2)`, where `σ² = ln(1 + j²)` and `z` is a
-/// standard normal draw held within ±4. The k-th request to arrive gets the k-th draw, so a run
-/// over N requests waits the same total each time. With a jitter of 1.29, one answer in a hundred
-/// takes ten times the median or longer. Refusals (4xx) are answered at once.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SimSpec {
-    pub(super) latency: Duration,
-    pub(super) jitter: f64,
-    pub(super) requests: Option<Rate>,
-    pub(super) tokens: Option<Rate>,
-    pub(super) burst: Option<u64>,
-    pub(super) judged: Judged,
-    pub(super) refused_count: bool,
-    pub(super) dialect: Dialect,
-    pub(super) hints: Hints,
-    pub(super) cut: Option<Cut>,
-    pub(super) load: Option<Load>,
-    pub(super) places: Option<AtOnce>,
-    pub(super) overload: Option<AtOnce>,
-    pub(super) errors: f64,
-    pub(super) strays: f64,
-    pub(super) faults: f64,
-    pub(super) seed: u64,
-}
+settings! {
+    /// How the simulated provider behaves: latency, limits, errors, seed.
+    ///
+    /// Built with methods, or parsed from the text the command line takes: fields `name=value` with
+    /// commas between them, each optional.
+    ///
+    /// | Field | Meaning | Default |
+    /// |---|---|---|
+    /// | `latency` | mean time to an answer: `500ms`, `2s`, `1m`, a bare number is seconds; at most an hour | `500ms` |
+    /// | `jitter` | spread of the latency, standard deviation ÷ mean, from 0 (fixed) to 3 | `0.3` |
+    /// | `load` | the latency rises when more requests are worked on at once: with `40` in proportion to their number above 40, with `40@2` to the double above 40 | it does not |
+    /// | `rps` or `rpm` | requests allowed a second or a minute (one of the two) | no limit |
+    /// | `tpm` | model tokens allowed a minute, prompt and answer together | no limit |
+    /// | `burst` | requests allowed at once | two seconds' worth, at least 2 |
+    /// | `window` | how the limits are judged: `bucket`, or in windows of their period, `fixed` or `sliding` | `bucket` |
+    /// | `refused` | `count` if refused requests count against the limits | they do not |
+    /// | `headers` | whose headers tell of the limits: `openai`, `azure`, `groq`, `anthropic`, `openrouter`, `ietf`, `none` | `openai` |
+    /// | `hints` | how a refusal says how long to wait: `ms` (exactly), `s` (in whole seconds), `words` (in the body), `none` | `ms` |
+    /// | `cut` | only a share of the limits holds for a time: `20s-40s@0.33`; with `@0` all requests are answered 503 | none |
+    /// | `places` | requests worked on at once, more are answered 429: `3`; `3@60s` also asks for a wait of 60 s | no limit |
+    /// | `overload` | as `places`, but more are answered 503: `120`, `120@5s` | no limit |
+    /// | `errors` | share of requests answered 500, 502 or 503, from 0 to 1 | `0` |
+    /// | `strays` | share of requests answered 429 with a wait of a second although they are within the limits, from 0 to 1 | `0` |
+    /// | `faults` | share of requests whose connection breaks before or within the answer, from 0 to 1 | `0` |
+    /// | `seed` | what all chance is drawn from | `7` |
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::Rate;
+    /// use tollgate::sim::SimSpec;
+    ///
+    /// let typed: SimSpec = "latency=50ms,jitter=0,rpm=600,errors=0.02,seed=11".parse()?;
+    /// let built = SimSpec::default()
+    ///     .latency(Duration::from_millis(50))
+    ///     .jitter(0.0)
+    ///     .requests(Rate::per_minute(600))
+    ///     .errors(0.02)
+    ///     .seed(11);
+    /// assert_eq!(typed, built);
+    ///
+    /// let error = "latency=soon".parse::<SimSpec>().unwrap_err();
+    /// assert!(error.to_string().contains("latency"));
+    /// # Ok::<(), tollgate::Error>(())
+    /// ```
+    ///
+    /// # Latency
+    /// Log-normal, as measured latencies of services are: never negative, with a long tail. With
+    /// mean `m` and jitter `j`, the latency is `m · exp(σz − σ²/2)`, where `σ² = ln(1 + j²)` and
+    /// `z` is a standard normal draw held within ±4. The k-th request to arrive gets the k-th draw,
+    /// so a run over N requests waits the same total each time. With a jitter of 1.29, one answer
+    /// in a hundred takes ten times the median or longer. Refusals (4xx) are answered at once.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct SimSpec ()
 
-impl Default for SimSpec {
-    fn default() -> Self {
-        Self {
-            latency: Duration::from_millis(500),
-            jitter: 0.3,
-            requests: None,
-            tokens: None,
-            burst: None,
-            judged: Judged::default(),
-            refused_count: false,
-            dialect: Dialect::default(),
-            hints: Hints::default(),
-            cut: None,
-            load: None,
-            places: None,
-            overload: None,
-            errors: 0.0,
-            strays: 0.0,
-            faults: 0.0,
-            seed: 7,
-        }
-    }
+    /// The mean time from a request's arrival to its answer; 500 ms unless set, at most an hour.
+    latency: Duration = Duration::from_millis(500);
+
+    /// The latency's standard deviation ÷ mean, from 0 (fixed) to 3; 0.3 unless set.
+    jitter: f64 = 0.3;
+
+    /// The requests allowed; no limit unless set.
+    ///
+    /// In any window of length T at most [`burst`](SimSpec::burst) + rate·T requests are let in,
+    /// judged continuously at each arrival. What is above is answered 429 and not charged.
+    requests(rate: Rate): Option<Rate> = None => Some(rate);
+
+    /// The model tokens allowed, prompt and answer together; no limit unless set.
+    ///
+    /// Charged on arrival with what the answer's `usage` will say, and judged as requests are, with
+    /// a burst of two seconds' worth. A request above the burst is let in once at most half of the
+    /// burst is in use; one above the rate's whole period never is.
+    tokens(rate: Rate): Option<Rate> = None => Some(rate);
+
+    /// The requests allowed at once; two seconds' worth and at least 2 unless set.
+    ///
+    /// Twice a client's usual burst of one second's worth: with exactly the client's own, a paced
+    /// request that the network delivers a millisecond early would be one too many.
+    burst(requests: u64): Option<u64> = None => Some(requests);
+
+    /// How the limits are judged; as a bucket unless set. A window has no burst.
+    judged: Judged = Judged::Bucket;
+
+    /// Counts refused requests against the limits, as some providers do. They are not unless set.
+    refused_count(): bool = false => true;
+
+    /// Whose headers tell of the limits; `OpenAI`'s unless set.
+    dialect: Dialect = Dialect::OpenAi;
+
+    /// How a refusal says how long to wait; exactly unless set.
+    hints: Hints = Hints::Exact;
+
+    /// Leaves only a share of the limits between two times after the start. With a share of 0 it is
+    /// an outage, limits or not: all is answered 503, and 529 on Anthropic's paths.
+    cut(from: Duration, to: Duration, share: f64): Option<Cut> =
+        None => Some(Cut { from, to, share });
+
+    /// Makes the latency rise when more than `above` requests are worked on at once: to `times`
+    /// what it is, or with `None` in proportion to their number. The latter is a server that works
+    /// on `above` requests and queues the others. The latency does not rise unless this is set.
+    ///
+    /// The number is the one at the request's arrival, itself included.
+    load(above: usize, times: Option<f64>): Option<Load> = None => Some(Load { above, times });
+
+    /// The requests worked on at once; no limit unless set. More are answered 429, which asks for
+    /// `wait`. They are not charged to the other limits.
+    ///
+    /// `LiteLLM`'s limit on parallel requests asks for 60 s, however soon a request ends.
+    places(most: usize, wait: Option<Duration>): Option<AtOnce> =
+        None => Some(AtOnce { most, wait });
+
+    /// The requests worked on at once beyond which the server is overloaded; no limit unless set.
+    /// More are answered 503, and 529 on Anthropic's paths. They are not charged to the limits.
+    overload(most: usize, wait: Option<Duration>): Option<AtOnce> =
+        None => Some(AtOnce { most, wait });
+
+    /// The share of requests answered 500, 502 (an HTML page) or 503, from 0 to 1; none unless set.
+    ///
+    /// Drawn from the seed, the request's content and how often that content has been asked, so
+    /// that a repeated run meets the same errors in whatever order its requests arrive. The server
+    /// then remembers each distinct request it has seen (some 40 bytes each).
+    errors(share: f64): f64 = 0.0 => share;
+
+    /// The share of requests answered 429 with a wait of a second although they are within the
+    /// limits; none unless set. Drawn as [`errors`](SimSpec::errors) are.
+    strays(share: f64): f64 = 0.0 => share;
+
+    /// The share of requests whose connection breaks, from 0 to 1; none unless set.
+    ///
+    /// Half of them are reset before the answer, half are closed in the middle of its body. Drawn
+    /// as [`errors`](SimSpec::errors) are.
+    faults(share: f64): f64 = 0.0 => share;
+
+    /// What all chance is drawn from; 7 unless set.
+    seed: u64 = 7;
 }
 
 const SHARE: &str = "a number from 0 to 1";
@@ -112,127 +154,24 @@ const MOST_JITTER: f64 = 3.0;
 const MOST_TIMES: f64 = 1000.0;
 
 impl SimSpec {
-    /// The mean time from a request's arrival to its answer; 500 ms unless set, at most an hour.
-    pub fn latency(self, latency: Duration) -> Self {
-        Self { latency, ..self }
+    /// What a client that keeps to the limits is to expect: the mean latency and its jitter, and
+    /// the share of requests that fail.
+    #[cfg(feature = "cli")]
+    pub(crate) fn expected(&self) -> (Duration, f64, f64) {
+        let failing = self.errors + self.strays + self.faults;
+        (self.latency, self.jitter, failing)
     }
 
-    /// The latency's standard deviation ÷ mean, from 0 (fixed) to 3; 0.3 unless set.
-    pub fn jitter(self, jitter: f64) -> Self {
-        Self { jitter, ..self }
+    /// Whose headers tell of the limits, and how a refusal says how long to wait.
+    #[cfg(feature = "cli")]
+    pub(crate) fn manners(&self) -> (Dialect, Hints) {
+        (self.dialect, self.hints)
     }
 
-    /// The requests allowed; no limit unless set.
-    ///
-    /// In any window of length T at most [`burst`](SimSpec::burst) + rate·T requests are let in,
-    /// judged continuously at each arrival. What is above is answered 429 and not charged.
-    pub fn requests(mut self, rate: Rate) -> Self {
-        self.requests = Some(rate);
-        self
-    }
-
-    /// The model tokens allowed, prompt and answer together; no limit unless set.
-    ///
-    /// Charged on arrival with what the answer's `usage` will say, and judged as requests are, with
-    /// a burst of two seconds' worth. A request above the burst is let in once at most half of the
-    /// burst is in use; one above the rate's whole period never is.
-    pub fn tokens(mut self, rate: Rate) -> Self {
-        self.tokens = Some(rate);
-        self
-    }
-
-    /// The requests allowed at once; two seconds' worth and at least 2 unless set.
-    ///
-    /// Twice a client's usual burst of one second's worth: with exactly the client's own, a paced
-    /// request that the network delivers a millisecond early would be one too many.
-    pub fn burst(mut self, requests: u64) -> Self {
-        self.burst = Some(requests);
-        self
-    }
-
-    /// How the limits are judged; as a bucket unless set. A window has no burst.
-    pub fn judged(self, judged: Judged) -> Self {
-        Self { judged, ..self }
-    }
-
-    /// Counts refused requests against the limits, as some providers do. They are not unless set.
-    pub fn refused_count(mut self) -> Self {
-        self.refused_count = true;
-        self
-    }
-
-    /// Whose headers tell of the limits; `OpenAI`'s unless set.
-    pub fn dialect(self, dialect: Dialect) -> Self {
-        Self { dialect, ..self }
-    }
-
-    /// How a refusal says how long to wait; exactly unless set.
-    pub fn hints(self, hints: Hints) -> Self {
-        Self { hints, ..self }
-    }
-
-    /// Leaves only a share of the limits between two times after the start. With a share of 0 it is
-    /// an outage, limits or not: all is answered 503, and 529 on Anthropic's paths.
-    pub fn cut(mut self, from: Duration, to: Duration, share: f64) -> Self {
-        self.cut = Some(Cut { from, to, share });
-        self
-    }
-
-    /// Makes the latency rise when more than `above` requests are worked on at once: to `times`
-    /// what it is, or with `None` in proportion to their number. The latter is a server that works
-    /// on `above` requests and queues the others. The latency does not rise unless this is set.
-    ///
-    /// The number is the one at the request's arrival, itself included.
-    pub fn load(mut self, above: usize, times: Option<f64>) -> Self {
-        self.load = Some(Load { above, times });
-        self
-    }
-
-    /// The requests worked on at once; no limit unless set. More are answered 429, which asks for
-    /// `wait`. They are not charged to the other limits.
-    ///
-    /// `LiteLLM`'s limit on parallel requests asks for 60 s, however soon a request ends.
-    pub fn places(mut self, most: usize, wait: Option<Duration>) -> Self {
-        self.places = Some(AtOnce { most, wait });
-        self
-    }
-
-    /// The requests worked on at once beyond which the server is overloaded; no limit unless set.
-    /// More are answered 503, and 529 on Anthropic's paths. They are not charged to the limits.
-    pub fn overload(mut self, most: usize, wait: Option<Duration>) -> Self {
-        self.overload = Some(AtOnce { most, wait });
-        self
-    }
-
-    /// The share of requests answered 500, 502 (an HTML page) or 503, from 0 to 1; none unless set.
-    ///
-    /// Drawn from the seed, the request's content and how often that content has been asked, so
-    /// that a repeated run meets the same errors in whatever order its requests arrive. The server
-    /// then remembers each distinct request it has seen (some 40 bytes each).
-    pub fn errors(mut self, share: f64) -> Self {
-        self.errors = share;
-        self
-    }
-
-    /// The share of requests answered 429 with a wait of a second although they are within the
-    /// limits; none unless set. Drawn as [`errors`](SimSpec::errors) are.
-    pub fn strays(mut self, share: f64) -> Self {
-        self.strays = share;
-        self
-    }
-
-    /// The share of requests whose connection breaks, from 0 to 1; none unless set.
-    ///
-    /// Half of them are reset before the answer, half are closed in the middle of its body. Drawn
-    /// as [`errors`](SimSpec::errors) are.
-    pub fn faults(mut self, share: f64) -> Self {
-        self.faults = share;
-        self
-    }
-
-    /// What all chance is drawn from; 7 unless set.
-    pub fn seed(self, seed: u64) -> Self {
-        Self { seed, ..self }
+    /// The same with another seed, which is so much more.
+    #[cfg(feature = "cli")]
+    pub(crate) fn reseeded(self, more: u64) -> Self {
+        self.seed(self.seed.wrapping_add(more))
     }
 
     /// Refuses what cannot be simulated, naming the field.
@@ -354,37 +293,24 @@ const AT_ONCE: &str =
     "a number of requests above 0, with a wait behind an @ if refusals ask for one, such as 3@60s";
 
 fn at_once(name: &str, value: &str) -> Result<AtOnce> {
-    let read = || {
-        let (most, wait) = with_more(value);
-        let wait = match wait {
-            Some(wait) => Some(times::typed(wait)?),
-            None => None,
-        };
-        let most = most.parse().ok()?;
-        Some(AtOnce { most, wait })
-    };
-    read().ok_or_else(|| unusable(name, AT_ONCE))
+    let at_once = with_more(value, times::typed).map(|(most, wait)| AtOnce { most, wait });
+    at_once.ok_or_else(|| unusable(name, AT_ONCE))
 }
 
 const LOAD: &str =
     "a number of requests above 0, with a factor behind an @ if it is fixed, such as 40@2";
 
 fn load(value: &str) -> Option<Load> {
-    let (above, times) = with_more(value);
-    let times = match times {
-        Some(times) => Some(times.parse().ok()?),
-        None => None,
-    };
-    let above = above.parse().ok()?;
+    let (above, times) = with_more(value, |times| times.parse().ok())?;
     Some(Load { above, times })
 }
 
-/// A value, and what stands behind an @.
-fn with_more(value: &str) -> (&str, Option<&str>) {
-    match value.split_once('@') {
-        Some((value, more)) => (value, Some(more)),
-        None => (value, None),
-    }
+/// Reads a number, and what stands behind an @ if there is one.
+fn with_more<T>(value: &str, read: fn(&str) -> Option<T>) -> Option<(usize, Option<T>)> {
+    Some(match value.split_once('@') {
+        Some((number, more)) => (number.parse().ok()?, Some(read(more)?)),
+        None => (value.parse().ok()?, None),
+    })
 }
 
 /// Reads a word of a table of names.

@@ -7,13 +7,18 @@ pub mod support;
 pub mod tool;
 
 mod bad_input;
+mod browser;
 mod check;
 mod locks;
 mod money;
 mod others;
 mod parsers;
+mod plan;
+mod report;
 mod resume;
+mod rows;
 mod runs;
 #[cfg(unix)]
 mod signals;
 mod streams;
+mod tables;

@@ -545,6 +545,9 @@ fn a_run_that_an_outage_holds_up_says_what_it_waits_for() {
     let error = first["error"].as_str().unwrap();
     assert!(error.contains(&address.to_string()), "{error}");
     assert!(first["next_try_s"].as_f64().unwrap() <= 60.0, "{first}");
+    // After the last probe there is none to promise.
+    let last = held.last().expect("the last is told, too");
+    assert_eq!(last["next_try_s"], Value::Null, "{last}");
     // The second of waiting before the first probe is in the account.
     let summary = folder.json("s.json");
     assert!(

@@ -19,7 +19,7 @@ fn inputs_of_one_stem_have_outputs_of_their_own() {
         ("p.jsonl", "p.results.jsonl"),
         ("p.json", "p.json.results.jsonl"),
         ("p.ndjson", "p.ndjson.results.jsonl"),
-        ("p.csv", "p.csv.results.jsonl"),
+        ("p.data", "p.data.results.jsonl"),
         ("p", "p..results.jsonl"),
     ] {
         folder.write(input, &line);

@@ -194,18 +194,18 @@ fn tells_why_unanswered(kind: ErrorKind) -> bool {
 }
 
 /// What OpenAI, Anthropic and Gemini call the statuses, for errors without one.
-const STATUS_WORDS: &[(u16, &[&str])] = &[
-    (400, &["invalid_request_error", "invalid_prompt"]),
-    (400, &["context_length_exceeded", "INVALID_ARGUMENT"]),
-    (401, &["authentication_error", "invalid_api_key"]),
-    (401, &["UNAUTHENTICATED"]),
-    (403, &["permission_error", "PERMISSION_DENIED"]),
-    (404, &["not_found_error", "model_not_found", "NOT_FOUND"]),
-    (413, &["request_too_large"]),
-    (429, &["rate_limit_exceeded", "rate_limit_error"]),
-    (429, &["RESOURCE_EXHAUSTED"]),
-    (503, &["server_is_overloaded", "overloaded_error"]),
-    (503, &["UNAVAILABLE"]),
+const STATUS_WORDS: [(u16, &str); 8] = [
+    (400, "invalid_request_error|invalid_prompt"),
+    (400, "context_length_exceeded|INVALID_ARGUMENT"),
+    (401, "authentication_error|invalid_api_key|UNAUTHENTICATED"),
+    (403, "permission_error|PERMISSION_DENIED"),
+    (404, "not_found_error|model_not_found|NOT_FOUND"),
+    (413, "request_too_large"),
+    (
+        429,
+        "rate_limit_exceeded|rate_limit_error|RESOURCE_EXHAUSTED",
+    ),
+    (503, "server_is_overloaded|overloaded_error|UNAVAILABLE"),
 ];
 
 /// An error inside a 2xx answer counts as the status it names, in a number or in words. The headers

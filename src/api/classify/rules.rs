@@ -124,7 +124,7 @@ impl Rule {
                 "the request is too large; make it smaller",
             ),
             // Groq: the model's slip, and another answer may be without it.
-            400 if body.has_code(&["json_validate_failed", "tool_use_failed"]) => (
+            400 if body.has_code("json_validate_failed|tool_use_failed") => (
                 K::Malformed,
                 V::Unusable,
                 "the model's answer is not in the form that was asked for; \
@@ -138,7 +138,7 @@ impl Rule {
             ),
             // new-api and one-api say 503 to a model that nobody has set up
             // (QuantumNous/new-api#6310).
-            500..600 if body.has_code(&["model_not_found"]) => (
+            500..600 if body.has_code("model_not_found") => (
                 K::Server,
                 pause_or(V::FailOrStopIfRepeated(status)),
                 "the gateway has no server for this model; \

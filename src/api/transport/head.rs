@@ -11,7 +11,7 @@
 //! is refused: somebody on the way may not have seen the line, and taken the body to end elsewhere
 //! (RFC 9112, 5.1 and 11.2).
 
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -110,7 +110,8 @@ impl AnswerHead {
             }
             let is_coded = !values[0].eq_ignore_ascii_case("identity") || name != TRANSFER_ENCODING;
             if values != [""] && (values.len() > 1 || is_coded) {
-                shown.extend(format!("{name}: {}\r\n", values.join(", ")).bytes());
+                // Writing to a `Vec` does not fail.
+                let _ = write!(shown, "{name}: {}\r\n", values.join(", "));
             }
         }
         shown.extend(b"\r\n");

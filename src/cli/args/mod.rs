@@ -2,16 +2,28 @@
 //!
 //! This is the tool's manual as much as its parser: `--help` shows what stands here. Only what can
 //! be judged from the arguments alone is checked here. A key is never an argument, as other users
-//! of the machine can read those. A file here holds one command's arguments.
+//! of the machine can read those. A file here holds one command's arguments, or some that several
+//! commands have.
 
 mod check;
+mod completions;
+mod extract;
+mod plan;
+mod prompts;
+mod report;
 mod run;
 mod simulate;
+mod table;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::check::Check;
-pub(crate) use self::run::{ProgressMode, Run, Server};
+pub(crate) use self::completions::Completions;
+pub(crate) use self::extract::{Extract, Format as ExtractFormat};
+pub(crate) use self::plan::{Answers, Plan};
+pub(crate) use self::prompts::Prompts;
+pub(crate) use self::report::Report;
+pub(crate) use self::run::{Limits, ProgressMode, Run, Server, Timeouts};
 pub(crate) use self::simulate::Simulate;
 
 /// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep
@@ -39,6 +51,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
+    Extract(Extract),
+    Plan(Box<Plan>),
+    Report(Report),
     Simulate(Simulate),
     /// Show what concurrency brings: 100 and 1,000 requests of 50 ms each, 1, 10, 20 and 50 at
     /// once.
@@ -46,6 +61,14 @@ pub(crate) enum Command {
     /// The requests are sent to the simulated provider on this machine. Each measurement stands
     /// beside the ideal, requests ÷ concurrency × latency. It takes less than 30 s.
     Demo,
+    Completions(Completions),
+    /// Print the manual of all commands as a man page.
+    ///
+    /// To read it: tollgate man | man -l -
+    ///
+    /// To install it where man looks for the programs of ~/.cargo/bin: mkdir -p
+    /// ~/.cargo/share/man/man1; tollgate man > ~/.cargo/share/man/man1/tollgate.1
+    Man,
 }
 
 #[cfg(test)]

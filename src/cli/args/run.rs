@@ -6,18 +6,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
-use serde_json::Value;
 
+use super::prompts::Prompts;
+use super::table::Table;
 use crate::cli::parse;
 use crate::{Concurrency, Fsync, Price, Provider, Rate, Usd};
 
 /// Send a file of requests and write a file of results.
 ///
 /// INPUT holds one request a line: OpenAI batch lines (custom_id, method, url, body) or Anthropic
-/// batch lines (custom_id, params). In a .txt file, each line is a prompt.
+/// batch lines (custom_id, params). In a .txt file, each line is a prompt. With --prompt, INPUT is
+/// a table: a request is made of each row.
 ///
 /// Each result is written as soon as it arrives, in the input's format: for p.jsonl to
-/// p.results.jsonl. Requests that fail go to p.errors.jsonl.
+/// p.results.jsonl. Requests that fail go to p.errors.jsonl. For p.csv they are in
+/// p.results.csv.jsonl, and when the run ends, the table p.results.csv is made of them.
 ///
 /// To carry on after a stop, run the same command again. Requests that are answered are not sent
 /// again.
@@ -29,6 +32,8 @@ Examples:
   tollgate run prompts.jsonl --price 0.15,0.60 --max-cost 5
                                                      stop at about 5 US dollars
   tollgate run prompts.txt --model gpt-4o-mini       one prompt a line
+  tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-4o-mini
+                                                     one request a row, the answers in a table
   tollgate run prompts.jsonl --base-url http://127.0.0.1:8000/v1 --no-auth
                                                      a server on this machine
 
@@ -48,8 +53,10 @@ pub(crate) struct Run {
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
 
-    /// Where results go; - is standard output [default: INPUT's name with .results.jsonl; standard
-    /// output if INPUT is -]
+    /// Where results go; - is standard output. If the name ends in .csv or .tsv it is a table,
+    /// written when the run ends: INPUT's columns and answer, a row for each row of INPUT. The
+    /// results themselves are then in FILE.jsonl [default: INPUT's name with .results.jsonl, or
+    /// .results.csv for a .csv; standard output if INPUT is -]
     #[arg(short, long, value_name = "FILE", help_heading = FILES)]
     pub(crate) output: Option<PathBuf>,
 
@@ -88,12 +95,25 @@ pub(crate) struct Run {
 
     /// When results are flushed to the disk with fsync: none (the system decides), interval (after
     /// a second at most) or always (before they count as done)
-    #[arg(long, value_name = "WHEN", default_value = "interval", value_parser = parse::fsync, help_heading = FILES)]
+    #[arg(long, value_name = "WHEN", default_value = "interval", value_parser = parse::fsync(), hide_possible_values = true, help_heading = FILES)]
     pub(crate) fsync: Fsync,
 
     /// Also write the final report to FILE, as JSON
     #[arg(long, value_name = "FILE", help_heading = FILES)]
     pub(crate) summary: Option<PathBuf>,
+
+    /// Also make one HTML page of the results, at the end of the run and on every stop: rows, times,
+    /// limits, failures and cost, earlier runs included (see `tollgate report`)
+    #[arg(long, value_name = "FILE", help_heading = FILES)]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Send nothing and write nothing: say what `check` says of INPUT, and what `plan` says of a
+    /// run with these flags. No key is needed
+    #[arg(long, conflicts_with = "repair", help_heading = FILES)]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) table: Table,
 
     #[command(flatten)]
     pub(crate) server: Server,
@@ -119,26 +139,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX), allow_negative_numbers = true, help_heading = MONEY)]
     pub(crate) token_budget: Option<u64>,
 
-    /// Take each line of INPUT as a prompt, whatever its name
-    #[arg(long, help_heading = PROMPTS)]
-    pub(crate) prompts: bool,
-
-    /// The model that prompts are sent to; required for them
-    #[arg(long, value_name = "M", help_heading = PROMPTS)]
-    pub(crate) model: Option<String>,
-
-    /// The longest answer, in model tokens [default: the provider's]
-    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX), help_heading = PROMPTS)]
-    pub(crate) max_tokens: Option<u64>,
-
-    /// A system message before each prompt
-    #[arg(long, value_name = "TEXT", help_heading = PROMPTS)]
-    pub(crate) system: Option<String>,
-
-    /// A field of each prompt's request, such as temperature=0.2 or max_completion_tokens=500. The
-    /// value is JSON, or else a string. Can be given several times
-    #[arg(long = "param", value_name = "KEY=VALUE", value_parser = parse::param, help_heading = PROMPTS)]
-    pub(crate) params: Vec<(String, Value)>,
+    #[command(flatten)]
+    pub(crate) prompts: Prompts,
 
     /// Show progress as a bar on a terminal and as a line every 5 s elsewhere (auto), as a bar
     /// everywhere (always), not at all (never), or as one JSON object a second (json)
@@ -155,8 +157,15 @@ pub(crate) struct Run {
 }
 
 const FILES: &str = "Files";
-const MONEY: &str = "Money";
-const PROMPTS: &str = "Prompts (INPUT ends in .txt, or --prompts)";
+impl Run {
+    /// Whether each such run starts anew: simulated answers cost nothing, and these are in a file of
+    /// their own.
+    pub(crate) fn starts_anew(&self) -> bool {
+        self.server.simulate.is_some() && self.output.is_none()
+    }
+}
+
+pub(super) const MONEY: &str = "Money";
 const DISPLAY: &str = "Display";
 
 /// Where requests go, and with which key.
@@ -186,7 +195,7 @@ pub(crate) struct Server {
 
     /// Whose API it is: openai (and every server that speaks it), anthropic or azure [default:
     /// openai]
-    #[arg(long, value_name = "NAME", value_parser = parse::provider)]
+    #[arg(long, value_name = "NAME", value_parser = parse::provider(), hide_possible_values = true)]
     pub(crate) provider: Option<Provider>,
 
     /// Where lines without a url go

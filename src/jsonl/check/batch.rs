@@ -134,7 +134,7 @@ impl Rules {
             let message = format!("no requests; {whose} have at least one");
             wrong("batch_empty", None, message);
         }
-        let blank_lines = report.blank_lines();
+        let blank_lines = report.blank_lines;
         if self.no_blank_lines && blank_lines > 0 {
             let message = format!("blank lines: {blank_lines}; {whose} have none");
             wrong("batch_blank_lines", None, message);
@@ -200,12 +200,23 @@ fn inputs(input: &RawValue) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::super::super::files::Location;
+    use super::super::super::format::Format;
+    use super::super::super::journal::ResumeIndex;
     use super::super::check;
     use super::*;
 
     /// The kinds of what is found in a file, with the line of the first of each.
     fn found(provider: Provider, file: &str) -> Vec<(&'static str, Option<u64>)> {
-        let report = check(file.as_bytes(), &Location::Stream, false, Some(provider)).unwrap();
+        let (format, index) = (Format::default(), ResumeIndex::default());
+        let report = check(
+            file.as_bytes(),
+            &Location::Stream,
+            &format,
+            &index,
+            Some(provider),
+            |_, _| (),
+        );
+        let report = report.unwrap();
         let kinds = report.findings.by_kind().iter();
         kinds.map(|kind| (kind.kind, kind.kept[0].line)).collect()
     }

@@ -39,6 +39,13 @@ impl Finding {
         }
     }
 
+    /// Of a row whose answer is that of another request.
+    pub(super) fn of_changed(line: u64) -> Self {
+        let message = "has changed since it was answered: give it another id, keep its old answer \
+                       (`force_resume`), or start anew (`overwrite`)";
+        Self::new("changed", Some(line), message.to_owned())
+    }
+
     pub(super) fn of_duplicate(first: u64, again: u64, id: &str) -> Self {
         let message = format!("has the \"custom_id\" of line {first}{id}");
         Self {

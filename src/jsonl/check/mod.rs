@@ -17,12 +17,15 @@ use std::io::Read;
 use super::files::Location;
 use super::format::Format;
 use super::hash::LineHash;
+use super::journal::{ResumeIndex, RowStatus};
 use super::judge::judge_stream;
 use super::lines::Line;
+use super::occurrences::Occurrences;
 use super::parallel::fold;
 use super::scan::repeated_ids;
+use crate::api::classify::Promise;
 use crate::api::json::{fields, string};
-use crate::api::{Chat, Provider, Size};
+use crate::api::{Provider, Size};
 use crate::cancel::Cancel;
 use crate::error::Result;
 
@@ -31,43 +34,53 @@ pub(crate) use report::{Names, Report};
 
 use batch::{Rules, embedding_inputs};
 
-/// Checks a whole file of requests, whose name is `location`, for a provider's own batch service if
-/// there is one, or a file of prompts, whose requests are yet to be made.
+/// Checks a whole file of requests, whose name is `location` and whose lines are of this `format`,
+/// for a provider's own batch service if there is one. Each request that `index` leaves to do is
+/// also shown to `each`, with the hash of its id.
 ///
 /// # Errors
 /// Those of [`Location::unreadable`].
 pub(crate) fn check<R: Read>(
     source: R,
     location: &Location,
-    prompts: bool,
+    format: &Format,
+    index: &ResumeIndex,
     provider: Option<Provider>,
+    mut each: impl FnMut(Option<LineHash>, &RequestFacts),
 ) -> Result<Report> {
-    let format = Format {
-        prompts: prompts.then(|| Chat::new((), "")),
-        ..Format::default()
-    };
     let rules = provider.map(Rules::of);
     let mut lines = format.lines(source);
     let unreadable = |error| location.unreadable(error);
     let mut report = Report::default();
-    if let Some(refusal) = judge_stream(&mut lines, &format).map_err(unreadable)? {
+    if let Some(refusal) = judge_stream(&mut lines, format).map_err(unreadable)? {
         report
             .findings
             .note(Finding::new("no_requests", None, refusal));
     }
     // With their lines.
     let mut ids = Vec::new();
-    let read = |line: Line<&[u8]>| LineFacts::read(line, &format, rules);
-    let add = |facts: LineFacts| {
-        ids.extend(facts.id.map(|id| (id, facts.number)));
+    let mut occurrences = format.names_rows().then(Occurrences::new);
+    let read = |line: Line<&[u8]>| LineFacts::read(line, format, index, rules);
+    let add = |mut facts: LineFacts| {
+        match &mut occurrences {
+            Some(occurrences) => {
+                let id = facts.hash.and_then(|hash| occurrences.id(hash));
+                facts.rename(id.as_ref().map(LineHash::of), index);
+            }
+            None => ids.extend(facts.id.map(|id| (id, facts.number))),
+        }
+        if let Some(request) = facts.request.as_ref().filter(|_| facts.is_to_do) {
+            each(facts.id, request);
+        }
         // Where a prompt goes and to which model is decided when it is sent.
         report.note(facts, format.prompts.is_none());
         Ok(())
     };
     fold(&mut lines, &Cancel::new(), unreadable, read, add)?;
     report.lines = lines.number;
+    report.blank_lines = lines.blanks;
     report.bytes = lines.offset;
-    judge_whole(&mut report, ids, location, &format, rules);
+    judge_whole(&mut report, ids, location, format, rules);
     Ok(report)
 }
 
@@ -93,30 +106,41 @@ fn judge_whole(
 struct LineFacts {
     number: u64,
     id: Option<LineHash>,
+    hash: Option<LineHash>,
+    is_to_do: bool,
     /// `None` if the line is no request.
     request: Option<RequestFacts>,
     findings: Vec<Finding>,
 }
 
-struct RequestFacts {
-    path: String,
+/// What a request says of itself.
+pub(crate) struct RequestFacts {
+    pub(crate) path: String,
     model: Option<String>,
-    size: Size,
+    pub(crate) size: Size,
     /// Embedding inputs, if there are rules to count them by.
     inputs: u64,
 }
 
 impl LineFacts {
-    fn read(line: Line<&[u8]>, format: &Format, rules: Option<Rules>) -> Self {
+    fn read(line: Line<&[u8]>, format: &Format, index: &ResumeIndex, rules: Option<Rules>) -> Self {
         let row = format.parse(line);
+        let id = row.id();
+        let status = id.map(|id| index.status(id, row.hash, row.promise()));
+        let status = status.unwrap_or(RowStatus::ToDo);
         let mut facts = Self {
             number: line.number,
             // The failure of a bad line is recorded under the id that it has, so that is unique,
             // too.
-            id: row.id(),
+            id,
+            hash: row.hash,
+            is_to_do: is_to_do(status),
             request: None,
             findings: Vec::new(),
         };
+        if status == RowStatus::Changed {
+            facts.findings.push(Finding::of_changed(line.number));
+        }
         match &row.request {
             Ok(request) => {
                 let body = request.body.as_ref();
@@ -125,12 +149,15 @@ impl LineFacts {
                 let size = Size::of(body.as_bytes());
                 let mut inputs = 0;
                 if let Some(rules) = rules {
-                    facts.findings = rules.findings(line, &row, request, size);
+                    facts
+                        .findings
+                        .extend(rules.findings(line, &row, request, size));
                     inputs = embedding_inputs(&request.path, input);
                 }
                 facts.request = Some(RequestFacts {
                     path: request.path.to_string(),
-                    model: model.and_then(string),
+                    // Rows may be checked before a model is chosen.
+                    model: model.and_then(string).filter(|name| !name.is_empty()),
                     size,
                     inputs,
                 });
@@ -141,6 +168,18 @@ impl LineFacts {
         }
         facts
     }
+
+    /// Takes another id, if there is one.
+    fn rename(&mut self, id: Option<LineHash>, index: &ResumeIndex) {
+        if let Some((id, request)) = id.zip(self.request.as_ref()) {
+            self.id = Some(id);
+            self.is_to_do = is_to_do(index.status(id, self.hash, Promise::of(&request.path)));
+        }
+    }
+}
+
+fn is_to_do(status: RowStatus) -> bool {
+    matches!(status, RowStatus::ToDo | RowStatus::ToDoLast)
 }
 
 impl Report {
@@ -168,10 +207,19 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Chat;
     use crate::error::ErrorKind;
 
     fn look(file: &str, provider: Option<Provider>) -> Report {
-        check(file.as_bytes(), &Location::Stream, false, provider).unwrap()
+        check(
+            file.as_bytes(),
+            &Location::Stream,
+            &Format::default(),
+            &ResumeIndex::default(),
+            provider,
+            |_, _| (),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -189,7 +237,7 @@ mod tests {
         );
         let report = look(file, None);
         assert_eq!((report.requests, report.bad_lines), (3, 2));
-        assert_eq!((report.lines, report.blank_lines()), (6, 1));
+        assert_eq!((report.lines, report.blank_lines), (6, 1));
         assert_eq!(report.bytes, file.len() as u64);
         // 1 + (2 + 4 + 1) + 1, and twice 10; the chat alone has no limit.
         assert_eq!((report.prompt_tokens, report.output_tokens), (9, 20));
@@ -232,7 +280,19 @@ mod tests {
     #[test]
     fn prompts_are_counted_without_models_or_endpoints() {
         let prompts = b"12345678\n\n12345678\n";
-        let report = check(&prompts[..], &Location::Stream, true, None).unwrap();
+        let format = Format {
+            prompts: Some(Chat::new((), "")),
+            ..Format::default()
+        };
+        let report = check(
+            &prompts[..],
+            &Location::Stream,
+            &format,
+            &ResumeIndex::default(),
+            None,
+            |_, _| (),
+        )
+        .unwrap();
         assert_eq!((report.requests, report.prompt_tokens), (2, 16));
         assert!(report.models.by_requests().is_empty());
         assert!(report.endpoints.by_requests().is_empty());
@@ -265,12 +325,13 @@ mod tests {
                     ended: true,
                     text: Some(text),
                 };
-                let facts = LineFacts::read(line, &format, rules);
+                let facts = LineFacts::read(line, &format, &ResumeIndex::default(), rules);
                 ids.extend(facts.id.map(|id| (id, number)));
                 one.note(facts, true);
             }
         }
         one.lines = lines.len() as u64;
+        one.blank_lines = lines.iter().filter(|line| *line == "\n").count() as u64;
         one.bytes = all.bytes;
         judge_whole(&mut one, ids, &Location::Stream, &format, rules);
         assert_eq!(one, all);
@@ -279,7 +340,14 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_refused() {
-        let refused = check(&b"\x1f\x8b\x08"[..], &Location::Stream, false, None);
+        let refused = check(
+            &b"\x1f\x8b\x08"[..],
+            &Location::Stream,
+            &Format::default(),
+            &ResumeIndex::default(),
+            None,
+            |_, _| (),
+        );
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Config);
     }
 }

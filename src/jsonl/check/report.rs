@@ -16,6 +16,8 @@ pub(crate) struct Report {
     pub(crate) bad_lines: u64,
     /// Physical lines, blank ones included. Known at the end.
     pub(crate) lines: u64,
+    /// Lines with nothing in them. Known at the end.
+    pub(crate) blank_lines: u64,
     /// What the file has. Known at the end.
     pub(crate) bytes: u64,
     /// What the prompts have, in model tokens, as far as a limit on tokens would reserve them.
@@ -32,11 +34,6 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Lines with nothing in them.
-    pub(crate) fn blank_lines(&self) -> u64 {
-        self.lines - self.requests - self.bad_lines
-    }
-
     pub(super) fn note_tokens(&mut self, path: &str, size: Size) {
         self.prompt_tokens = self.prompt_tokens.saturating_add(size.prompt);
         self.output_tokens = self.output_tokens.saturating_add(size.output(0));

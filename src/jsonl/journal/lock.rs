@@ -12,7 +12,7 @@ use std::process;
 
 use super::super::files::{Location, RunFiles};
 use super::super::io::is_same_file;
-use super::super::sidecars::{LOCK_SUFFIX, sidecar};
+use super::super::sidecars::lock_of;
 use crate::error::{Result, config};
 
 /// How often a lock is tried, each time because its last holder has just removed its file.
@@ -92,7 +92,7 @@ struct Lock {
 impl Lock {
     /// `None` where the system cannot lock.
     fn take(path: &Path, role: &str, in_flight: u64) -> Result<Option<Self>> {
-        let lock = sidecar(path, LOCK_SUFFIX);
+        let lock = lock_of(path);
         let unusable = |error: io::Error| {
             config(format!(
                 "{role} {path:?} cannot be locked with {lock:?}: {error}; correct that, or name another"
@@ -231,6 +231,7 @@ mod tests {
             input: Location::Stream,
             output: file("o.jsonl"),
             errors: file("e.jsonl"),
+            table: None,
         }
     }
 

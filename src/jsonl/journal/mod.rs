@@ -35,6 +35,8 @@ pub use self::fsync::Fsync;
 pub(super) use self::lock::Locks;
 #[cfg(feature = "cli")]
 pub(crate) use self::records::MAX_BODY;
+#[cfg(feature = "rows")]
+pub(crate) use self::records::fold_file;
 pub(super) use self::recover::{FileState, recover};
 pub(super) use self::resume_index::{ResumeIndex, ResumePolicy, RowStatus};
 

@@ -125,7 +125,7 @@ impl OddLine {
 }
 
 /// As [`fold`], over the lines of a file of records.
-pub(super) fn fold_file<F: Send>(
+pub(crate) fn fold_file<F: Send>(
     path: &Path,
     cancel: &Cancel,
     read: impl Fn(Line<&[u8]>) -> F + Sync,

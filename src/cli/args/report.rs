@@ -1,0 +1,38 @@
+//! `tollgate report`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::Price;
+
+/// Make one HTML page of what became of a run: rows, times, limits, failures and cost.
+///
+/// OUT holds the results of `run`, or of another tool in a batch format. The errors file beside it
+/// is read as well. Several files make one page. It needs no network and no script: it can be
+/// mailed as it is. Texts of answers are not in it, and messages of errors are.
+///
+/// `run --report FILE` makes the page at the end of a run, with its limits.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tollgate report p.results.jsonl                    writes p.report.html
+  tollgate report monday.jsonl tuesday.jsonl -o week.html
+  tollgate report p.results.jsonl --price 0.15,0.60
+
+Exit codes: 0 the page is written, 2 a file cannot be read or holds no results, 4 the page cannot
+be written.")]
+pub(crate) struct Report {
+    /// Results of runs
+    #[arg(value_name = "OUT", required = true)]
+    pub(crate) results: Vec<PathBuf>,
+
+    /// Where the page goes; - is standard output [default: the first OUT's name with .report.html]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// What 1,000,000 model tokens cost in US dollars, in prompts and in answers, such as 0.15,0.60
+    /// [default: what the records say]
+    #[arg(long, value_name = "IN,OUT")]
+    pub(crate) price: Option<Price>,
+}

@@ -1,0 +1,135 @@
+//! `tollgate report`, and the page that `run --report` writes: records to one HTML file.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::args;
+use super::console::Console;
+use super::exit::Exit;
+use super::format::{count, counted};
+use super::summary_file::replace;
+use super::{signals, stdout};
+use crate::Price;
+use crate::error::{Error, ErrorKind, Result, config};
+use crate::jsonl::files::{Location, errors_beside, stem_of_results};
+use crate::report::{Known, Report};
+
+/// Makes the page of these files.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for a file that cannot be read or holds no results, and for a page that
+/// would replace something else. [`ErrorKind::Io`] if the page cannot be written.
+pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
+    signals::stop_at_once().map_err(signals::cannot_receive)?;
+    let first = args.results.first();
+    let output = match (&args.output, first) {
+        (Some(output), _) => Location::new(output),
+        (None, Some(first)) => Location::File(page_beside(first)),
+        (None, None) => Location::Stream,
+    };
+    if let Location::File(page) = &output {
+        check_page(page).map_err(|why| config(format!("-o {output} {why}")))?;
+    }
+    let mut files = Vec::new();
+    for results in &args.results {
+        File::open(results).map_err(|error| {
+            let name = Location::File(results.clone());
+            config(format!("cannot read {name}: {error}")).with_source(error)
+        })?;
+        for file in with_errors(results) {
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+    }
+    let report = read(&files, args.price)?;
+    if report.is_of_something_else() {
+        let names: Vec<_> = args
+            .results
+            .iter()
+            .map(|it| Location::new(it).to_string())
+            .collect();
+        let names = names.join(", ");
+        return Err(config(format!(
+            "{names}: no line is a result. OUT is what run has written, with a custom_id and a response, \
+             an error or a result in each line"
+        )));
+    }
+    let page = report.page(&Known::default())?;
+    match &output {
+        Location::Stream => match stdout::write(&page) {
+            Err(error) if !stdout::is_broken_pipe(&error) => return Err(error),
+            _ => {}
+        },
+        Location::File(path) => {
+            write(path, &page)?;
+            let (answered, rows) = report.rows();
+            let rows = counted(rows, "row", "rows");
+            let answered = count(answered);
+            console.say(&format!("report  {output}: {rows}, {answered} answered"));
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// Makes the page of a run from its files.
+pub(super) fn of_run(
+    page: &Path,
+    files: &[PathBuf],
+    price: Option<Price>,
+    known: &Known,
+) -> Result<()> {
+    let made = read(files, price).and_then(|report| write(page, &report.page(known)?));
+    made.map_err(|error| {
+        let name = Location::File(page.to_owned());
+        Error::new(ErrorKind::Io, format!("--report {name} cannot be written")).with_source(error)
+    })
+}
+
+fn read(files: &[PathBuf], price: Option<Price>) -> Result<Report> {
+    let mut report = Report::default();
+    for file in files {
+        report.read(file, price)?;
+    }
+    Ok(report)
+}
+
+fn write(path: &Path, page: &str) -> Result<()> {
+    replace(path, page.as_bytes()).map_err(|error| {
+        let name = Location::File(path.to_owned());
+        Error::new(ErrorKind::Io, format!("cannot write {name}")).with_source(error)
+    })
+}
+
+/// The file, and the errors file beside it, if there is one.
+fn with_errors(results: &Path) -> Vec<PathBuf> {
+    let errors = errors_beside(results);
+    let mut files = vec![results.to_owned()];
+    files.extend(errors.is_file().then_some(errors));
+    files
+}
+
+/// `p.results.jsonl` → `p.report.html`, in the same folder.
+fn page_beside(results: &Path) -> PathBuf {
+    let mut name = stem_of_results(results).to_owned();
+    name.push(".report.html");
+    results.with_file_name(name)
+}
+
+/// What is wrong with a page that would replace something that is no page.
+pub(super) fn check_page(path: &Path) -> Result<(), &'static str> {
+    const START: &[u8] = b"<!doctype html";
+    if !path.is_file() {
+        return Ok(());
+    }
+    let mut start = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(START.len() as u64).read_to_end(&mut start));
+    match read {
+        Ok(0) => Ok(()),
+        Ok(_) if start.eq_ignore_ascii_case(START) => Ok(()),
+        Ok(_) => Err("is there and is no page, and would be overwritten: name another"),
+        Err(_) => Err("is there and cannot be read: name another"),
+    }
+}

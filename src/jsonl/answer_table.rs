@@ -1,0 +1,487 @@
+//! Answers as a table: the user's columns, and behind them what tollgate adds.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use csv::ByteRecord;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::answers::{Answer, Answers, row_key};
+use super::files::{Location, OpenInput, RunFiles};
+use super::format::Format;
+use super::io::{AtomicFile, failed};
+use super::journal::JournalOptions;
+use super::summary::Summary;
+use super::table::{TableRow, TableRows};
+use crate::api::json::{JsonVisitor, Take, string, visit};
+use crate::cancel::Cancel;
+use crate::error::{Error, Result, config};
+use crate::rows::cells::{BOM, ColumnNames, Layout, TableWriter};
+
+/// The most columns that answers can add. A model that makes up a key a row would fill the disk
+/// with empty cells.
+const MOST_KEYS: usize = 1_000;
+
+/// A column beside `answer` in a table of answers; see
+/// [`FileRun::columns`](crate::FileRun::columns).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Column {
+    /// Why the model stopped, such as `stop` or `length`.
+    FinishReason,
+    /// The model tokens of the request, as the provider counted them.
+    PromptTokens,
+    /// The model tokens of the answer.
+    CompletionTokens,
+    /// Why the row has failed.
+    Error,
+}
+
+impl Column {
+    /// All there are.
+    pub const ALL: [Self; 4] = [
+        Self::FinishReason,
+        Self::PromptTokens,
+        Self::CompletionTokens,
+        Self::Error,
+    ];
+
+    /// The name it has in a table, such as `finish_reason`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FinishReason => "finish_reason",
+            Self::PromptTokens => "prompt_tokens",
+            Self::CompletionTokens => "completion_tokens",
+            Self::Error => "error",
+        }
+    }
+
+    fn of(self, answer: &Answer) -> String {
+        let usage = answer.usage;
+        match self {
+            Self::FinishReason => answer.finish_reason.clone(),
+            Self::PromptTokens => usage.map(|usage| usage.prompt_tokens.to_string()),
+            Self::CompletionTokens => usage.map(|usage| usage.completion_tokens.to_string()),
+            Self::Error => answer.error.clone(),
+        }
+        .unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is added to a table, and how.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TableOptions {
+    /// An answer that is a JSON object has a column for each of its keys.
+    pub(crate) json_answer: bool,
+    pub(crate) columns: Vec<Column>,
+    /// Texts that a spreadsheet would run are written as they are.
+    pub(crate) raw_cells: bool,
+}
+
+impl TableOptions {
+    /// Each column once.
+    pub(crate) fn set_columns(&mut self, columns: impl IntoIterator<Item = Column>) {
+        self.columns.clear();
+        for column in columns {
+            if !self.columns.contains(&column) {
+                self.columns.push(column);
+            }
+        }
+    }
+
+    /// For an output that is no table.
+    fn refuse_any(&self) -> Result<()> {
+        for (setting, is_set) in [
+            (&["columns"], !self.columns.is_empty()),
+            (&["json_answer"], self.json_answer),
+            (&["raw_cells"], self.raw_cells),
+        ] {
+            if is_set {
+                let why = "this is for a table: name an output that ends in .csv or .tsv";
+                return Err(config(why).with_settings(setting));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many rows a table has, and of how many of them there are records and answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) rows: u64,
+    pub(crate) recorded: u64,
+    pub(crate) answered: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, answer: Option<&Answer>) {
+        self.rows += 1;
+        self.recorded += u64::from(answer.is_some());
+        self.answered += u64::from(answer.is_some_and(|answer| answer.text.is_some()));
+    }
+}
+
+/// The rows of a table: those of an input in its order, or those that have a record in theirs.
+pub(crate) struct RowSource<'a> {
+    input: Option<(&'a Location, &'a Format)>,
+    columns: Vec<String>,
+    own_layout: Layout,
+}
+
+impl<'a> RowSource<'a> {
+    /// The rows that have a record.
+    pub(crate) fn of_records() -> Self {
+        Self {
+            input: None,
+            columns: vec!["id".to_owned()],
+            own_layout: Layout::default(),
+        }
+    }
+
+    /// All rows of an input, whose header has been read if it is a table.
+    ///
+    /// # Errors
+    /// Those of reading the input.
+    pub(crate) fn of_input(location: &'a Location, format: &'a Format) -> Result<Self> {
+        let mut source = Self {
+            input: Some((location, format)),
+            ..Self::of_records()
+        };
+        match &format.rows {
+            Some(rows) if rows.is_csv() => {
+                let columns = rows.columns().into_iter();
+                source.columns = columns.flat_map(|own| own.iter().cloned()).collect();
+                source.own_layout = Layout {
+                    delimiter: rows.separator().unwrap_or(source.own_layout.delimiter),
+                    has_bom: begins_with_bom(&mut open(location)?),
+                };
+            }
+            Some(_) => source.columns = columns_of_objects(location, format)?,
+            None if format.prompts.is_some() => source.columns.push("prompt".to_owned()),
+            None => {}
+        }
+        Ok(source)
+    }
+
+    /// How a table of these rows is laid out. Without tabs it has the delimiter of the user's own,
+    /// if that is no tab.
+    pub(crate) fn layout(&self, has_tabs: bool) -> Layout {
+        let delimiter = match self.own_layout.delimiter {
+            _ if has_tabs => b'\t',
+            b'\t' => b',',
+            delimiter => delimiter,
+        };
+        Layout {
+            delimiter,
+            ..self.own_layout
+        }
+    }
+
+    /// Calls `show` with the cells that each row has of its own, and what its record says.
+    ///
+    /// # Errors
+    /// Those of reading the input and the records, and of `show`.
+    pub(crate) fn each(
+        &self,
+        answers: &mut Answers,
+        mut show: impl FnMut(&ByteRecord, Option<&Answer>) -> Result<()>,
+    ) -> Result<()> {
+        let Some((location, format)) = self.input else {
+            return answers.in_order().into_iter().try_for_each(|place| {
+                let answer = answers.read(place)?;
+                let id = answer.custom_id.as_deref().unwrap_or_default();
+                show(&ByteRecord::from(&[id][..]), Some(&answer))
+            });
+        };
+        let mut rows = TableRows::new(open(location)?, format.clone());
+        let mut own = ByteRecord::new();
+        while let Some(row) = rows.next().map_err(|error| location.unreadable(error))? {
+            own.clear();
+            self.push_cells(&mut own, &row, format);
+            let key = row_key(row.id.as_deref(), row.line);
+            show(&own, answers.get(key)?.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// As many cells as there are columns. A row of CSV that has more or fewer has failed.
+    fn push_cells(&self, own: &mut ByteRecord, row: &TableRow<'_>, format: &Format) {
+        let text = row.text.as_deref().unwrap_or_default();
+        match &format.rows {
+            Some(rows) if rows.is_csv() => {
+                let cells = row.row.iter().flat_map(|row| &row.cells);
+                let mut cells = cells.filter_map(Value::as_str);
+                for _ in &self.columns {
+                    own.push_field(cells.next().unwrap_or_default().as_bytes());
+                }
+            }
+            Some(_) => {
+                let object = Members::of(text).unwrap_or_default();
+                for column in &self.columns {
+                    own.push_field(object.cell(column).as_bytes());
+                }
+            }
+            None => {
+                let unnamed = || Cow::Owned(format!("line-{}", row.line));
+                let id = row.id.as_deref().map_or_else(unnamed, Cow::Borrowed);
+                own.push_field(id.as_bytes());
+                if format.prompts.is_some() {
+                    own.push_field(text.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+fn open(location: &Location) -> Result<File> {
+    match location.open_input()? {
+        OpenInput::Regular(file) => Ok(file),
+        OpenInput::Stream(_) => {
+            let why = format!("input {location} is no file, and can be read only once");
+            Err(config(why))
+        }
+    }
+}
+
+fn begins_with_bom(file: &mut File) -> bool {
+    let mut start = [0; BOM.len()];
+    file.read_exact(&mut start).is_ok() && start == *BOM.as_bytes()
+}
+
+/// The keys of all objects of an input, in the order in which they come.
+fn columns_of_objects(location: &Location, format: &Format) -> Result<Vec<String>> {
+    let (mut known, mut columns) = (HashSet::new(), Vec::new());
+    let mut rows = TableRows::new(open(location)?, format.clone());
+    while let Some(row) = rows.next().map_err(|error| location.unreadable(error))? {
+        let object = row.text.as_deref().and_then(Members::of);
+        let keys = object.unwrap_or_default().keys.into_iter();
+        columns.extend(keys.filter(|key| known.insert(key.clone())));
+    }
+    Ok(columns)
+}
+
+/// Writes a table.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io), those of reading, and what `unwritable` makes of a
+/// failed write.
+pub(crate) fn write_table(
+    out: impl Write,
+    layout: Layout,
+    rows: &RowSource<'_>,
+    answers: &mut Answers,
+    options: &TableOptions,
+    unwritable: impl Fn(io::Error) -> Error,
+) -> Result<Counts> {
+    let keys = if options.json_answer {
+        keys_of(rows, answers)?
+    } else {
+        Vec::new()
+    };
+    let header = ByteRecord::from(&rows.columns[..]);
+    let mut names = ColumnNames::new(&rows.columns);
+    let answer_name = names.add("answer");
+    let column_names: Vec<_> = options
+        .columns
+        .iter()
+        .map(|column| names.add(column.as_str()))
+        .collect();
+    let key_names = keys.iter().map(|key| names.add(key));
+    let added = [answer_name]
+        .into_iter()
+        .chain(key_names)
+        .chain(column_names);
+
+    let mut table = TableWriter::new(out, layout, options.raw_cells).map_err(&unwritable)?;
+    let mut write = |own: &ByteRecord, added: &mut dyn Iterator<Item = String>| {
+        own.iter().try_for_each(|cell| table.own(cell))?;
+        for text in added {
+            table.added(&text)?;
+        }
+        table.end_row()
+    };
+    write(&header, &mut { added }).map_err(&unwritable)?;
+    let mut counts = Counts::default();
+    rows.each(answers, |own, answer| {
+        counts.add(answer);
+        let text = answer.and_then(|answer| answer.text.as_deref());
+        let object = text.filter(|_| !keys.is_empty()).and_then(members_of);
+        let cell = |key: &String| {
+            object
+                .as_ref()
+                .map(|object| object.cell(key))
+                .unwrap_or_default()
+        };
+        let of_answer =
+            |column: &Column| answer.map(|answer| column.of(answer)).unwrap_or_default();
+        let added = [text.unwrap_or_default().to_owned()].into_iter();
+        let added = added.chain(keys.iter().map(cell));
+        let mut added = added.chain(options.columns.iter().map(of_answer));
+        write(own, &mut added).map_err(&unwritable)
+    })?;
+    table.finish().map_err(unwritable)?;
+    Ok(counts)
+}
+
+/// The top-level keys of all answers that are JSON objects, in the order in which they come.
+fn keys_of(rows: &RowSource<'_>, answers: &mut Answers) -> Result<Vec<String>> {
+    let (mut known, mut keys, mut left_out) = (HashSet::new(), Vec::new(), false);
+    rows.each(answers, |_, answer| {
+        let text = answer.and_then(|answer| answer.text.as_deref());
+        let object = text.and_then(members_of);
+        for key in object.map(|object| object.keys).into_iter().flatten() {
+            if keys.len() < MOST_KEYS && known.insert(key.clone()) {
+                keys.push(key);
+            } else {
+                left_out |= !known.contains(&key);
+            }
+        }
+        Ok(())
+    })?;
+    if left_out {
+        log::warn!(
+            "the answers have more than {MOST_KEYS} different keys: the others have no column, and are in \
+             \"answer\" only"
+        );
+    }
+    Ok(keys)
+}
+
+/// The members of a JSON object, in their order.
+#[derive(Default)]
+struct Members<'a> {
+    keys: Vec<String>,
+    values: Vec<&'a RawValue>,
+}
+
+impl<'a> JsonVisitor<'a> for Members<'a> {
+    type Place = ();
+
+    fn member(&mut self, (): (), name: &str) -> Take<()> {
+        self.keys.push(name.to_owned());
+        Take::Raw(())
+    }
+
+    fn raw(&mut self, (): (), json: &'a RawValue) {
+        self.values.push(json);
+    }
+}
+
+impl<'a> Members<'a> {
+    /// `None` if the text is no JSON object.
+    fn of(json: &'a str) -> Option<Self> {
+        let mut members = Self::default();
+        let is_object = json.trim_ascii_start().starts_with('{');
+        (is_object && visit(json, &mut members, ()).is_ok()).then_some(members)
+    }
+
+    /// A string is its text, null is empty, and anything else is its JSON. Of two members with one
+    /// name the last counts.
+    fn cell(&self, key: &str) -> String {
+        let at = self.keys.iter().rposition(|known| known == key);
+        match at.map(|at| self.values[at]) {
+            None => String::new(),
+            Some(json) if json.get() == "null" => String::new(),
+            Some(json) => string(json).unwrap_or_else(|| json.get().to_owned()),
+        }
+    }
+}
+
+/// The members of an answer, if it is a JSON object. It may be in a code fence of Markdown, as
+/// models like to write it.
+fn members_of(text: &str) -> Option<Members<'_>> {
+    let mut json = text.trim();
+    if let Some(fenced) = json
+        .strip_prefix("```")
+        .and_then(|rest| rest.strip_suffix("```"))
+    {
+        // The first line names the language.
+        json = fenced.split_once('\n')?.1.trim();
+    }
+    Members::of(json)
+}
+
+/// The table of a run.
+pub(super) struct RunTable {
+    path: PathBuf,
+    files: RunFiles,
+    format: Format,
+    options: TableOptions,
+}
+
+impl RunTable {
+    /// The table that a run makes, if it makes one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the file: there is a table of another
+    /// origin, or there are options of a table and there is none.
+    pub(super) fn new(
+        files: &RunFiles,
+        format: &Format,
+        journal: JournalOptions,
+        options: TableOptions,
+    ) -> Result<Option<Self>> {
+        let (Some(path), Some(record)) = (&files.table, files.output.path()) else {
+            return options.refuse_any().map(|()| None);
+        };
+        if path.exists() && !record.exists() && (!journal.overwrite || journal.simulated) {
+            let why = format!(
+                "table {path:?} is there, and its records {record:?} are not: name another, or replace it"
+            );
+            let settings: &[_] = if journal.simulated {
+                &["output"]
+            } else {
+                &["output", "overwrite"]
+            };
+            return Err(config(why).with_settings(settings));
+        }
+        Ok(Some(Self {
+            path: path.clone(),
+            files: files.clone(),
+            format: format.clone(),
+            options,
+        }))
+    }
+
+    /// Writes it, when the records are written.
+    pub(super) fn close(self, outcome: Result<Summary>, opened: Instant) -> Result<Summary> {
+        let written = self.write();
+        let mut summary = outcome?;
+        written?;
+        summary.wall = opened.elapsed();
+        Ok(summary)
+    }
+
+    fn write(&self) -> Result<()> {
+        let Some(record) = self.files.output.path() else {
+            return Ok(());
+        };
+        // What has ended the run does not stop this.
+        let mut answers = Answers::index(record, self.files.errors.path(), &Cancel::new())?;
+        let rows = RowSource::of_input(&self.files.input, &self.format)?;
+        let unwritable = |error| failed("write the table", &self.path, error);
+        let mut fresh = AtomicFile::create(&self.path).map_err(unwritable)?;
+        let layout = rows.layout(is_tsv(&self.path));
+        let out = &mut fresh.file;
+        write_table(out, layout, &rows, &mut answers, &self.options, unwritable)?;
+        fresh.commit().map_err(unwritable)
+    }
+}
+
+/// Whether a table of this name has tabs between its cells.
+pub(crate) fn is_tsv(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("tsv"))
+}

@@ -1,0 +1,291 @@
+//! An input that is a table: its header is read before a run begins, as the template must fit it,
+//! and its rows can be read once more, each with the id that the run gives it.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek};
+
+use super::array::ArrayAsLines;
+use super::files::{Location, OpenInput};
+use super::format::Format;
+use super::lines::{Lines, PREVIEW};
+use super::occurrences::Occurrences;
+use crate::cancel::Cancel;
+use crate::error::{Error, Result, config};
+use crate::rows::{Row, RowFormat, Template, header};
+
+/// How many names of fields are kept to be told.
+const MOST_NAMES: usize = 1_000;
+
+/// Makes `format` that of rows, which become what `template` says. The input that is given back can
+/// be read from its beginning.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for a template that is none, or that names a
+/// column which the input has not; [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and those
+/// of [`Location::unreadable`].
+pub(crate) fn open(
+    template: &Template,
+    mut format: Format,
+    mut input: OpenInput,
+    location: &Location,
+    cancel: &Cancel,
+) -> Result<(OpenInput, Format)> {
+    let mut rows = RowFormat::new(template, &format.endpoint)?;
+    let unreadable = |error| location.unreadable(error);
+    let here = |error: Error| error.behind(&format!("input {location}"));
+    let has_ending = |ending: &str| {
+        let own = location.path().and_then(|path| path.extension());
+        own.is_some_and(|own| own.eq_ignore_ascii_case(ending))
+    };
+    let has_tabs = has_ending("tsv");
+    let is_csv = rows.has_separator() || has_tabs || has_ending("csv");
+    let start = match &mut input {
+        OpenInput::Regular(file) => beginning(file, is_csv),
+        OpenInput::Stream(stream) => beginning(stream, is_csv),
+    };
+    let start = start.map_err(unreadable)?;
+    if is_csv || !is_json(&start) {
+        let at_end = start.len() < PREVIEW;
+        let header = header(&start, at_end)
+            .ok_or_else(|| here(config("the header is longer than 64 KiB")))?;
+        rows.read_header(header, has_tabs).map_err(here)?;
+    }
+    let input = match input {
+        OpenInput::Regular(mut file) => {
+            file.rewind().map_err(unreadable)?;
+            if !rows.is_csv() {
+                find_columns(&file, &rows, location, cancel)?;
+                file.rewind().map_err(unreadable)?;
+            }
+            OpenInput::Regular(file)
+        }
+        OpenInput::Stream(stream) => OpenInput::Stream(Box::new(Cursor::new(start).chain(stream))),
+    };
+    format.rows = Some(rows);
+    Ok((input, format))
+}
+
+/// What an input begins with, as far as it takes to know its header, or that it is JSON. A pipe is
+/// not waited for beyond that.
+fn beginning(source: &mut dyn Read, is_csv: bool) -> io::Result<Vec<u8>> {
+    let mut lines = Lines::new(source);
+    let start = lines
+        .preview(|start, at_end| (!is_csv && is_json(start)) || header(start, at_end).is_some())?;
+    Ok(start.to_vec())
+}
+
+fn is_json(start: &[u8]) -> bool {
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
+    matches!(start.trim_ascii_start().first(), Some(b'{' | b'['))
+}
+
+/// Looks for the columns that rows need in a file of JSON objects, as far as it takes: as a rule,
+/// the first object has all of them.
+fn find_columns(file: &File, rows: &RowFormat, location: &Location, cancel: &Cancel) -> Result<()> {
+    let mut missing: Vec<&str> = rows.needs().collect();
+    let mut names: Vec<String> = Vec::new();
+    let mut lines = Lines::new(ArrayAsLines::new(file, true));
+    while !missing.is_empty()
+        && let Some(line) = lines.next().map_err(|error| location.unreadable(error))?
+    {
+        cancel.check()?;
+        let text = line.text.and_then(|text| str::from_utf8(text).ok());
+        let Some(row) = text.and_then(|text| Row::of_json(text).ok()) else {
+            continue;
+        };
+        missing.retain(|name| !row.columns.iter().any(|column| column == name));
+        for column in &*row.columns {
+            if names.len() < MOST_NAMES && !names.contains(column) {
+                names.push(column.clone());
+            }
+        }
+    }
+    match missing.first() {
+        // Of what holds no objects at all, somebody else tells what it is.
+        Some(name) if !names.is_empty() => {
+            let error = rows.no_column(name, &names);
+            Err(error.behind(&format!("input {location}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The rows of a table in the order of the input, bad ones included.
+pub(crate) struct TableRows<R> {
+    lines: Lines<ArrayAsLines<R>>,
+    format: Format,
+    occurrences: Option<Occurrences>,
+}
+
+/// A row as it stands in the input.
+pub(crate) struct TableRow<'a> {
+    /// Its first physical line, from 1.
+    pub(crate) line: u64,
+    /// Its id in the records of a run. `None` if it has none: the record of its failure is then
+    /// named by its line.
+    pub(crate) id: Option<String>,
+    /// Its cells: as many as it has, which need not be as many as there are columns. `None` if it
+    /// has none, as it is no JSON object, or too long. Bytes that are no UTF-8 have been replaced.
+    pub(crate) row: Option<Row>,
+    /// The whole of it. `None` if it is too long.
+    pub(crate) text: Option<Cow<'a, str>>,
+}
+
+impl<R: Read> TableRows<R> {
+    /// Reads an input whose header has been [read](open).
+    pub(crate) fn new(source: R, format: Format) -> Self {
+        Self {
+            lines: format.lines(source),
+            occurrences: format.names_rows().then(Occurrences::new),
+            format,
+        }
+    }
+
+    /// The next row; `None` at the end.
+    ///
+    /// # Errors
+    /// Those of [`Lines::next`].
+    pub(crate) fn next(&mut self) -> io::Result<Option<TableRow<'_>>> {
+        let Some(line) = self.lines.next()? else {
+            return Ok(None);
+        };
+        let text = line.text.map(String::from_utf8_lossy);
+        let mut parsed = self.format.parse(line);
+        if let Some(occurrences) = &mut self.occurrences {
+            occurrences.name(&mut parsed);
+        }
+        let rows = self.format.rows.as_ref();
+        let row = rows
+            .zip(text.as_ref())
+            .and_then(|(rows, text)| rows.row(text).ok());
+        Ok(Some(TableRow {
+            line: parsed.number,
+            id: parsed.custom_id,
+            row,
+            text,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of an input: line, id, and the cells as JSON.
+    fn read(
+        template: &Template,
+        input: &'static str,
+    ) -> Result<Vec<(u64, Option<String>, String)>> {
+        let input = OpenInput::Stream(Box::new(input.as_bytes()));
+        let format = Format::default();
+        let (input, format) = open(template, format, input, &Location::Stream, &Cancel::new())?;
+        let OpenInput::Stream(stream) = input else {
+            panic!("a stream");
+        };
+        let (mut rows, mut found) = (TableRows::new(stream, format), Vec::new());
+        while let Some(row) = rows.next().unwrap() {
+            let cells = row.row.map_or_else(String::new, |row| {
+                serde_json::to_string(&row.cells).unwrap()
+            });
+            found.push((row.line, row.id, cells));
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn rows_have_their_first_line_their_id_and_their_cells() {
+        let by_id = Template::new("m", "{{ text }}").id("id");
+        let id = |id: &str| Some(id.to_owned());
+        let csv =
+            "\u{feff}id,text\r\n\r\n1,\"two\r\nlines\"\r\n2,\r\n\r\n3,a,b\r\n  ,x\r\n4,\"open\n5,y";
+        assert_eq!(
+            read(&by_id, csv).unwrap(),
+            [
+                (3, id("1"), r#"["1","two\r\nlines"]"#.to_owned()),
+                (5, id("2"), r#"["2",""]"#.to_owned()),
+                (7, None, r#"["3","a","b"]"#.to_owned()),
+                (8, id("  "), r#"["  ","x"]"#.to_owned()),
+                (9, None, String::new()),
+            ]
+        );
+        let tabs = "text\tid\n\t\n\t\t\n";
+        let cells: Vec<_> = read(&by_id, tabs)
+            .unwrap()
+            .into_iter()
+            .map(|row| row.2)
+            .collect();
+        assert_eq!(cells, [r#"["",""]"#, r#"["","",""]"#]);
+        let json = "{\"id\":1,\"text\":\"a\"}\nno\n\n{\"text\":\"b\"}\n";
+        let lines: Vec<_> = read(&by_id, json)
+            .unwrap()
+            .into_iter()
+            .map(|row| (row.0, row.1))
+            .collect();
+        assert_eq!(lines, [(1, id("1")), (2, None), (4, None)]);
+        let array = "[{\"id\":\"x\",\n \"text\":[1]},\n{\"id\":\"y\",\"text\":{}}]";
+        let ids: Vec<_> = read(&by_id, array)
+            .unwrap()
+            .into_iter()
+            .map(|row| row.1)
+            .collect();
+        assert_eq!(ids, [id("x"), id("y")]);
+    }
+
+    #[test]
+    fn rows_without_a_column_of_ids_are_named_by_their_requests() {
+        let template = Template::new("m", "{{ text }}");
+        let ids = |input| -> Vec<String> {
+            let rows = read(&template, input).unwrap().into_iter();
+            rows.map(|(_, id, _)| id.unwrap()).collect()
+        };
+        let first = ids("n,text\n1,a\n2,b\n3,a\n4,\n4,x,y\n");
+        assert_eq!(first[2], format!("{}-2", first[0]));
+        let moved = ids("text,n\nnew,0\na,9\n,4\nb,2\na,1\n");
+        assert_eq!(
+            [&moved[1], &moved[2], &moved[3], &moved[4]],
+            [&first[0], &first[3], &first[1], &first[2]]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_the_template_is_refused_with_the_input() {
+        let template = Template::new("m", "{{ text }}");
+        let error = read(&template, "id,txt\n1,2\n").err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "input -: no column \"text\": there are \"id\", \"txt\" (`prompt`)"
+        );
+        assert!(read(&template, "").unwrap().is_empty());
+        assert!(read(&template, "text\n").unwrap().is_empty());
+        let long: &'static str = format!("\"{}\"", "x".repeat(PREVIEW)).leak();
+        assert!(
+            read(&template, long)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("64 KiB")
+        );
+    }
+
+    #[test]
+    fn a_name_is_looked_for_in_all_objects_of_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        let columns = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let location = Location::new(&path);
+            let template = Template::new("m", "{{ text }}");
+            let (input, format) = (location.open_input().unwrap(), Format::default());
+            open(&template, format, input, &location, &Cancel::new()).map(drop)
+        };
+        columns("{\"a\":1}\nno\n{\"text\":1}\n").unwrap();
+        columns("").unwrap();
+        columns("{no\n").unwrap();
+        let told = columns("{\"a\":1}\n{\"b\":1}\n").unwrap_err().to_string();
+        assert!(
+            told.contains("no column \"text\": there are \"a\", \"b\""),
+            "{told}"
+        );
+    }
+}

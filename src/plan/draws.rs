@@ -1,0 +1,109 @@
+//! What the requests of a planned run are, and what becomes of each attempt.
+//!
+//! All chance comes from the seed, the request and the attempt. So two runs that differ in a limit
+//! alone meet the same requests, answers and failures.
+
+use super::{Planned, Scenario, Sizes};
+use crate::api::Size;
+use crate::limit::Concurrency;
+use crate::retry::Verdict;
+
+/// Nanoseconds, of a duration or since the start of the run.
+pub(super) type Nanos = u64;
+
+/// One run of a scenario.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Variant {
+    /// How many of the requests, spread evenly over them.
+    pub(super) requests: u64,
+    pub(super) concurrency: Concurrency,
+    pub(super) seed: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Draws<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) variant: Variant,
+}
+
+impl Draws<'_> {
+    pub(super) fn request(&self, index: u64) -> Planned {
+        match &self.scenario.requests.sizes {
+            Sizes::Listed(sizes) => self.listed(sizes, index),
+            Sizes::Drawn {
+                prompt_tokens,
+                max_output,
+            } => {
+                let prompt_tokens = whole(prompt_tokens.at(self.random(index, 0).f64()));
+                Planned {
+                    size: Size::of_tokens(prompt_tokens, *max_output),
+                    prompt_tokens,
+                    writes: true,
+                }
+            }
+        }
+    }
+
+    fn listed(&self, sizes: &[Planned], index: u64) -> Planned {
+        let (all, some) = (self.scenario.requests.count, self.variant.requests);
+        let place = if some == all {
+            index
+        } else {
+            // In the middle of its share of all.
+            whole((index as f64 + 0.5) * all as f64 / some as f64 - 0.5)
+        };
+        let place = usize::try_from(place % sizes.len().max(1) as u64);
+        let found = place.ok().and_then(|place| sizes.get(place));
+        found.copied().unwrap_or(Planned {
+            size: Size::of_tokens(0, None),
+            prompt_tokens: 0,
+            writes: true,
+        })
+    }
+
+    /// How long an attempt takes, from 1, and how many tokens its answer has, or how it fails.
+    pub(super) fn attempt(
+        &self,
+        request: &Planned,
+        index: u64,
+        attempt: u32,
+    ) -> (Nanos, Result<u64, Verdict>) {
+        let scenario = self.scenario;
+        let mut random = self.random(index, attempt);
+        let took = whole(scenario.latency.at(random.f64()) * 1e9);
+        let fate = random.f64();
+        let mut below = 0.0;
+        for failing in &scenario.failures {
+            below += failing.share;
+            if fate < below {
+                let took = if failing.at_once { 0 } else { took };
+                return (took, Err(failing.verdict));
+            }
+        }
+        if !request.writes {
+            return (took, Ok(0));
+        }
+        let most = request.size.max_output.unwrap_or(u64::MAX);
+        let each = whole(scenario.output_tokens.at(random.f64()))
+            .max(1)
+            .min(most);
+        (took, Ok(each.saturating_mul(request.size.replies)))
+    }
+
+    /// The chance of an attempt; that of number 0 is the request's own.
+    fn random(&self, index: u64, attempt: u32) -> fastrand::Rng {
+        // Fibonacci hashing: neighbours get unrelated random numbers.
+        let key = (index ^ u64::from(attempt) << 48).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        fastrand::Rng::with_seed(self.variant.seed.wrapping_mul(0xD6E8_FEB8_6659_FD93) ^ key)
+    }
+}
+
+/// The nearest whole number. `round` would be a call.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it saturates"
+)]
+fn whole(number: f64) -> u64 {
+    (number + 0.5) as u64
+}

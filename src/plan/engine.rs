@@ -1,0 +1,422 @@
+//! One run in virtual time: a loop over events that drives the parts of a real run.
+//!
+//! What goes next, whether it may, and what becomes of a failure is asked of the same code that a
+//! real run asks: [`Schedule`], [`LimiterState`] and, within the schedule, the decider of failures.
+//! The loop is what threads are in a real run. At most one item waits at the limiter, all that are in
+//! flight are in a heap by when they end, and the time is that of the next event.
+//!
+//! The costs, and with them the memory, are those of what is in flight or waits to be tried again,
+//! however many requests there are.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::draws::{Draws, Nanos, Variant};
+use super::simulated::Simulated;
+use super::{Planned, Scenario};
+use crate::api::{Estimates, Usage};
+use crate::binding::{Binding, Times};
+use crate::clock::Parker;
+use crate::error::Result;
+use crate::limit::{Admission, Cost, Limiter, LimiterState, Start};
+use crate::pool::{BindingTrack, Finished, InputQueue, Item, Next, Schedule};
+use crate::retry::{Decision, Failed, Reach, Verdict};
+use crate::sim::Ruling;
+
+/// What came of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Came {
+    pub(super) requests: u64,
+    pub(super) succeeded: u64,
+    pub(super) failed: u64,
+    pub(super) attempts: u64,
+    /// Answers that said to slow down.
+    pub(super) throttled: u64,
+    pub(super) prompt_tokens: u64,
+    pub(super) completion_tokens: u64,
+    /// Model tokens as the limits count them, of all attempts.
+    pub(super) counted_tokens: u64,
+    /// What held the run back.
+    pub(super) bound: Times,
+    /// The sum over all attempts.
+    pub(super) wire: Duration,
+    pub(super) in_flight_peak: usize,
+    pub(super) end: Duration,
+    /// When half of the requests had begun, and when the last one did.
+    pub(super) half_begun: Duration,
+    pub(super) all_begun: Duration,
+}
+
+/// An attempt under way.
+struct Flight {
+    item: Box<Item<(), ()>>,
+    request: Planned,
+    start: Start,
+    sent: Nanos,
+    cost: Cost,
+    /// The tokens of its answer, or how it fails.
+    end: Result<u64, (Verdict, Reach)>,
+    /// Of the simulated provider.
+    ruling: Option<Box<Ruling>>,
+}
+
+/// Runs it to its end.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be.
+pub(super) fn run(scenario: &Scenario, variant: Variant) -> Result<Came> {
+    Ok(Engine::new(scenario, variant)?.run())
+}
+
+struct Engine<'a> {
+    scenario: &'a Scenario,
+    draws: Draws<'a>,
+    simulated: Option<Simulated>,
+    limits: LimiterState,
+    estimates: Estimates,
+    schedule: Schedule<(), ()>,
+    /// Nobody is parked here: there is one thread.
+    parker: Arc<Parker>,
+    track: BindingTrack,
+    binding: Option<Binding>,
+    /// The instant of time 0, and that of the time now.
+    epoch: Instant,
+    instant: Instant,
+    now: Nanos,
+    /// The item that waits at the limiter.
+    waiting: Option<(Box<Item<(), ()>>, Planned)>,
+    flights: Vec<Option<Flight>>,
+    free: Vec<usize>,
+    /// When each flight ends.
+    ends: BinaryHeap<Reverse<(Nanos, usize)>>,
+    begun: u64,
+    came: Came,
+}
+
+impl<'a> Engine<'a> {
+    fn new(scenario: &'a Scenario, variant: Variant) -> Result<Self> {
+        let mut limits = Limiter::builder().concurrency(variant.concurrency);
+        if let Some(rate) = scenario.request_rate {
+            limits = limits.requests(rate);
+        }
+        if let Some(burst) = scenario.burst {
+            limits = limits.burst(burst);
+        }
+        if let Some(rate) = scenario.token_rate {
+            limits = limits.tokens(rate);
+        }
+        let epoch = Instant::now();
+        // What takes no memory is there from the start, however many there are.
+        let input = InputQueue::filled((0..variant.requests).map(|_| ()));
+        let retry = scenario.retry.seed(variant.seed);
+        let deadline = scenario.deadline.and_then(|time| epoch.checked_add(time));
+        Ok(Self {
+            scenario,
+            draws: Draws { scenario, variant },
+            simulated: scenario.simulated.map(|spec| {
+                let more = variant.seed.wrapping_sub(scenario.seed);
+                Simulated::new(spec.reseeded(more))
+            }),
+            limits: limits.state()?,
+            estimates: Estimates::new(scenario.counting),
+            schedule: Schedule::new(input, retry, deadline).with_warmup(scenario.warmup),
+            parker: Parker::new(),
+            track: BindingTrack::default(),
+            binding: None,
+            epoch,
+            instant: epoch,
+            now: 0,
+            waiting: None,
+            flights: Vec::new(),
+            free: Vec::new(),
+            ends: BinaryHeap::new(),
+            begun: 0,
+            came: Came {
+                requests: variant.requests,
+                ..Came::default()
+            },
+        })
+    }
+
+    fn run(mut self) -> Came {
+        loop {
+            let wake = self.send();
+            let end = self.ends.peek().map(|Reverse((at, _))| *at);
+            let Some(next) = [wake, end].into_iter().flatten().min() else {
+                break;
+            };
+            self.now = self.now.max(next);
+            self.instant = self.epoch + Duration::from_nanos(self.now);
+            while let Some(end) = self.ends.peek()
+                && end.0.0 <= self.now
+                && let Some(Reverse((_, slot))) = self.ends.pop()
+            {
+                let flight = self.flights[slot].take();
+                self.free.push(slot);
+                if let Some(flight) = flight {
+                    self.end(flight);
+                }
+            }
+        }
+        self.bind(None);
+        self.came.bound = self.track.settle(self.instant).0;
+        self.came
+    }
+
+    /// Sends all that may go now. When to look again, if nothing ends before.
+    fn send(&mut self) -> Option<Nanos> {
+        loop {
+            let now = self.instant;
+            let (mut item, request) = match self.waiting.take() {
+                Some(waiting) => waiting,
+                // All threads are in attempts.
+                None if self.limits.in_flight() >= self.limits.most_threads() => {
+                    self.bind_in_flight();
+                    return None;
+                }
+                None => match self.schedule.next(now, &self.parker) {
+                    Next::Attempt(item) => {
+                        let request = self.draws.request(item.index);
+                        (item, request)
+                    }
+                    Next::GiveUp(item, _) => {
+                        self.finished(&item, false);
+                        continue;
+                    }
+                    Next::Broken { .. } => continue,
+                    Next::Wait(until) => {
+                        self.bind(Some(self.schedule.binding(now)));
+                        return until.map(|until| self.nanos(until));
+                    }
+                },
+            };
+            if self.schedule.has_begun_all() {
+                self.bind(Some(Binding::Wire));
+            }
+            let deadline = item.history.deadline;
+            let cost = *item.cost.get_or_insert_with(|| self.cost(&request));
+            let is_late = deadline.is_some_and(|deadline| deadline <= now);
+            if is_late || self.limits.check_fits(cost).is_err() {
+                self.came.failed += 1;
+                self.finished(&item, false);
+                continue;
+            }
+            match self.limits.admit(cost, self.now) {
+                Admission::Now => self.begin(item, request, cost),
+                Admission::WhenReleased => {
+                    self.bind_in_flight();
+                    self.waiting = Some((item, request));
+                    return deadline.map(|deadline| self.nanos(deadline));
+                }
+                Admission::At(at, reason) => {
+                    self.bind(Some(reason.into()));
+                    self.waiting = Some((item, request));
+                    let deadline = deadline.map_or(Nanos::MAX, |deadline| self.nanos(deadline));
+                    return Some(at.min(deadline));
+                }
+            }
+        }
+    }
+
+    /// Sends an item that has been admitted.
+    fn begin(&mut self, item: Box<Item<(), ()>>, request: Planned, cost: Cost) {
+        let attempt = item.history.attempts + 1;
+        if item.history.attempts == 0 {
+            self.begun += 1;
+            self.came.all_begun = Duration::from_nanos(self.now);
+            if self.begun == self.came.requests.div_ceil(2) {
+                self.came.half_begun = self.came.all_begun;
+            }
+        }
+        let (mut took, drawn) = self.draws.attempt(&request, item.index, attempt);
+        let mut end = drawn.map_err(|verdict| (verdict, reach(verdict)));
+        let ruling = self.simulated.as_mut().map(|simulated| {
+            let (prompt, output) = (request.prompt_tokens, end.unwrap_or(0));
+            let ruling = simulated.rule(self.now, item.index, prompt, output);
+            took = duration(ruling.delay);
+            end = simulated.failure(&ruling).map_or(end, Err);
+            Box::new(ruling)
+        });
+        let left = item
+            .history
+            .deadline
+            .map(|end| self.nanos(end).saturating_sub(self.now));
+        let longest = left
+            .unwrap_or(Nanos::MAX)
+            .min(duration(self.scenario.timeout));
+        if took > longest {
+            took = longest;
+            end = Err((Verdict::Retry, Reach::Unanswered));
+        }
+        let flight = Flight {
+            item,
+            request,
+            start: self.limits.start(),
+            sent: self.now,
+            cost,
+            end,
+            ruling,
+        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.flights.push(None);
+            self.flights.len() - 1
+        });
+        self.flights[slot] = Some(flight);
+        self.ends
+            .push(Reverse((self.now.saturating_add(took), slot)));
+        let in_flight = self.limits.in_flight();
+        self.came.in_flight_peak = self.came.in_flight_peak.max(in_flight);
+    }
+
+    /// An attempt ends.
+    fn end(&mut self, mut flight: Flight) {
+        self.came.wire += Duration::from_nanos(self.now - flight.sent);
+        if let (Some(simulated), Some(ruling)) = (&mut self.simulated, &flight.ruling) {
+            for announced in simulated.answered(ruling) {
+                self.limits.announced(&announced, flight.sent, self.now);
+            }
+        }
+        let output = match flight.end {
+            Ok(output) => output,
+            Err((verdict, reach)) => return self.fail(flight, verdict, reach),
+        };
+        let Flight { request, start, .. } = flight;
+        flight.item.history.attempts += 1;
+        self.came.attempts += 1;
+        self.came.succeeded += 1;
+        self.came.prompt_tokens += request.prompt_tokens;
+        self.came.completion_tokens += output;
+        let used = self.scenario.counting.used(&Usage {
+            prompt_tokens: request.prompt_tokens,
+            completion_tokens: output,
+            total_tokens: request.prompt_tokens + output,
+            ..Usage::default()
+        });
+        self.came.counted_tokens += used.model_tokens();
+        if self.limits.most_tokens().is_some() {
+            self.estimates.answered(&request.size, used);
+        }
+        self.limits.let_in(start, self.now);
+        let now = self.now;
+        self.limits.end(flight.cost, used, (start, true), || now);
+        self.finished(&flight.item, true);
+    }
+
+    /// An attempt fails.
+    fn fail(&mut self, flight: Flight, verdict: Verdict, reach: Reach) {
+        let Flight {
+            mut item,
+            start,
+            cost,
+            ..
+        } = flight;
+        let (now, retry) = (self.now, &self.scenario.retry);
+        let attempt = item.history.attempts + 1;
+        let was_sent = reach != Reach::NotSent;
+        item.history.attempts += u32::from(was_sent);
+        self.came.attempts += u64::from(was_sent);
+        let (verdict, hold) = match verdict.refusal() {
+            Some(hint) if reach == Reach::Answered => {
+                let (heard, _) = self.limits.refused(start, hint, now);
+                verdict.heard(heard, attempt, retry.longest_backoff())
+            }
+            _ => {
+                if reach == Reach::Answered {
+                    self.limits.let_in(start, now);
+                }
+                (verdict, None)
+            }
+        };
+        let mut pause = hold;
+        if let Verdict::PauseAll(hint) = verdict {
+            pause = pause.max(Some(hint));
+        }
+        if let Some(pause) = pause {
+            self.limits.pause(now.saturating_add(duration(pause)), now);
+        }
+        let is_refused = verdict.refusal().is_some() || matches!(verdict, Verdict::RetryAfter(_));
+        self.came.throttled += u64::from(is_refused);
+        // Of what was not worked on, the tokens are still there.
+        let used = match verdict {
+            Verdict::Retry | Verdict::Unusable => cost,
+            _ => Cost::tokens(0),
+        };
+        self.came.counted_tokens += used.model_tokens();
+        self.limits.end(cost, used, (start, false), || now);
+        let failed = Failed {
+            verdict,
+            reach,
+            likeness: None,
+        };
+        let (index, instant) = (item.index, self.instant);
+        let decision = self
+            .schedule
+            .decide(index, &mut item.history, failed, instant);
+        let Decision::RetryAt(at) = decision else {
+            self.came.failed += 1;
+            self.finished(&item, false);
+            return;
+        };
+        item.cost = None;
+        if hold.is_none() {
+            self.schedule.retry_at(item, at);
+            return;
+        }
+        let place = self.schedule.retry_after_pause(item);
+        let schedule = &mut self.schedule;
+        let second = self
+            .waiting
+            .take_if(|waiting| schedule.goes_before(place, waiting.0.refused));
+        if let Some((second, _)) = second {
+            schedule.give_back(second);
+        }
+    }
+
+    fn finished(&mut self, item: &Item<(), ()>, succeeded: bool) {
+        self.came.end = Duration::from_nanos(self.now);
+        self.schedule.finished(Finished {
+            index: item.index,
+            succeeded,
+            was_sent: item.history.attempts > 0,
+        });
+    }
+
+    fn bind_in_flight(&mut self) {
+        if !self.schedule.has_begun_all() {
+            self.bind(Some(Binding::InFlight));
+        }
+    }
+
+    /// From now on it is this that holds the run back.
+    fn bind(&mut self, binding: Option<Binding>) {
+        if self.binding != binding {
+            self.binding = binding;
+            self.track.set(binding, self.instant);
+        }
+    }
+
+    fn cost(&self, request: &Planned) -> Cost {
+        match self.limits.most_tokens() {
+            Some(most) => self.estimates.cost(&request.size, request.writes, most),
+            None => Cost::ONE,
+        }
+    }
+
+    fn nanos(&self, at: Instant) -> Nanos {
+        duration(at.saturating_duration_since(self.epoch))
+    }
+}
+
+/// How far an attempt gets that fails so.
+fn reach(verdict: Verdict) -> Reach {
+    match verdict {
+        Verdict::Unreachable => Reach::NotSent,
+        _ => Reach::Answered,
+    }
+}
+
+fn duration(time: Duration) -> Nanos {
+    u64::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
+}

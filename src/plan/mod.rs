@@ -1,0 +1,101 @@
+//! What a run will take, before anything is sent: a whole run in virtual time.
+//!
+//! A [`Scenario`] says what the requests are, what is set, and what the provider is expected to do,
+//! by [`dist`]. [`engine`] is the run. It is one thread, no clock, and the parts that a real run
+//! has: the schedule, the limiter's state, the decider of failures and the estimates of model
+//! tokens. [`draws`] is its chance, and [`simulated`] the simulated provider in place of that.
+//! [`predict`] makes a [`Prediction`] of many such runs. [`like`] reads what an earlier output says
+//! of answers, and [`mod@sample`] keeps some of many things.
+//!
+//! What is not modelled is the machine itself: a run that needs more processor or network than there
+//! is takes longer. Copies of attempts that take long (hedging) are left out, too. So are limits
+//! that only the provider knows, unless it is the simulated one.
+
+mod dist;
+mod draws;
+mod engine;
+mod like;
+mod predict;
+mod sample;
+mod simulated;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub(crate) use dist::Dist;
+pub(crate) use like::Earlier;
+pub(crate) use predict::{Prediction, Range, concurrencies_around, predict};
+pub(crate) use sample::Sample;
+
+use crate::api::{Counting, Price, Size};
+use crate::limit::{Concurrency, Rate};
+use crate::retry::{Retry, Verdict};
+use crate::sim::SimSpec;
+
+/// A run to be planned.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) requests: Requests,
+    /// How long an answer takes, in seconds.
+    pub(crate) latency: Dist,
+    /// How long an answer is, in model tokens; the request's own limit counts as well.
+    pub(crate) output_tokens: Dist,
+    /// What becomes of attempts that do not succeed.
+    pub(crate) failures: Vec<Failing>,
+    /// Answers in place of the latency and the failures above.
+    pub(crate) simulated: Option<SimSpec>,
+    pub(crate) request_rate: Option<Rate>,
+    pub(crate) burst: Option<u64>,
+    pub(crate) token_rate: Option<Rate>,
+    pub(crate) concurrency: Concurrency,
+    pub(crate) warmup: u64,
+    pub(crate) retry: Retry,
+    /// Of an attempt.
+    pub(crate) timeout: Duration,
+    /// Of the run.
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) counting: Counting,
+    pub(crate) price: Option<Price>,
+    /// The same seed gives the same prediction.
+    pub(crate) seed: u64,
+}
+
+/// The requests of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Requests {
+    pub(crate) count: u64,
+    pub(crate) sizes: Sizes,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Sizes {
+    /// In their order. If there are fewer than requests they are repeated.
+    Listed(Vec<Planned>),
+    /// Prompts of so many tokens, and the limit that requests set to their answers.
+    Drawn {
+        prompt_tokens: Dist,
+        max_output: Option<u64>,
+    },
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Planned {
+    /// What its body says of its model tokens.
+    pub(crate) size: Size,
+    /// How many the provider counts for its prompt.
+    pub(crate) prompt_tokens: u64,
+    /// Whether a model writes text at its endpoint.
+    pub(crate) writes: bool,
+}
+
+/// A way in which attempts fail.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Failing {
+    /// Of all attempts, from 0 to 1.
+    pub(crate) share: f64,
+    pub(crate) verdict: Verdict,
+    /// It comes at once, as a refusal does, and not after the time of an answer.
+    pub(crate) at_once: bool,
+}

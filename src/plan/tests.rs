@@ -1,0 +1,490 @@
+//! Planned runs beside hand-computed ones, beside what no run can be faster than, and beside real
+//! runs: the real threads of a pool, on a virtual clock.
+
+use std::thread;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::draws::{Draws, Variant};
+use super::engine::{Came, run};
+use super::*;
+use crate::api::{Estimates, Provider};
+use crate::binding::Binding;
+use crate::clock::{Parker, VirtualClock};
+use crate::limit::{Cost, Limiter};
+use crate::pool::{Monitor, Pool};
+use crate::retry::Reach;
+use crate::sync::Mutex;
+
+/// Requests without a prompt, each a second, with answers of a hundred tokens; one at a time.
+fn scenario(requests: u64) -> Scenario {
+    Scenario {
+        requests: Requests {
+            count: requests,
+            sizes: Sizes::Drawn {
+                prompt_tokens: Dist::constant(0.0),
+                max_output: Some(100),
+            },
+        },
+        latency: Dist::constant(1.0),
+        output_tokens: Dist::constant(100.0),
+        failures: Vec::new(),
+        simulated: None,
+        request_rate: None,
+        burst: None,
+        token_rate: None,
+        concurrency: 1.into(),
+        warmup: 0,
+        retry: Retry::new(),
+        timeout: Duration::from_secs(600),
+        deadline: None,
+        counting: Counting::of(Provider::OpenAi, "http://127.0.0.1/v1"),
+        price: None,
+        seed: 7,
+    }
+}
+
+fn variant(scenario: &Scenario) -> Variant {
+    Variant {
+        requests: scenario.requests.count,
+        concurrency: scenario.concurrency,
+        seed: scenario.seed,
+    }
+}
+
+fn plan(scenario: &Scenario) -> Came {
+    run(scenario, variant(scenario)).unwrap()
+}
+
+fn failing(share: f64, verdict: Verdict) -> Vec<Failing> {
+    vec![Failing {
+        share,
+        verdict,
+        at_once: verdict.refusal().is_some(),
+    }]
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[test]
+fn a_concurrency_takes_the_requests_in_turns() {
+    let came = plan(&Scenario {
+        concurrency: 2.into(),
+        ..scenario(10)
+    });
+    assert_eq!((came.end, came.wire), (ms(5_000), ms(10_000)));
+    assert_eq!((came.succeeded, came.attempts), (10, 10));
+    assert_eq!(came.completion_tokens, 1_000);
+    // The last two have begun by then.
+    assert_eq!(came.bound.of(Binding::InFlight), ms(4_000));
+    assert_eq!(came.bound.of(Binding::Wire), ms(1_000));
+    assert_eq!((came.half_begun, came.all_begun), (ms(2_000), ms(4_000)));
+    assert_eq!(came.in_flight_peak, 2);
+}
+
+#[test]
+fn a_rate_lets_the_burst_go_and_then_one_at_a_time() {
+    let came = plan(&Scenario {
+        request_rate: Some(Rate::per_second(2)),
+        concurrency: 100.into(),
+        ..scenario(10)
+    });
+    // Two at once, the other eight half a second apart, and a second for the last.
+    assert_eq!(came.end, ms(5_000));
+    assert_eq!(came.bound.of(Binding::Requests), ms(4_000));
+    assert_eq!(came.bound.binding(), Some(Binding::Requests));
+    assert_eq!(came.in_flight_peak, 3);
+}
+
+#[test]
+fn a_token_rate_counts_what_answers_take() {
+    let came = plan(&Scenario {
+        token_rate: Some(Rate::per_minute(6_000)),
+        concurrency: 100.into(),
+        ..scenario(10)
+    });
+    // A hundred tokens a second are one request a second, and a second for the last. One token is
+    // the least that a prompt counts.
+    let over = came.end.checked_sub(ms(10_000)).unwrap();
+    assert!(over <= ms(200), "{over:?}");
+    assert_eq!(came.bound.binding(), Some(Binding::Tokens));
+    assert_eq!(came.counted_tokens, 1_000);
+}
+
+#[test]
+fn what_fails_is_tried_again_as_often_as_the_policy_says() {
+    let always = Scenario {
+        failures: failing(1.0, Verdict::Retry),
+        retry: Retry::new().max_attempts(3).max_backoff(ms(0)),
+        ..scenario(1)
+    };
+    let came = plan(&always);
+    assert_eq!((came.succeeded, came.failed, came.attempts), (0, 1, 3));
+    let at_once = Scenario {
+        failures: failing(1.0, Verdict::Fail),
+        ..always
+    };
+    assert_eq!(plan(&at_once).attempts, 1);
+}
+
+#[test]
+fn a_timeout_and_a_deadline_end_what_takes_longer() {
+    let late = Scenario {
+        timeout: ms(400),
+        retry: Retry::never(),
+        ..scenario(5)
+    };
+    let late = plan(&late);
+    assert_eq!((late.failed, late.end), (5, ms(2_000)));
+    let cut = plan(&Scenario {
+        deadline: Some(ms(2_500)),
+        ..scenario(5)
+    });
+    assert_eq!((cut.succeeded, cut.end), (2, ms(2_500)));
+    assert!(cut.attempts <= 3 && cut.failed <= 3, "{cut:?}");
+}
+
+#[test]
+fn a_request_that_never_fits_fails_without_being_sent() {
+    let never = plan(&Scenario {
+        token_rate: Some(Rate::per_minute(50)),
+        ..scenario(3)
+    });
+    assert_eq!((never.failed, never.attempts), (3, 0));
+}
+
+#[test]
+fn what_the_simulated_provider_refuses_is_learned_from() {
+    let by = |spec: &str| {
+        plan(&Scenario {
+            simulated: Some(spec.parse().unwrap()),
+            concurrency: 20.into(),
+            ..scenario(300)
+        })
+    };
+    let free = by("latency=100ms,jitter=0");
+    assert_eq!((free.end, free.throttled), (ms(1_500), 0));
+    // 20 at once, and 280 at ten a second.
+    for (spec, refused) in [
+        ("latency=100ms,jitter=0,rps=10", 0..10),
+        ("latency=100ms,jitter=0,rps=10,headers=none", 5..60),
+        (
+            "latency=100ms,jitter=0,rps=10,headers=none,hints=none",
+            5..60,
+        ),
+    ] {
+        let came = by(spec);
+        let told = format!("{spec}: {came:?}");
+        assert_eq!(came.succeeded, 300, "{told}");
+        assert!(refused.contains(&came.throttled), "{told}");
+        assert!((28.0..36.0).contains(&came.end.as_secs_f64()), "{told}");
+        assert_eq!(came.bound.binding(), Some(Binding::Requests), "{told}");
+    }
+    let places = by("latency=100ms,jitter=0,places=3");
+    assert!(
+        (10.0..12.0).contains(&places.end.as_secs_f64()),
+        "{places:?}"
+    );
+    let errors = by("latency=100ms,jitter=0,errors=0.2,faults=0.1,strays=0.02");
+    assert!((90..160).contains(&(errors.attempts - 300)), "{errors:?}");
+}
+
+/// A real run of the scenario on threads of a pool, in virtual time.
+fn real(scenario: &Scenario) -> (Duration, crate::Progress) {
+    let (time, monitor) = (VirtualClock::new(), Monitor::new());
+    let mut limits = Limiter::builder()
+        .concurrency(scenario.concurrency)
+        .clock(time.clock());
+    if let Some(rate) = scenario.request_rate {
+        limits = limits.requests(rate);
+    }
+    if let Some(rate) = scenario.token_rate {
+        limits = limits.tokens(rate);
+    }
+    let limiter = limits.build().unwrap();
+    let draws = Draws {
+        scenario,
+        variant: variant(scenario),
+    };
+    let estimates = Mutex::new(Estimates::new(scenario.counting));
+    let pool = Pool::from_limiter(limiter.clone()).unwrap();
+    let pool = pool
+        .with_monitor(&monitor)
+        .with_retry(scenario.retry.seed(scenario.seed));
+    let clock = time.clock();
+    let task = pool
+        .task(|index: &u64, attempt| {
+            let request = draws.request(*index);
+            let (took, end) = draws.attempt(&request, *index, attempt.number);
+            let until = clock.now() + Duration::from_nanos(took).min(scenario.timeout);
+            while clock.now() < until {
+                clock.park(&Parker::new(), Some(until));
+            }
+            if Duration::from_nanos(took) > scenario.timeout {
+                attempt.reach.set(Reach::Unanswered);
+                return Err(Verdict::Retry);
+            }
+            let output = end.inspect_err(|verdict| {
+                if !matches!(verdict, Verdict::Retry) {
+                    attempt.settle(0);
+                }
+            })?;
+            let total = request.prompt_tokens + output;
+            let used = Cost::tokens(total).with_output(output);
+            estimates.lock().answered(&request.size, used);
+            attempt.settle(total);
+            Ok(())
+        })
+        .cost(|index| {
+            let most = limiter.most_tokens();
+            let size = draws.request(*index).size;
+            most.map_or(Cost::ONE, |most| estimates.lock().cost(&size, true, most))
+        })
+        .verdict(|verdict| *verdict);
+    let indices: Vec<u64> = (0..scenario.requests.count).collect();
+    thread::scope(|scope| {
+        let run = scope.spawn(|| task.map(&indices).len());
+        while !run.is_finished() {
+            let parked = time.parked() as u64;
+            let threads = monitor.snapshot().threads;
+            if threads > 0 && parked >= threads {
+                time.advance_to_next();
+            }
+            thread::yield_now();
+        }
+        run.join().unwrap();
+    });
+    (time.elapsed(), monitor.snapshot())
+}
+
+#[test]
+fn a_real_run_takes_as_long() {
+    let tail = Dist::log_normal(0.5, 2.0);
+    let spread = Dist::log_normal(0.5, 0.3);
+    let base = Scenario {
+        latency: spread,
+        concurrency: 20.into(),
+        output_tokens: Dist::log_normal(60.0, 0.8),
+        ..scenario(1_000)
+    };
+    let cases = [
+        ("concurrency", base.clone()),
+        (
+            "requests",
+            Scenario {
+                request_rate: Some(Rate::per_second(15)),
+                ..base.clone()
+            },
+        ),
+        (
+            "tokens",
+            Scenario {
+                token_rate: Some(Rate::per_minute(60_000)),
+                requests: Requests {
+                    count: 1_000,
+                    sizes: Sizes::Drawn {
+                        prompt_tokens: Dist::log_normal(40.0, 1.0),
+                        max_output: Some(400),
+                    },
+                },
+                ..base.clone()
+            },
+        ),
+        (
+            "failures",
+            Scenario {
+                failures: failing(0.2, Verdict::Retry),
+                ..base.clone()
+            },
+        ),
+        (
+            "refusals",
+            Scenario {
+                failures: failing(0.03, Verdict::PauseAll(ms(1_000))),
+                ..base.clone()
+            },
+        ),
+        (
+            "tail",
+            Scenario {
+                latency: tail,
+                timeout: ms(8_000),
+                ..base.clone()
+            },
+        ),
+    ];
+    for (what, scenario) in cases {
+        let (took, seen) = real(&scenario);
+        let planned = plan(&scenario);
+        let told = format!("{what}: {took:?}, {planned:?}, {seen:?}");
+        let close = |real: f64, planned: f64| (planned / real - 1.0).abs() < 0.05;
+        assert!(
+            close(took.as_secs_f64(), planned.end.as_secs_f64()),
+            "{told}"
+        );
+        assert!(
+            close(seen.attempts as f64, planned.attempts as f64),
+            "{told}"
+        );
+        assert!(
+            close(seen.wire.as_secs_f64(), planned.wire.as_secs_f64()),
+            "{told}"
+        );
+        assert_eq!(seen.bound.binding(), planned.bound.binding(), "{told}");
+    }
+}
+
+#[test]
+fn a_prediction_says_what_binds_and_what_more_at_once_would_bring() {
+    let limited = Scenario {
+        latency: Dist::log_normal(2.0, 0.5),
+        request_rate: Some(Rate::per_second(10)),
+        concurrency: 5.into(),
+        price: Some("1,2".parse().unwrap()),
+        ..scenario(500)
+    };
+    let predicted = predict(&limited, &[1, 5, 20, 50]).unwrap();
+    assert_eq!(predicted.bound.binding(), Some(Binding::InFlight));
+    // Ten a second for two seconds each.
+    let needed = predicted.concurrency_needed.unwrap();
+    assert!((needed - 20.0).abs() < 1.0, "{needed}");
+    let range = predicted.duration_s;
+    assert!(range.p5 < range.p50 && range.p50 < range.p95, "{range:?}");
+    assert!((range.p50 - 200.0).abs() < 10.0, "{range:?}");
+    let [one, five, twenty, fifty] = predicted.by_concurrency[..] else {
+        panic!("{predicted:?}")
+    };
+    assert!(one.1 > 900.0 && five.1 > 180.0 && twenty.1 < 75.0);
+    // (500 - 10) / 10, and an answer.
+    assert!((50.0..58.0).contains(&fifty.1), "{fifty:?}");
+    // 500 × 100 tokens at $2 a million.
+    let cost = predicted.cost_usd.unwrap();
+    assert!((cost.p5 - 0.1).abs() < 1e-9 && (cost.p95 - 0.1).abs() < 1e-9);
+    assert!((predicted.in_flight_mean - 5.0).abs() < 0.2);
+}
+
+#[test]
+fn a_scaled_run_is_as_long_as_the_whole() {
+    let whole = Scenario {
+        latency: Dist::log_normal(2.0, 1.0),
+        concurrency: 500.into(),
+        failures: failing(0.05, Verdict::Retry),
+        ..scenario(200_000)
+    };
+    let part = Variant {
+        requests: 20_000,
+        ..variant(&whole)
+    };
+    let (all, some) = (plan(&whole), run(&whole, part).unwrap());
+    let told = predict::lengthened(&some, 200_000) / all.end.as_secs_f64();
+    assert!((told - 1.0).abs() < 0.03, "{told}");
+}
+
+#[test]
+fn concurrencies_are_around_the_planned_one() {
+    assert_eq!(concurrencies_around(20), [2, 5, 10, 20, 50, 100, 200]);
+    assert_eq!(concurrencies_around(1), [1, 2, 5, 10]);
+    assert_eq!(concurrencies_around(30), [5, 10, 20, 30, 50, 100, 200]);
+    assert!(concurrencies_around(10_000).ends_with(&[10_000]));
+}
+
+fn scenarios() -> impl Strategy<Value = Scenario> {
+    let dist = prop_oneof![
+        (0.0..3.0_f64).prop_map(Dist::constant),
+        (0.01..3.0_f64, 0.1..2.0_f64).prop_map(|(mean, spread)| Dist::log_normal(mean, spread)),
+    ];
+    let verdict = prop_oneof![
+        Just(Verdict::Retry),
+        Just(Verdict::Throttled),
+        Just(Verdict::PauseAll(ms(700))),
+        Just(Verdict::Fail),
+    ];
+    let rates = (
+        proptest::option::of(1..50_u64),
+        proptest::option::of(20_000..200_000_u64),
+    );
+    let rest = (1..400_u64, 1..40_usize, 0.0..0.5_f64, verdict, any::<u64>());
+    (dist, rates, rest).prop_map(|(latency, rates, rest)| {
+        let (requests, concurrency, share, verdict, seed) = rest;
+        Scenario {
+            latency,
+            request_rate: rates.0.map(Rate::per_second),
+            token_rate: rates.1.map(Rate::per_minute),
+            concurrency: concurrency.into(),
+            failures: failing(share, verdict),
+            seed,
+            ..scenario(requests)
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn no_run_is_faster_than_its_limits(scenario in scenarios()) {
+        let came = plan(&scenario);
+        prop_assert_eq!(came.succeeded + came.failed, came.requests, "{:?}", came);
+        let seconds = came.end.as_secs_f64() + 1e-6;
+        if let Some(rate) = scenario.request_rate {
+            let most = rate.units_per_second() * (1.0 + seconds);
+            prop_assert!(came.attempts as f64 <= most + 1.0, "{:?}", came);
+        }
+        let at_once = scenario.concurrency.high();
+        if let Some(rate) = scenario.token_rate {
+            // What is in flight at the end may have taken more than was estimated.
+            let most = rate.units_per_second() * (1.0 + seconds) + 100.0 * (at_once as f64 + 1.0);
+            prop_assert!(came.counted_tokens as f64 <= most, "{:?}", came);
+        }
+        prop_assert!(came.in_flight_peak <= at_once);
+        prop_assert!(came.wire.as_secs_f64() <= seconds * at_once as f64);
+        // What is held back, and the wire, are no more than the run.
+        prop_assert!(came.bound.total() <= came.end);
+        prop_assert_eq!(came, plan(&scenario), "the same seed");
+    }
+}
+
+/// `cargo test --release --all-features --lib plan::tests::figures -- --ignored --nocapture`
+#[test]
+#[ignore = "for figures"]
+fn figures() {
+    const REQUESTS: u64 = 1_000_000;
+    let base = Scenario {
+        latency: Dist::log_normal(2.0, 0.5),
+        output_tokens: Dist::log_normal(60.0, 0.8),
+        concurrency: 200.into(),
+        ..scenario(REQUESTS)
+    };
+    let limited = Scenario {
+        request_rate: Some(Rate::per_second(80)),
+        ..base.clone()
+    };
+    let by_tokens = Scenario {
+        token_rate: Some(Rate::per_minute(300_000)),
+        ..base.clone()
+    };
+    let failing = Scenario {
+        failures: failing(0.1, Verdict::Retry),
+        ..base.clone()
+    };
+    let many = Scenario {
+        concurrency: 5_000.into(),
+        ..base.clone()
+    };
+    for (what, scenario) in [
+        ("concurrency", base),
+        ("requests", limited),
+        ("tokens", by_tokens),
+        ("failures", failing),
+        ("5,000 at once", many),
+    ] {
+        let began = std::time::Instant::now();
+        let came = plan(&scenario);
+        let each = began.elapsed().as_nanos() / u128::from(REQUESTS);
+        let line = format!("{what}: {each} ns a request; {:?}\n", came.end);
+        std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+    }
+}

@@ -1,0 +1,89 @@
+//! The picture of a run: one page of HTML from the records that runs have written.
+//!
+//! [`fold`] makes statistics of records, with times in a [`histogram`] and attempts in a
+//! [`timeline`]. [`pictures`] makes plots of them, which [`plots`] draws, and [`page`] the HTML.
+//! Nothing grows with the number of records: a million of them take as much memory as ten thousand,
+//! and the page is as large.
+
+mod fold;
+mod histogram;
+mod page;
+mod pictures;
+mod plots;
+mod timeline;
+
+use std::path::{Path, PathBuf};
+
+use self::fold::Stats;
+use crate::api::Price;
+use crate::bar::format;
+use crate::error::Result;
+use crate::jsonl::facts::read_facts;
+use crate::limit::Rate;
+
+/// What was in the files of one or more runs.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    stats: Stats,
+    files: Vec<FileRead>,
+}
+
+#[derive(Debug)]
+struct FileRead {
+    name: PathBuf,
+    records: u64,
+    /// Lines that are no records.
+    others: u64,
+}
+
+/// What is known of a run beyond its records.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    /// `None` if the page is made of files alone.
+    pub(crate) limits: Option<Limits>,
+    /// What to do about the speed.
+    pub(crate) advice: Option<String>,
+    /// Why the run stopped early.
+    pub(crate) stopped: Option<String>,
+}
+
+/// The limits that a run kept to, as far as there were any.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) requests: Option<Rate>,
+    pub(crate) tokens: Option<Rate>,
+    pub(crate) at_once: Option<u64>,
+}
+
+impl Report {
+    /// Adds what is in a file. With a price, its answers cost that.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be read.
+    pub(crate) fn read(&mut self, path: &Path, price: Option<Price>) -> Result<()> {
+        let (mut records, mut others) = (0, 0);
+        read_facts(path, |facts| match facts {
+            Some(facts) => {
+                records += 1;
+                self.stats.add(facts, price);
+            }
+            None => others += 1,
+        })?;
+        self.files.push(FileRead {
+            name: path.to_owned(),
+            records,
+            others,
+        });
+        Ok(())
+    }
+
+    /// The rows that were answered, and all.
+    pub(crate) fn rows(&self) -> (u64, u64) {
+        (self.stats.answered, self.stats.records())
+    }
+
+    /// Whether the files have lines, and none of them is a record.
+    pub(crate) fn is_of_something_else(&self) -> bool {
+        self.stats.records() == 0 && self.files.iter().any(|file| file.others > 0)
+    }
+}

@@ -1,0 +1,528 @@
+//! Statistics to HTML. The template `page.html` has the layout and escapes every text; this file
+//! has the words.
+//!
+//! What comes from a file is hostile: an answer or an id may hold tags, or marks that turn text
+//! around. [`printable`] takes the latter away, and cuts.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use serde_json::{Value, json};
+
+use super::fold::{Reason, SlowRow, Stats};
+use super::format::{count, counted, rate, time};
+use super::pictures::{Overtime, distribution};
+use super::{Known, Report};
+use crate::Binding;
+use crate::api::times::to_rfc3339;
+use crate::error::{Error, ErrorKind, Result};
+use crate::escape::printable;
+
+/// How many reasons the page shows.
+const SHOWN: usize = 20;
+/// The most that it shows of a text, in characters.
+const LONGEST_ID: usize = 80;
+const LONGEST_MESSAGE: usize = 300;
+
+impl Report {
+    /// The page.
+    ///
+    /// # Errors
+    /// If it cannot be made, which has no reason.
+    pub(crate) fn page(&self, known: &Known) -> Result<String> {
+        let stats = &self.stats;
+        let limits = known.limits.unwrap_or_default();
+        let timeline = stats.timeline.clone().calm();
+        let overtime = Overtime::new(&timeline, &limits);
+        let mut pictures = Vec::new();
+        if let Some(overtime) = &overtime {
+            pictures = overtime.pictures(stats, &limits)?;
+        }
+        if stats.answers.count() > 0 {
+            pictures.push(distribution(&stats.answers)?);
+        }
+        let names: Vec<String> = self.files.iter().map(|file| name(&file.name)).collect();
+        let files = self.files.iter().map(|file| {
+            json!([
+                printable(&file.name.to_string_lossy(), 200),
+                count(file.records),
+                count(file.others)
+            ])
+        });
+        let context = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "made": minute(SystemTime::now()),
+            "title": names.first().map_or("", String::as_str),
+            "simulated": stats.simulated > 0,
+            "lede": lede(stats, overtime.as_ref()),
+            "stopped": known.stopped.as_ref().map(|why| printable(why, LONGEST_MESSAGE)),
+            "advice": known.advice.as_ref().map(|what| printable(what, LONGEST_MESSAGE)),
+            "tiles": tiles(stats, overtime.as_ref()),
+            "notes": self.notes(known, overtime.as_ref()),
+            "pictures": pictures.iter().map(|picture| picture.to_json()).collect::<Vec<_>>(),
+            "bins": overtime.as_ref().map(bins),
+            "where": times(stats),
+            "percentiles": percentiles(stats),
+            "failures": reasons(&stats.failures, stats.failed()),
+            "retries": reasons(&stats.retries, stats.retries.iter().map(|one| one.count).sum()),
+            "cost": cost(stats),
+            "slowest": stats.slowest.iter().map(slow).collect::<Vec<_>>(),
+            "files": files.collect::<Vec<_>>(),
+        });
+        render(&context).map_err(|error| {
+            Error::new(ErrorKind::Io, "the page cannot be made").with_source(error)
+        })
+    }
+
+    /// What the page cannot show, and why.
+    fn notes(&self, known: &Known, overtime: Option<&Overtime<'_>>) -> Vec<String> {
+        let stats = &self.stats;
+        let all = stats.records();
+        let mut notes = Vec::new();
+        let share = |part: u64| match part {
+            part if part == all => "The records do not say".to_owned(),
+            part => format!("{} of {} records do not say", count(part), count(all)),
+        };
+        let why = "They are by another tool or an older tollgate, or were written with --strict.";
+        if stats.undated > 0 {
+            let missing = "when requests were sent: these are not in the plots over time.";
+            notes.push(format!("{} {missing} {why}", share(stats.undated)));
+        }
+        if stats.untimed > 0 {
+            let missing = "where their time went: these are not in the times.";
+            notes.push(format!("{} {missing}", share(stats.untimed)));
+        }
+        let others: u64 = self.files.iter().map(|file| file.others).sum();
+        if others > 0 {
+            let lines = counted(others, "line is no record", "lines are no records");
+            notes.push(format!("{lines}, and not counted."));
+        }
+        if let Some(overtime) = overtime {
+            for (_, gap) in overtime.breaks() {
+                let gap = time(Duration::from_millis(*gap));
+                notes.push(format!(
+                    "A line across the plots stands for {gap} in which nothing was under way."
+                ));
+            }
+            if known.limits.is_none() {
+                let note =
+                    "The limits of a run are not in its records: tollgate run --report draws them.";
+                notes.push(note.to_owned());
+            }
+        }
+        notes
+    }
+}
+
+fn render(context: &Value) -> Result<String, minijinja::Error> {
+    let mut templates = Environment::new();
+    templates.set_auto_escape_callback(|_| AutoEscape::Html);
+    templates.set_undefined_behavior(UndefinedBehavior::Strict);
+    templates.set_trim_blocks(true);
+    templates.set_lstrip_blocks(true);
+    templates.render_str(include_str!("page.html"), context)
+}
+
+/// What was done, in sentences.
+fn lede(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<String> {
+    let all = stats.records();
+    if all == 0 {
+        return vec!["There are no rows.".to_owned()];
+    }
+    let rows = counted(all, "row", "rows");
+    let answered = count(stats.answered);
+    let mut lede = vec![match (stats.failed(), stats.permanent) {
+        (0, _) => format!("{rows}, all of them answered."),
+        (failed, 0) => format!("{rows}: {answered} answered and {} failed.", count(failed)),
+        (failed, permanent) => {
+            let (failed, permanent) = (count(failed), count(permanent));
+            format!(
+                "{rows}: {answered} answered and {failed} failed, {permanent} of them for good."
+            )
+        }
+    }];
+    if stats.answers.count() > 0 {
+        let [half, most] = [0.5, 0.95].map(|share| time(stats.answers.quantile(share)));
+        lede.push(format!(
+            "Half of the answers came within {half} (p50) and 95 % within {most} (p95)."
+        ));
+    }
+    if let Some(overtime) = overtime {
+        let (from, to) = stats.timeline.range.unwrap_or_default();
+        let [from, to] = [from, to].map(|ms| second(UNIX_EPOCH + Duration::from_millis(ms)));
+        let requests = counted(stats.attempts, "request was", "requests were");
+        let took = time(Duration::from_millis(overtime.active_ms()));
+        lede.push(format!(
+            "{requests} sent in {took}, from {from} to {to} UTC."
+        ));
+    }
+    lede
+}
+
+/// The key figures: a label, a number and a word below it.
+fn tiles(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<[String; 3]> {
+    let all = stats.records();
+    let mut tiles = vec![(
+        "Rows",
+        count(all),
+        format!("{} answered", percent(stats.answered, all)),
+    )];
+    if stats.answers.count() > 0 {
+        let [half, most] = [0.5, 0.95].map(|share| time(stats.answers.quantile(share)));
+        tiles.push(("Median answer", half, "p50".to_owned()));
+        tiles.push(("95 % within", most, "p95".to_owned()));
+    }
+    if let Some(overtime) = overtime {
+        let seconds = (overtime.active_ms() as f64 / 1e3).max(1e-3);
+        let sent = rate(stats.attempts as f64 / seconds);
+        let retried = counted(stats.retried, "row", "rows");
+        tiles.push((
+            "Requests a second",
+            sent,
+            format!("{retried} needed several"),
+        ));
+    }
+    let tokens = stats.prompt_tokens.saturating_add(stats.completion_tokens);
+    if tokens > 0 {
+        let written = format!("{} in answers", count(stats.completion_tokens));
+        tiles.push(("Model tokens", count(tokens), written));
+    }
+    if let Some(cost) = stats.cost {
+        tiles.push(("Cost", cost.rounded(), "US dollars".to_owned()));
+    }
+    tiles
+        .into_iter()
+        .map(|(label, number, word)| [label.to_owned(), number, word])
+        .collect()
+}
+
+/// The plots over time as a table.
+fn bins(overtime: &Overtime<'_>) -> Value {
+    let row = |slot: &super::timeline::Slot<'_>| {
+        let bin = slot.bin;
+        let answer = |share| match bin.answers.count() {
+            0 => String::new(),
+            _ => time(bin.answers.quantile(share)),
+        };
+        json!([
+            second(UNIX_EPOCH + Duration::from_millis(slot.start_ms)),
+            count(bin.sent),
+            count(bin.tokens),
+            rate(overtime.in_flight(bin)),
+            count(bin.failed),
+            answer(0.5),
+            answer(0.95),
+        ])
+    };
+    json!({
+        "width": time(overtime.width()),
+        "rows": overtime.slots().iter().map(row).collect::<Vec<_>>(),
+    })
+}
+
+/// Where the time of all rows went: a name, the sum, what it is of a row, and its share.
+fn times(stats: &Stats) -> Vec<Value> {
+    let total = stats.times.total();
+    let rows = u32::try_from(stats.records() - stats.untimed)
+        .unwrap_or(u32::MAX)
+        .max(1);
+    let mut parts: Vec<_> = stats.times.iter().collect();
+    parts.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
+    let part = |(binding, took): (Binding, Duration)| {
+        let share = 100.0 * took.as_secs_f64() / total.as_secs_f64();
+        json!({
+            "name": words(binding),
+            "is_wire": binding == Binding::Wire,
+            "sum": time(took),
+            "row": time(took / rows),
+            "share": format!("{share:.1}"),
+        })
+    };
+    parts.into_iter().map(part).collect()
+}
+
+fn words(binding: Binding) -> &'static str {
+    match binding {
+        Binding::Requests => "limit on requests",
+        Binding::Tokens => "limit on model tokens",
+        Binding::InFlight => "all places in flight taken",
+        Binding::Queue => "another run's turn",
+        Binding::Pause => "pauses that the server asked for",
+        Binding::Backoff => "backoff before another attempt",
+        Binding::Outage => "server down",
+        Binding::Input => "input",
+        Binding::Wire => "on the wire: sent, not yet answered",
+    }
+}
+
+/// For each share: the time of an answer, and of a row in all.
+fn percentiles(stats: &Stats) -> Vec<[String; 3]> {
+    let of = |histogram: &super::histogram::Histogram,
+              told: fn(&super::histogram::Histogram) -> Duration| {
+        match histogram.count() {
+            0 => "–".to_owned(),
+            _ => time(told(histogram)),
+        }
+    };
+    if stats.answers.count() + stats.rows.count() == 0 {
+        return Vec::new();
+    }
+    let row = |name: &str, told| {
+        [
+            name.to_owned(),
+            of(&stats.answers, told),
+            of(&stats.rows, told),
+        ]
+    };
+    vec![
+        row("p50", |all| all.quantile(0.5)),
+        row("p90", |all| all.quantile(0.9)),
+        row("p95", |all| all.quantile(0.95)),
+        row("p99", |all| all.quantile(0.99)),
+        row("longest", |all| all.longest()),
+        row("mean", |all| all.mean()),
+    ]
+}
+
+/// The most frequent reasons, and how many are not shown.
+fn reasons(all: &[Reason], total: u64) -> Value {
+    let mut sorted: Vec<&Reason> = all.iter().collect();
+    sorted.sort_by_key(|reason| std::cmp::Reverse(reason.count));
+    let shown = &sorted[..sorted.len().min(SHOWN)];
+    let told = |reason: &&Reason| {
+        json!({
+            "kind": printable(&reason.kind, LONGEST_ID),
+            "count": count(reason.count),
+            "share": format!("{:.1}", 100.0 * reason.count as f64 / total.max(1) as f64),
+            "message": printable(&reason.message, LONGEST_MESSAGE),
+            "row": row(reason.line, &reason.id),
+        })
+    };
+    let rest: u64 = sorted[shown.len()..]
+        .iter()
+        .map(|reason| reason.count)
+        .sum();
+    json!({
+        "total": count(total),
+        "shown": shown.iter().map(told).collect::<Vec<_>>(),
+        "rest": (rest > 0).then(|| count(rest)),
+    })
+}
+
+/// How a row is named: by its line and its id.
+fn row(line: Option<u64>, id: &str) -> String {
+    let id = printable(id, LONGEST_ID);
+    match line {
+        Some(line) if id == format!("line-{line}") || id.is_empty() => format!("line {line}"),
+        Some(line) => format!("line {line}, {id}"),
+        None => id,
+    }
+}
+
+fn slow(slow: &SlowRow) -> Value {
+    json!({
+        "row": row(slow.line, &slow.id),
+        "took": time(slow.took),
+        "wire": time(slow.times.of(Binding::Wire)),
+        "waited": time(slow.times.waited()),
+        "attempts": count(slow.attempts),
+        "outcome": if slow.answered { "answered" } else { "failed" },
+    })
+}
+
+/// Tokens and what they cost: a label and a number.
+fn cost(stats: &Stats) -> Vec<[String; 2]> {
+    let mut facts = Vec::new();
+    if stats.prompt_tokens + stats.completion_tokens > 0 {
+        facts.push(("Model tokens in prompts", count(stats.prompt_tokens)));
+        facts.push(("Model tokens in answers", count(stats.completion_tokens)));
+    }
+    if stats.uncounted > 0 {
+        facts.push((
+            "Answers that do not say what they used",
+            count(stats.uncounted),
+        ));
+    }
+    if let Some(cost) = stats.cost {
+        facts.push(("Cost of the answers", cost.rounded()));
+        let each = cost.as_f64() * 1e3 / stats.answered.max(1) as f64;
+        facts.push(("for 1,000 of them", format!("${each:.2}")));
+    }
+    facts
+        .into_iter()
+        .map(|(label, fact)| [label.to_owned(), fact])
+        .collect()
+}
+
+fn name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    printable(&name.to_string_lossy(), LONGEST_ID)
+}
+
+/// `2026-11-27 19:04:05`, in UTC.
+fn second(at: SystemTime) -> String {
+    let text = to_rfc3339(at);
+    format!("{} {}", &text[..10], &text[11..19])
+}
+
+/// `2026-11-27 19:04`, in UTC.
+fn minute(at: SystemTime) -> String {
+    second(at)[..16].to_owned()
+}
+
+fn percent(part: u64, of: u64) -> String {
+    format!("{:.1} %", 100.0 * part as f64 / of.max(1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fold::tests::{answered, failed, of};
+    use super::super::{FileRead, Limits};
+    use super::*;
+    use crate::jsonl::facts::Facts;
+    use crate::limit::Rate;
+
+    fn report(all: impl IntoIterator<Item = Facts>) -> Report {
+        let mut report = Report::default();
+        for facts in all {
+            report.stats.add(facts, None);
+        }
+        let records = report.stats.records();
+        let name = "p.results.jsonl".into();
+        report.files.push(FileRead {
+            name,
+            records,
+            others: 0,
+        });
+        report
+    }
+
+    fn page(all: impl IntoIterator<Item = Facts>) -> String {
+        report(all).page(&Known::default()).unwrap()
+    }
+
+    /// A page leads nowhere, runs nothing and has no tag of somebody else's.
+    #[track_caller]
+    fn assert_closed(page: &str) {
+        for word in [
+            "http://", "https://", "src=\"", "href=", "url(", "@import", "<script", "<img",
+            "<link", "<a ",
+        ] {
+            assert!(!page.contains(word), "{word}");
+        }
+        assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+        assert!(
+            page.starts_with("<!doctype html>") && page.ends_with("</html>"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn the_page_says_in_words_what_was_done() {
+        let rows = (0..99).map(|n| answered("a", n * 100, n * 100 + 400));
+        let page = page(rows.chain([failed("b", 400, "no such model")]));
+        for words in [
+            "100 rows: 99 answered and 1 failed, 1 of them for good.",
+            "Half of the answers came within 0.40 s (p50) and 95 % within 0.40 s (p95).",
+            "100 requests were sent in 10.2 s, from 2025-11-27 19:00:00 to 2025-11-27 19:00:10 UTC.",
+            "no such model",
+            "1 of 100 records do not say when requests were sent",
+        ] {
+            assert!(page.contains(words), "{words}: {page}");
+        }
+        assert_closed(&page);
+    }
+
+    #[test]
+    fn nothing_and_one_row_have_a_page() {
+        let nothing = page([]);
+        assert!(nothing.contains("There are no rows.") && !nothing.contains("<svg"));
+        assert_closed(&nothing);
+        for rows in [vec![answered("a", 0, 0)], vec![failed("a", 500, "")]] {
+            let page = page(rows);
+            assert!(page.contains("1 row"), "{page}");
+            assert_closed(&page);
+        }
+    }
+
+    #[test]
+    fn what_is_hostile_is_text() {
+        let hostile =
+            "</svg></table><script>alert(1)</script><img src=x onerror=alert(1)>\u{202e}txt";
+        let mut all = vec![failed(hostile, 400, hostile), answered(hostile, 0, 9)];
+        all.push(of(json!({
+            "custom_id": hostile, "response": null,
+            "error": {"code": hostile, "message": "a".repeat(100_000)},
+        })));
+        let mut report = report(all);
+        report.files[0].name = hostile.into();
+        let known = Known {
+            stopped: Some(hostile.to_owned()),
+            advice: Some(hostile.to_owned()),
+            limits: None,
+        };
+        let page = report.page(&known).unwrap();
+        assert_closed(&page);
+        assert!(
+            !page.contains('\u{202e}') && page.contains("&lt;script&gt;"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn records_without_times_give_a_page_that_says_so() {
+        let page = page([of(json!({
+            "custom_id": "a", "response": {"status_code": 200, "body": {"choices": [{}]}}, "error": null,
+        }))]);
+        for words in [
+            "The records do not say when requests were sent",
+            "where their time went",
+        ] {
+            assert!(page.contains(words), "{words}: {page}");
+        }
+    }
+
+    #[test]
+    fn limits_are_drawn_where_they_are_not_out_of_sight() {
+        let report = report((0..1_000).map(|n| answered("a", n * 10, n * 10 + 400)));
+        let drawn = |requests| {
+            let limits = Limits {
+                requests: Some(requests),
+                ..Limits::default()
+            };
+            let known = Known {
+                limits: Some(limits),
+                ..Known::default()
+            };
+            report.page(&known).unwrap()
+        };
+        let page = drawn(Rate::per_second(100));
+        assert!(
+            page.contains("limit 100/s") && !page.contains("--report"),
+            "{page}"
+        );
+        let page = drawn(Rate::per_second(100_000));
+        assert!(
+            page.contains("The limit of 100,000&#x2f;s is above the plot."),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn the_page_is_small_however_many_rows_and_reasons_there_are() {
+        let long = "w".repeat(2_000);
+        let rows = (0..1_000_u64).map(|n| {
+            let id = format!("{long}{n}");
+            match n % 2 {
+                0 => answered(&id, n * n, n * n + n % 7_777),
+                _ => failed(&id, 400 + (n % 100) as u16, &long[(n % 1_000) as usize..]),
+            }
+        });
+        let page = page(rows);
+        assert!(page.len() < 400_000, "{}", page.len());
+        assert_closed(&page);
+    }
+}

@@ -1,0 +1,57 @@
+//! Rows of a table as requests: what the cells of a row are, and the request that a template makes
+//! of them.
+//!
+//! [`table`] reads CSV: where a record ends, its cells, the columns. [`row`] is one row, of CSV or
+//! a JSON object, as a template sees it. [`template`] is what the user writes, and [`render`] makes
+//! the body of a request of it and a row. [`RowFormat`] puts them together for `jsonl`.
+//!
+//! [`cells`] goes the other way: what the cells of a table are that is written.
+//!
+//! All of it is pure: files, lines, ids and what is done are the business of `jsonl`.
+
+#[cfg(not(feature = "rows"))]
+mod absent;
+#[cfg(feature = "rows")]
+pub(crate) mod cells;
+#[cfg(feature = "rows")]
+mod format;
+#[cfg(feature = "rows")]
+mod render;
+#[cfg(feature = "rows")]
+mod row;
+#[cfg(feature = "rows")]
+mod table;
+#[cfg(feature = "rows")]
+mod template;
+
+#[cfg(not(feature = "rows"))]
+pub(crate) use absent::{RecordEnds, RowFormat};
+#[cfg(feature = "rows")]
+pub(crate) use format::RowFormat;
+#[cfg(feature = "rows")]
+pub(crate) use row::Row;
+#[cfg(feature = "rows")]
+pub(crate) use table::{RecordEnds, header};
+#[cfg(feature = "rows")]
+pub use template::Template;
+
+use std::borrow::Cow;
+
+/// Why no request can be made of a row.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "rows"), expect(dead_code))]
+pub(crate) enum RowFlaw {
+    /// It is no JSON object.
+    Json(serde_json::Error),
+    /// A word for programs, and what it is.
+    Other(&'static str, Cow<'static, str>),
+}
+
+/// What a row asks for.
+#[derive(Debug)]
+pub(crate) struct RowRequest {
+    /// Its id, where a column has it and the cell is none that cannot be one.
+    pub(crate) id: Option<String>,
+    /// The body of its request.
+    pub(crate) body: Result<String, RowFlaw>,
+}
