@@ -11,8 +11,9 @@ const LEAST_CUT: f64 = 0.9;
 const DEEPEST_CUT: f64 = 0.5;
 /// So many requests tell a rate.
 const ENOUGH_REQUESTS: f64 = 8.0;
-/// Refusals here and there lower a rate to no less than this share of what a cascade told.
+/// Refusals here and there lower a rate to no less than this share of what it was.
 const LOWEST_SHARE: f64 = 0.8;
+/// By so much they lower it, and by so much at least those that hold everyone.
 const LITTLE_LOWER: f64 = 0.97;
 const LOWER: f64 = 0.93;
 /// It is lowered once for so many requests.
@@ -26,7 +27,7 @@ const LEAST_STEP: f64 = 0.015;
 const LARGEST_STEP: f64 = 1.0;
 /// After a step above this one that was too much the next is not far.
 const SMALL_STEP: f64 = 0.05;
-/// A step above this one is too much if so many are refused that they are not stray.
+/// A step above this one is too much if more is refused than half of this explains.
 const LARGE_STEP: f64 = 0.1;
 /// A step is tried for so long at least, and for so many requests. A large one shows sooner that it
 /// is too much.
@@ -34,8 +35,9 @@ const A_STEP: (Nanos, f64) = (SECOND, 8.0);
 const A_LARGE_STEP: Nanos = SECOND / 4;
 /// Between two tries for more than was refused.
 const BETWEEN_TRIES: (Nanos, f64) = (10 * SECOND, 50.0);
-/// No wait for requests is longer.
+/// No step, and no wait for one, is longer for the sake of requests.
 const LONGEST_WAIT: Nanos = 40 * SECOND;
+/// No step beyond the ceiling is longer because the server asked for a longer wait.
 const LONGEST_MEMORY: Nanos = 60 * SECOND;
 /// The share of the rate that must be used to tell whether more is possible.
 const BUSY_SHARE: f64 = 0.7;
