@@ -129,7 +129,7 @@
 //! | AI APIs | `api`, `sim` | HTTP, JSON, keys, model tokens |
 //! | engine | `pool` | any blocking job; not what it does |
 //! | policies | `limit`, `retry` | when, and whether again; no threads of their own |
-//! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape`, `settings` | locks, time, where it goes, failure, the word to stop |
+//! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape`, `opaque`, `settings` | locks, time, where it goes, failure, the word to stop |
 //!
 //! `sync.rs` is the only file that names `parking_lot`, and `api/transport` the only folder that
 //! names ureq and rustls. `sim` counts for itself and never uses the limiter, so that it can catch
