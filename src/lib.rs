@@ -217,11 +217,6 @@ mod escape;
 mod jsonl;
 mod limit;
 #[cfg(feature = "cli")]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the command that asks for plans is to come"
-)]
 mod plan;
 mod pool;
 #[cfg(feature = "cli")]
