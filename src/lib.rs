@@ -216,6 +216,7 @@ mod error;
 mod escape;
 mod jsonl;
 mod limit;
+mod opaque;
 #[cfg(feature = "cli")]
 mod plan;
 mod pool;
