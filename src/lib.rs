@@ -216,12 +216,8 @@ mod error;
 mod escape;
 mod jsonl;
 mod limit;
+mod opaque;
 #[cfg(feature = "cli")]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the command that asks for plans is to come"
-)]
 mod plan;
 mod pool;
 #[cfg(feature = "cli")]
