@@ -191,6 +191,11 @@ impl Forecast {
             (Some(Binding::Backoff | Binding::Pause | Binding::Outage), None) => {
                 "failures and the waits after them take most of the time".to_owned()
             }
+            (Some(Binding::InFlight), None) if plan.concurrency_needed.is_some() => {
+                "the concurrency and the rates go together: only both higher make it faster"
+                    .to_owned()
+            }
+            (Some(Binding::InFlight), None) => "more at once is hardly faster".to_owned(),
             _ => "no limit holds it back: it takes as long as its slowest answers".to_owned(),
         }
     }
@@ -343,6 +348,12 @@ advice     only a higher --tpm than 80,000 tokens/min makes it faster, and -c 13
             more,
             "-c 50 takes 25.0 s instead of 1 min 00 s, if the server can do it"
         );
+        let level = [(20, 60.0), (50, 59.0)];
+        let both = at(Binding::InFlight, &level);
+        assert!(both.starts_with("the concurrency and the rates"), "{both}");
+        let mut alone = forecast(Binding::InFlight, &level);
+        alone.prediction.concurrency_needed = None;
+        assert_eq!(alone.advice(), "more at once is hardly faster");
         let none = at(Binding::Wire, &[(10, 60.0), (20, 60.0), (50, 59.0)]);
         assert!(none.starts_with("no limit"), "{none}");
         let failures = at(Binding::Backoff, &[(20, 60.0)]);

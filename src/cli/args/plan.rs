@@ -1,7 +1,5 @@
 //! `tollgate plan`: the arguments of the command that looks ahead.
 
-#![expect(clippy::doc_markdown, reason = "help is read on a terminal")]
-
 use std::path::PathBuf;
 
 use clap::Args;

@@ -109,8 +109,8 @@ pub(crate) struct Run {
 
     /// Send nothing and write nothing: say what `check` says of INPUT, and what `plan` says of a
     /// run with these flags. No key is needed
-    #[arg(long, conflicts_with = "repair", help_heading = FILES)]
-    pub(crate) dry_run: bool,
+    #[arg(long = "dry-run", conflicts_with = "repair", help_heading = FILES)]
+    pub(crate) is_dry: bool,
 
     #[command(flatten)]
     pub(crate) table: Table,
