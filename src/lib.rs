@@ -218,11 +218,6 @@ mod jsonl;
 mod limit;
 mod opaque;
 #[cfg(feature = "cli")]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the command that asks for plans is to come"
-)]
 mod plan;
 mod pool;
 #[cfg(feature = "cli")]

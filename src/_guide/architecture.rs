@@ -107,12 +107,13 @@
 //! rows that have no ids. `answers.rs` finds the records of rows again, `answer_table.rs` makes a
 //! table of them and of the user's columns, and `rows/cells.rs` writes its cells. `prompts.rs`
 //! stops a run whose model refuses a field of all prompts. In `journal`, `records.rs` reads what
-//! the lines of a file say (`readback.rs` reads one), `recover.rs` makes of it what a run carries
-//! on with (`resume_index.rs`), `append.rs` and `fsync.rs` bring lines to the disk, `repair.rs`
-//! moves damaged lines away, `lock.rs` keeps a second run out, and `compact.rs` brings the files to
-//! what they are to be at the end.
+//! the lines of a file say (`readback.rs` reads one, and `facts.rs` all that it says, for
+//! `report`), `recover.rs` makes of it what a run carries on with (`resume_index.rs`), `append.rs`
+//! and `fsync.rs` bring lines to the disk, `repair.rs` moves damaged lines away, `lock.rs` keeps a
+//! second run out, and `compact.rs` brings the files to what they are to be at the end.
 //!
-//! No walk passes `sim`, `plan`, `bar` and `cli`: the `mod.rs` of each says which file does what.
+//! No walk passes `sim`, `plan`, `bar`, `report` and `cli`: the `mod.rs` of each says which file
+//! does what.
 //!
 //! # Layers
 //!
@@ -122,6 +123,7 @@
 //! | Layer | Modules | Knows |
 //! |---|---|---|
 //! | tool | `main`, `cli` | arguments, terminals, signals, exit codes |
+//! | page | `report` | what records say together, plots, HTML |
 //! | bar | `bar` | what a run says while it goes on, terminals |
 //! | plans | `plan` | a run in virtual time, on the pure parts of a real one |
 //! | files | `jsonl` | lines, ids, what is done |
@@ -129,7 +131,7 @@
 //! | AI APIs | `api`, `sim` | HTTP, JSON, keys, model tokens |
 //! | engine | `pool` | any blocking job; not what it does |
 //! | policies | `limit`, `retry` | when, and whether again; no threads of their own |
-//! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape`, `opaque`, `settings` | locks, time, where it goes, failure, the word to stop |
+//! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape`, `opaque`, `settings`, `classes` | locks, time, where it goes, failure, the word to stop |
 //!
 //! `sync.rs` is the only file that names `parking_lot`, and `api/transport` the only folder that
 //! names ureq and rustls. `sim` counts for itself and never uses the limiter, so that it can catch

@@ -531,6 +531,38 @@
 //! the input, and what `plan` says of the rows that are left to send. It writes nothing, and its
 //! exit code is that of `check`. If the output has answers already, they tell what to expect.
 //!
+//! # The page
+//!
+//! `tollgate report OUT...` makes one page of HTML of results: `p.report.html` of
+//! `p.results.jsonl`, unless `-o` names another. A file that is there and is no such page is not
+//! replaced. `tollgate run --report FILE` makes it at the end of a run and on every stop, of all
+//! that is in the output then. If the page cannot be written, the run ends as it would, with exit
+//! code 4.
+//!
+//! The page holds all that it needs: it loads nothing and runs no script, so it can be mailed, and
+//! read without a network. It is light or dark as its reader is, and fits a phone. It is smaller
+//! than 3 MB however many rows there are. No answer is in it. Ids and messages of errors are,
+//! shortened; they are shown as text, whatever they hold.
+//!
+//! | It shows | from |
+//! |---|---|
+//! | rows answered and failed, p50 and p95 in words | all records |
+//! | requests, model tokens, requests in flight and failed attempts over time; how long answers took over time | `timeline` |
+//! | the limits beside them | the run that it is made by: records do not hold them |
+//! | how long answers took, and rows as a whole | `timeline`, `time_s` |
+//! | where the time went | `time_s` |
+//! | why rows failed, with an example each | the errors file beside each output, which is read as well |
+//! | why attempts failed that were tried again | `timeline` |
+//! | model tokens and cost | `usage` of answers; `cost_usd`, or `--price` |
+//! | the ten slowest rows | `time_s` |
+//!
+//! Several files make one page; a row that is in two of them counts twice. Records of other tools
+//! and with [`strict`](crate::FileRun::strict) have no `timeline`: the page says what it cannot show
+//! for them. A time in which nothing was under way, as between two runs, is left out of the plots.
+//! Requests are counted when they are sent, so a burst that the limit allows stands above its line.
+//! The files are read on all cores, in memory that does not grow with them. A percentile is right
+//! to 1 %.
+//!
 //! # Money and time
 //!
 //! A [`price`](crate::FileRun::price) (`--price IN,OUT`) is in US dollars for 1,000,000 model

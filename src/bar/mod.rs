@@ -163,7 +163,7 @@ fn progress(monitor: &Monitor, total: Option<u64>, elapsed: Duration) -> FilePro
     };
     if let Some(limiter) = monitor.limiter() {
         let now = limiter.clock().now();
-        progress.hold = monitor.hold(now);
+        progress.hold = monitor.hold(now, None);
         progress.retried_in = engine.retried_in(now);
         progress.concurrency = Some(limiter.concurrency_range());
         progress.rates = limiter.rates();

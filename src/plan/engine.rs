@@ -13,14 +13,14 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::draws::{Draws, Nanos, Variant};
+use super::draws::{Draws, End, Nanos, Variant, nanos};
 use super::simulated::Simulated;
 use super::{Planned, Scenario};
 use crate::api::{Estimates, Usage};
 use crate::binding::{Binding, Times};
 use crate::clock::Parker;
 use crate::error::Result;
-use crate::limit::{Admission, Cost, Limiter, LimiterState, Start};
+use crate::limit::{Admission, Cost, LimiterState, Start};
 use crate::pool::{BindingTrack, Finished, InputQueue, Item, Next, Schedule};
 use crate::retry::{Decision, Failed, Reach, Verdict};
 use crate::sim::Ruling;
@@ -56,8 +56,7 @@ struct Flight {
     start: Start,
     sent: Nanos,
     cost: Cost,
-    /// The tokens of its answer, or how it fails.
-    end: Result<u64, (Verdict, Reach)>,
+    end: End,
     /// Of the simulated provider.
     ruling: Option<Box<Ruling>>,
 }
@@ -97,16 +96,6 @@ struct Engine<'a> {
 
 impl<'a> Engine<'a> {
     fn new(scenario: &'a Scenario, variant: Variant) -> Result<Self> {
-        let mut limits = Limiter::builder().concurrency(variant.concurrency);
-        if let Some(rate) = scenario.request_rate {
-            limits = limits.requests(rate);
-        }
-        if let Some(burst) = scenario.burst {
-            limits = limits.burst(burst);
-        }
-        if let Some(rate) = scenario.token_rate {
-            limits = limits.tokens(rate);
-        }
         let epoch = Instant::now();
         // What takes no memory is there from the start, however many there are.
         let input = InputQueue::filled((0..variant.requests).map(|_| ()));
@@ -119,7 +108,7 @@ impl<'a> Engine<'a> {
                 let more = variant.seed.wrapping_sub(scenario.seed);
                 Simulated::new(spec.reseeded(more))
             }),
-            limits: limits.state()?,
+            limits: scenario.limits(variant.concurrency).state()?,
             estimates: Estimates::new(scenario.counting),
             schedule: Schedule::new(input, retry, deadline).with_warmup(scenario.warmup),
             parker: Parker::new(),
@@ -230,22 +219,18 @@ impl<'a> Engine<'a> {
                 self.came.half_begun = self.came.all_begun;
             }
         }
-        let (mut took, drawn) = self.draws.attempt(&request, item.index, attempt);
-        let mut end = drawn.map_err(|verdict| (verdict, reach(verdict)));
+        let (mut took, mut end) = self.draws.attempt(&request, item.index, attempt);
         let ruling = self.simulated.as_mut().map(|simulated| {
-            let (prompt, output) = (request.prompt_tokens, end.unwrap_or(0));
-            let ruling = simulated.rule(self.now, item.index, prompt, output);
-            took = duration(ruling.delay);
-            end = simulated.failure(&ruling).map_or(end, Err);
+            let output = end.unwrap_or(0);
+            let ruling = simulated.rule(self.now, item.index, &request, output);
+            (took, end) = (nanos(ruling.delay), simulated.end(&ruling, output));
             Box::new(ruling)
         });
         let left = item
             .history
             .deadline
             .map(|end| self.nanos(end).saturating_sub(self.now));
-        let longest = left
-            .unwrap_or(Nanos::MAX)
-            .min(duration(self.scenario.timeout));
+        let longest = left.unwrap_or(Nanos::MAX).min(nanos(self.scenario.timeout));
         if took > longest {
             took = longest;
             end = Err((Verdict::Retry, Reach::Unanswered));
@@ -334,7 +319,7 @@ impl<'a> Engine<'a> {
             pause = pause.max(Some(hint));
         }
         if let Some(pause) = pause {
-            self.limits.pause(now.saturating_add(duration(pause)), now);
+            self.limits.pause(now.saturating_add(nanos(pause)), now);
         }
         let is_refused = verdict.refusal().is_some() || matches!(verdict, Verdict::RetryAfter(_));
         self.came.throttled += u64::from(is_refused);
@@ -405,18 +390,6 @@ impl<'a> Engine<'a> {
     }
 
     fn nanos(&self, at: Instant) -> Nanos {
-        duration(at.saturating_duration_since(self.epoch))
+        nanos(at.saturating_duration_since(self.epoch))
     }
-}
-
-/// How far an attempt gets that fails so.
-fn reach(verdict: Verdict) -> Reach {
-    match verdict {
-        Verdict::Unreachable => Reach::NotSent,
-        _ => Reach::Answered,
-    }
-}
-
-fn duration(time: Duration) -> Nanos {
-    u64::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
 }

@@ -29,7 +29,7 @@ pub(crate) use predict::{Prediction, Range, concurrencies_around, predict};
 pub(crate) use sample::Sample;
 
 use crate::api::{Counting, Price, Size};
-use crate::limit::{Concurrency, Rate};
+use crate::limit::{Concurrency, Limiter, LimiterBuilder, Rate};
 use crate::retry::{Retry, Verdict};
 use crate::sim::SimSpec;
 
@@ -59,6 +59,22 @@ pub(crate) struct Scenario {
     pub(crate) price: Option<Price>,
     /// The same seed gives the same prediction.
     pub(crate) seed: u64,
+}
+
+impl Scenario {
+    fn limits(&self, concurrency: Concurrency) -> LimiterBuilder {
+        let mut limits = Limiter::builder().concurrency(concurrency);
+        if let Some(rate) = self.request_rate {
+            limits = limits.requests(rate);
+        }
+        if let Some(burst) = self.burst {
+            limits = limits.burst(burst);
+        }
+        if let Some(rate) = self.token_rate {
+            limits = limits.tokens(rate);
+        }
+        limits
+    }
 }
 
 /// The requests of a run.

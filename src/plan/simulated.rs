@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::draws::Nanos;
+use super::Planned;
+use super::draws::{End, Nanos};
 use crate::limit::{Announced, Counted, Reset};
 use crate::retry::{Reach, Verdict};
 use crate::sim::{Dialect, Draft, Fate, Hints, Limit, Model, Quota, Ruling, SimSpec};
@@ -23,25 +24,30 @@ impl Simulated {
         }
     }
 
-    /// What becomes of a request that arrives now. Its prompt has so many tokens, and so has its
-    /// answer if there is one.
-    pub(super) fn rule(&mut self, now: Nanos, index: u64, prompt: u64, output: u64) -> Ruling {
-        let draft = Draft::of_size(prompt, output, index);
+    /// What becomes of a request that arrives now. Its answer, if there is one, has so many tokens.
+    pub(super) fn rule(
+        &mut self,
+        now: Nanos,
+        index: u64,
+        request: &Planned,
+        output: u64,
+    ) -> Ruling {
+        let draft = Draft::of_size(request.prompt_tokens, output, index);
         self.model.rule(Duration::from_nanos(now), &draft)
     }
 
-    /// How a request fails, if it does, by the tables for answers and for broken connections.
-    pub(super) fn failure(&self, ruling: &Ruling) -> Option<(Verdict, Reach)> {
+    /// How a request ends, by the tables for answers and for broken connections.
+    pub(super) fn end(&self, ruling: &Ruling, output: u64) -> End {
         let verdict = match ruling.fate {
-            Fate::Answer => return None,
-            Fate::Reset => return Some((Verdict::Retry, Reach::Unanswered)),
+            Fate::Answer => return Ok(output),
+            Fate::Reset => return Err((Verdict::Retry, Reach::Unanswered)),
             Fate::Limited { wait: None, .. } => Verdict::Fail,
             Fate::Limited { wait, .. } | Fate::TooMany { wait, .. } => self.refusal(wait),
             // It says that it is overloaded.
             Fate::Error(503) => Verdict::Throttled,
             Fate::Error(_) | Fate::Cut => Verdict::Retry,
         };
-        Some((verdict, Reach::Answered))
+        Err((verdict, Reach::Answered))
     }
 
     fn refusal(&self, wait: Option<Duration>) -> Verdict {

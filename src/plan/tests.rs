@@ -12,7 +12,7 @@ use super::*;
 use crate::api::{Estimates, Provider};
 use crate::binding::Binding;
 use crate::clock::{Parker, VirtualClock};
-use crate::limit::{Cost, Limiter};
+use crate::limit::Cost;
 use crate::pool::{Monitor, Pool};
 use crate::retry::Reach;
 use crate::sync::Mutex;
@@ -148,6 +148,26 @@ fn a_timeout_and_a_deadline_end_what_takes_longer() {
 }
 
 #[test]
+fn a_warm_up_goes_before_the_others() {
+    let came = plan(&Scenario {
+        warmup: 2,
+        concurrency: 10.into(),
+        ..scenario(10)
+    });
+    assert_eq!((came.end, came.in_flight_peak), (ms(2_000), 8));
+}
+
+#[test]
+fn a_range_of_concurrency_grows_while_it_pays() {
+    let came = plan(&Scenario {
+        concurrency: (2..=50).into(),
+        ..scenario(2_000)
+    });
+    assert_eq!(came.in_flight_peak, 50);
+    assert!(came.end > ms(40_000) && came.end < ms(100_000), "{came:?}");
+}
+
+#[test]
 fn a_request_that_never_fits_fails_without_being_sent() {
     let never = plan(&Scenario {
         token_rate: Some(Rate::per_minute(50)),
@@ -195,15 +215,7 @@ fn what_the_simulated_provider_refuses_is_learned_from() {
 /// A real run of the scenario on threads of a pool, in virtual time.
 fn real(scenario: &Scenario) -> (Duration, crate::Progress) {
     let (time, monitor) = (VirtualClock::new(), Monitor::new());
-    let mut limits = Limiter::builder()
-        .concurrency(scenario.concurrency)
-        .clock(time.clock());
-    if let Some(rate) = scenario.request_rate {
-        limits = limits.requests(rate);
-    }
-    if let Some(rate) = scenario.token_rate {
-        limits = limits.tokens(rate);
-    }
+    let limits = scenario.limits(scenario.concurrency).clock(time.clock());
     let limiter = limits.build().unwrap();
     let draws = Draws {
         scenario,
@@ -227,10 +239,11 @@ fn real(scenario: &Scenario) -> (Duration, crate::Progress) {
                 attempt.reach.set(Reach::Unanswered);
                 return Err(Verdict::Retry);
             }
-            let output = end.inspect_err(|verdict| {
-                if !matches!(verdict, Verdict::Retry) {
+            let output = end.map_err(|(verdict, _)| {
+                if verdict != Verdict::Retry {
                     attempt.settle(0);
                 }
+                verdict
             })?;
             let total = request.prompt_tokens + output;
             let used = Cost::tokens(total).with_output(output);
@@ -268,7 +281,7 @@ fn a_real_run_takes_as_long() {
         latency: spread,
         concurrency: 20.into(),
         output_tokens: Dist::log_normal(60.0, 0.8),
-        ..scenario(1_000)
+        ..scenario(600)
     };
     let cases = [
         ("concurrency", base.clone()),
@@ -284,7 +297,7 @@ fn a_real_run_takes_as_long() {
             Scenario {
                 token_rate: Some(Rate::per_minute(60_000)),
                 requests: Requests {
-                    count: 1_000,
+                    count: 600,
                     sizes: Sizes::Drawn {
                         prompt_tokens: Dist::log_normal(40.0, 1.0),
                         max_output: Some(400),
@@ -370,16 +383,16 @@ fn a_prediction_says_what_binds_and_what_more_at_once_would_bring() {
 fn a_scaled_run_is_as_long_as_the_whole() {
     let whole = Scenario {
         latency: Dist::log_normal(2.0, 1.0),
-        concurrency: 500.into(),
+        concurrency: 200.into(),
         failures: failing(0.05, Verdict::Retry),
-        ..scenario(200_000)
+        ..scenario(60_000)
     };
     let part = Variant {
-        requests: 20_000,
+        requests: 10_000,
         ..variant(&whole)
     };
     let (all, some) = (plan(&whole), run(&whole, part).unwrap());
-    let told = predict::lengthened(&some, 200_000) / all.end.as_secs_f64();
+    let told = predict::lengthened(&some, 60_000) / all.end.as_secs_f64();
     assert!((told - 1.0).abs() < 0.03, "{told}");
 }
 

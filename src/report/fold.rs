@@ -41,6 +41,8 @@ pub(super) struct Stats {
     /// Answers that do not say what they used.
     pub(super) uncounted: u64,
     pub(super) cost: Option<Usd>,
+    /// Answers that are in it.
+    pub(super) priced: u64,
     /// How long answers took from the last time their requests were sent.
     pub(super) answers: Histogram,
     /// How long answered rows took in all, waits and retries included.
@@ -132,6 +134,7 @@ impl Stats {
             (Some(price), usage) => usage.as_ref().map(|usage| price.cost(usage)),
             (None, _) => facts.cost,
         };
+        self.priced += u64::from(cost.is_some());
         self.cost = self
             .cost
             .into_iter()

@@ -39,6 +39,8 @@ struct FileRead {
 /// What is known of a run beyond its records.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
+    /// What the page is called.
+    pub(crate) title: String,
     /// `None` if the page is made of files alone.
     pub(crate) limits: Option<Limits>,
     /// What to do about the speed.

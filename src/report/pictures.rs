@@ -111,8 +111,8 @@ impl<'t> Overtime<'t> {
         &self.slots
     }
 
-    pub(super) fn width(&self) -> Duration {
-        Duration::from_millis(self.timeline.width_ms())
+    pub(super) fn width(&self) -> &'static str {
+        self.timeline.width()
     }
 
     /// A count of a bin, as a rate.
@@ -208,7 +208,7 @@ impl<'t> Overtime<'t> {
             points.extend([(self.at(slot.place), value), (self.at(next), value)]);
         }
         let mean = sum / next.max(1) as f64;
-        let (mean, peak, width) = (rate(mean), rate(most), time(self.width()));
+        let (mean, peak, width) = (rate(mean), rate(most), self.width());
         let mut words = format!("{mean} {unit} on average, at most {peak} in {width}.");
         let mut marks = vec![Mark::Area(ink, points)];
         let mut end = most;
@@ -277,12 +277,11 @@ pub(super) fn distribution(answers: &Histogram) -> Result<Picture> {
         (left + 0.08 * width, left + 0.92 * width, *height as f64)
     };
     let highest = heights.iter().copied().max().unwrap_or(0) as f64;
-    let percentile =
-        |share: f64, name: &str| Mark::At(answers.quantile(share).as_secs_f64(), name.to_owned());
+    let percentile = |share: f64| answers.quantile(share).as_secs_f64();
     let marks = vec![
         Mark::Bars(Ink::First, bars.map(bar).collect()),
-        percentile(0.5, "p50"),
-        percentile(0.95, "p95"),
+        Mark::Before(percentile(0.5), "p50"),
+        Mark::Behind(percentile(0.95), "p95"),
     ];
     let (half, most) = (time(answers.quantile(0.5)), time(answers.quantile(0.95)));
     let mut words = format!("Half of the answers took {half} or less, 95 % took {most} or less.");
