@@ -89,14 +89,24 @@ impl State {
         if message.is_empty() && lines == self.drawn && columns == self.columns {
             return;
         }
-        let above = height_above_last(&self.drawn, columns);
-        let mut text = match (above, self.drawn.is_empty()) {
-            (_, true) => String::new(),
-            (0, _) => "\r\x1b[J".to_owned(),
-            (above, _) => format!("\x1b[{above}A\r\x1b[J"),
+        let mut text = match (height_above_last(&self.drawn, columns), &self.drawn[..]) {
+            (_, []) => String::new(),
+            (0, _) => "\r".to_owned(),
+            (above, _) => format!("\x1b[{above}A\r"),
         };
-        text.push_str(message);
-        text.push_str(&lines.join("\r\n"));
+        // A bar that stays is written over: where it fills the window, and is erased from the top
+        // of that, some terminals keep it.
+        let stays = message.is_empty() && !lines.is_empty() && columns == self.columns;
+        if stays {
+            text.push_str(&lines.join("\x1b[K\r\n"));
+            text.push_str("\x1b[J");
+        } else {
+            if !self.drawn.is_empty() {
+                text.push_str("\x1b[J");
+            }
+            text.push_str(message);
+            text.push_str(&lines.join("\r\n"));
+        }
         if !lines.is_empty() {
             text.push('\r');
         }

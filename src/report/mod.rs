@@ -67,7 +67,7 @@ impl Report {
         read_facts(path, |facts| match facts {
             Some(facts) => {
                 records += 1;
-                self.stats.add(facts, price);
+                self.stats.add(&facts, price);
             }
             None => others += 1,
         })?;

@@ -4,6 +4,7 @@
 //! What comes from a file is hostile: an answer or an id may hold tags, or marks that turn text
 //! around. [`printable`] takes the latter away, and cuts.
 
+use std::cmp::Reverse;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
@@ -11,7 +12,9 @@ use serde_json::{Value, json};
 
 use super::fold::{Reason, SlowRow, Stats};
 use super::format::{count, counted, rate, time};
-use super::pictures::{Overtime, distribution};
+use super::histogram::Histogram;
+use super::pictures::{Overtime, Picture, distribution};
+use super::timeline::Slot;
 use super::{Known, Report};
 use crate::Binding;
 use crate::api::Usd;
@@ -60,7 +63,7 @@ impl Report {
             "advice": known.advice.as_ref().map(|what| printable(what, LONGEST_MESSAGE)),
             "tiles": tiles(stats, overtime.as_ref()),
             "notes": self.notes(known, overtime.as_ref()),
-            "pictures": pictures.iter().map(|picture| picture.to_json()).collect::<Vec<_>>(),
+            "pictures": pictures.iter().map(Picture::to_json).collect::<Vec<_>>(),
             "bins": overtime.as_ref().map(bins),
             "where": times(stats),
             "percentiles": percentiles(stats),
@@ -221,7 +224,7 @@ fn tiles(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<[String; 3]> {
 
 /// The plots over time as a table.
 fn bins(overtime: &Overtime<'_>) -> Value {
-    let row = |slot: &super::timeline::Slot<'_>| {
+    let row = |slot: &Slot<'_>| {
         let bin = slot.bin;
         let answer = |share| match bin.answers.count() {
             0 => String::new(),
@@ -250,7 +253,7 @@ fn times(stats: &Stats) -> Vec<Value> {
         .unwrap_or(u32::MAX)
         .max(1);
     let mut parts: Vec<_> = stats.times.iter().collect();
-    parts.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
+    parts.sort_by_key(|(_, time)| Reverse(*time));
     let part = |(binding, took): (Binding, Duration)| {
         let share = 100.0 * took.as_secs_f64() / total.as_secs_f64();
         json!({
@@ -280,12 +283,9 @@ fn words(binding: Binding) -> &'static str {
 
 /// For each share: the time of an answer, and of a row in all.
 fn percentiles(stats: &Stats) -> Vec<[String; 3]> {
-    let of = |histogram: &super::histogram::Histogram,
-              told: fn(&super::histogram::Histogram) -> Duration| {
-        match histogram.count() {
-            0 => "–".to_owned(),
-            _ => time(told(histogram)),
-        }
+    let of = |histogram: &Histogram, told: fn(&Histogram) -> Duration| match histogram.count() {
+        0 => "–".to_owned(),
+        _ => time(told(histogram)),
     };
     if stats.answers.count() + stats.rows.count() == 0 {
         return Vec::new();
@@ -302,15 +302,15 @@ fn percentiles(stats: &Stats) -> Vec<[String; 3]> {
         row("p90", |all| all.quantile(0.9)),
         row("p95", |all| all.quantile(0.95)),
         row("p99", |all| all.quantile(0.99)),
-        row("longest", |all| all.longest()),
-        row("mean", |all| all.mean()),
+        row("longest", Histogram::longest),
+        row("mean", Histogram::mean),
     ]
 }
 
 /// The most frequent reasons, and how many are not shown.
 fn reasons(all: &[Reason], total: u64) -> Value {
     let mut sorted: Vec<&Reason> = all.iter().collect();
-    sorted.sort_by_key(|reason| std::cmp::Reverse(reason.count));
+    sorted.sort_by_key(|reason| Reverse(reason.count));
     let shown = &sorted[..sorted.len().min(SHOWN)];
     let told = |reason: &&Reason| {
         json!({
@@ -408,7 +408,7 @@ mod tests {
     fn report(all: impl IntoIterator<Item = Facts>) -> Report {
         let mut report = Report::default();
         for facts in all {
-            report.stats.add(facts, None);
+            report.stats.add(&facts, None);
         }
         let records = report.stats.records();
         let name = "p.results.jsonl".into();
@@ -474,7 +474,7 @@ mod tests {
         let hostile =
             "</svg></table><script>alert(1)</script><img src=x onerror=alert(1)>\u{202e}txt";
         let mut all = vec![failed(hostile, 400, hostile), answered(hostile, 0, 9)];
-        all.push(of(json!({
+        all.push(of(&json!({
             "custom_id": hostile, "response": null,
             "error": {"code": hostile, "message": "a".repeat(100_000)},
         })));
@@ -496,7 +496,7 @@ mod tests {
 
     #[test]
     fn records_without_times_give_a_page_that_says_so() {
-        let page = page([of(json!({
+        let page = page([of(&json!({
             "custom_id": "a", "response": {"status_code": 200, "body": {"choices": [{}]}}, "error": null,
         }))]);
         for words in [

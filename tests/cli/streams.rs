@@ -133,14 +133,18 @@ fn screen(bytes: &str) -> Vec<String> {
             '\n' => (row, column) = (row + 1, 0),
             '\u{1b}' => {
                 assert_eq!(chars.next(), Some('['));
-                let code: String = chars.by_ref().take_while(char::is_ascii_digit).collect();
-                // The letter has been taken: up so many lines, or erase all from here.
-                match code.parse::<usize>() {
-                    Ok(up) => row -= up,
-                    Err(_) => {
-                        lines.truncate(row + 1);
+                let mut code: String = chars.by_ref().take(1).collect();
+                while code.ends_with(|c: char| c.is_ascii_digit()) {
+                    code.extend(chars.next());
+                }
+                match code.split_at(code.len() - 1) {
+                    (up, "A") => row -= up.parse::<usize>().unwrap(),
+                    ("", "K") => lines[row].truncate(column),
+                    ("", "J") => {
                         lines[row].truncate(column);
+                        lines.truncate(row + 1);
                     }
+                    _ => panic!("{code}"),
                 }
             }
             c => {
