@@ -224,7 +224,8 @@
 //!
 //! An output whose name ends in `.csv` or `.tsv` is a *table*: the columns of the input in their
 //! order, and `answer`. The input `p.csv` has one by default, `p.results.csv`. The library has it
-//! behind the feature `rows`, for every run over a file.
+//! behind the feature `rows`, for every run over a file; without the feature such an output is
+//! refused.
 //!
 //! ```text
 //! tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-5 -o out.csv --with error
