@@ -1,10 +1,10 @@
 //! Cancel: a flag that wakes every thread waiting on its behalf.
 
-use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::clock::Parker;
 use crate::error::{Error, ErrorKind, Result};
+use crate::opaque::opaque;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU8, Ordering};
 
@@ -197,14 +197,7 @@ impl Flag {
     }
 }
 
-impl fmt::Debug for Cancel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cancel")
-            .field("cancelled", &self.is_cancelled())
-            .field("aborted", &self.is_aborted())
-            .finish_non_exhaustive()
-    }
-}
+opaque!(Cancel, "Cancel", |it| cancelled: it.is_cancelled(), aborted: it.is_aborted());
 
 /// From [`Cancel::listen`].
 #[must_use = "dropping it stops listening"]

@@ -164,8 +164,9 @@
 //! | `platform-verifier` | | the operating system's certificates as well |
 //! | `parallel` | yes | checks large input files on all cores, with rayon |
 //! | `bar` | | a progress bar on a terminal: [`bar`](fn@bar), [`Bar`] |
+//! | `rows` | | tables: [`Client::rows`] makes a request of each row, and an output that ends in `.csv` is one |
 //! | `sim` | | the simulated provider; no further dependencies |
-//! | `cli` | | what the command-line tool needs; implies `sim` |
+//! | `cli` | | what the command-line tool needs; implies `bar`, `rows` and `sim` |
 //!
 //! No feature needs a system library: a C compiler is enough to build all of them.
 //!
@@ -215,12 +216,8 @@ mod error;
 mod escape;
 mod jsonl;
 mod limit;
+mod opaque;
 #[cfg(feature = "cli")]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the command that asks for plans is to come"
-)]
 mod plan;
 mod pool;
 #[cfg(feature = "cli")]

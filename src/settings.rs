@@ -8,7 +8,7 @@
 /// something else is named, and how the setting follows from it. `(const)` makes the methods
 /// usable in constants.
 ///
-/// ```ignore
+/// ```text
 /// settings! {
 ///     /// How something is done.
 ///     #[derive(Clone, Debug)]

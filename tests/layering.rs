@@ -13,7 +13,7 @@ use std::path::Path;
 /// here does not belong anywhere yet, and that is an error.
 const LAYERS: [&[&str]; 9] = [
     &[
-        "sync", "clock", "binding", "classes", "error", "cancel", "escape", "settings",
+        "sync", "clock", "binding", "classes", "error", "cancel", "escape", "opaque", "settings",
     ],
     &["limit", "retry"],
     &["pool"],

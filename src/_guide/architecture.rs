@@ -104,13 +104,17 @@
 //! which `rows/format.rs` makes requests of: `rows/table.rs` is CSV, `rows/row.rs` a row,
 //! `rows/template.rs` what the user says of it, and `rows/render.rs` makes the body.
 //! `rows/absent.rs` stands for all of them without the feature `rows`, and `occurrences.rs` names
-//! rows that have no ids. `prompts.rs` stops a run whose model refuses a field
-//! of all prompts. In `journal`, `records.rs` reads what the lines of a file say (`readback.rs`
-//! reads one), `recover.rs` makes of it what a run carries on with (`resume_index.rs`), `append.rs`
+//! rows that have no ids. `answers.rs` finds the records of rows again, `row_source.rs` has them
+//! beside the user's own cells, `answer_table.rs` makes a table of both, and `rows/cells.rs` writes
+//! its cells; `rows/object.rs` is a JSON object as cells. `prompts.rs`
+//! stops a run whose model refuses a field of all prompts. In `journal`, `records.rs` reads what
+//! the lines of a file say (`readback.rs` reads one, and `facts.rs` all that it says, for
+//! `report`), `recover.rs` makes of it what a run carries on with (`resume_index.rs`), `append.rs`
 //! and `fsync.rs` bring lines to the disk, `repair.rs` moves damaged lines away, `lock.rs` keeps a
 //! second run out, and `compact.rs` brings the files to what they are to be at the end.
 //!
-//! No walk passes `sim`, `plan`, `bar` and `cli`: the `mod.rs` of each says which file does what.
+//! No walk passes `sim`, `plan`, `bar`, `report` and `cli`: the `mod.rs` of each says which file
+//! does what.
 //!
 //! # Layers
 //!
@@ -120,14 +124,15 @@
 //! | Layer | Modules | Knows |
 //! |---|---|---|
 //! | tool | `main`, `cli` | arguments, terminals, signals, exit codes |
+//! | page | `report` | what records say together, plots, HTML |
 //! | bar | `bar` | what a run says while it goes on, terminals |
 //! | plans | `plan` | a run in virtual time, on the pure parts of a real one |
 //! | files | `jsonl` | lines, ids, what is done |
-//! | tables | `rows` | cells, templates, the request of a row; no files |
+//! | tables | `rows` | cells read and written, templates, the request of a row; no files |
 //! | AI APIs | `api`, `sim` | HTTP, JSON, keys, model tokens |
 //! | engine | `pool` | any blocking job; not what it does |
 //! | policies | `limit`, `retry` | when, and whether again; no threads of their own |
-//! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape`, `settings` | locks, time, where it goes, failure, the word to stop |
+//! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape`, `opaque`, `settings`, `classes` | locks, time, where it goes, failure, the word to stop |
 //!
 //! `sync.rs` is the only file that names `parking_lot`, and `api/transport` the only folder that
 //! names ureq and rustls. `sim` counts for itself and never uses the limiter, so that it can catch

@@ -114,9 +114,9 @@
 //! [minijinja](https://docs.rs/minijinja) has it, with Python's methods of strings and dictionaries
 //! (`{{ text.strip() }}`).
 //!
-//! - `{{ text }}` is the cell in the column `text`. `row` is the whole row: `{{ row["my column"] }}`
-//!   is the cell of a column whose name is no identifier, and `{{ row | tojson }}` all of them.
-//!   `row` is never a column: one of that name is `{{ row["row"] }}`.
+//! - `{{ text }}` is the cell in the column `text`. The whole row is `row`. So a cell in a column
+//!   whose name is no identifier is `{{ row["my column"] }}`, and all of them are
+//!   `{{ row | tojson }}`. A column that is called `row` is `{{ row["row"] }}`.
 //! - A cell of CSV is a text, and an empty cell an empty text: write `{% if n | int > 3 %}`. What a
 //!   JSON object has is what it is: `{{ user.name }}`, `{% for tag in tags %}`.
 //! - A name without a value is an error, never an empty text, unless the template allows for it
@@ -126,13 +126,14 @@
 //!
 //! **Columns.** A column that a template names by itself must be there: if CSV or a file of objects
 //! has none of that name, or CSV has two, the run ends before anything is sent, with an error that
-//! lists the columns there are. The names of other columns may be empty or come twice.
+//! lists the columns there are. What may be missing is `{{ row["note"] | default("none") }}`. The
+//! names of other columns may be empty or come twice.
 //!
 //! **CSV** is read as the [csv](https://docs.rs/csv) crate does. A cell in quotes may hold
-//! separators, line ends and doubled quotes. The separator is the one of comma, semicolon and tab that the
-//! header has most of, and a tab in `.tsv`. Blank lines are skipped: in a table of one column, an
-//! empty cell is written `""`. A header may have 64 KiB, and a row 64 MiB. An input of another
-//! name is JSON if it begins with `{` or `[`, and CSV otherwise.
+//! separators, line ends and doubled quotes. The separator is the one of comma, semicolon and tab
+//! that the header has most of, and a tab in `.tsv`. Blank lines are skipped: in a table of one
+//! column, an empty cell is written `""`. A header may have 64 KiB, and a row 64 MiB. An input of
+//! another name is JSON if it begins with `{` or `[`, and CSV otherwise.
 //!
 //! A row becomes a failed row, with its line (the first one, if it has several), and the others are
 //! answered, if it has more or fewer cells than the header, is not UTF-8, has a quote that is never
@@ -223,7 +224,8 @@
 //!
 //! An output whose name ends in `.csv` or `.tsv` is a *table*: the columns of the input in their
 //! order, and `answer`. The input `p.csv` has one by default, `p.results.csv`. The library has it
-//! behind the feature `rows`, for every run over a file.
+//! behind the feature `rows`, for every run over a file; without the feature such an output is
+//! refused.
 //!
 //! ```text
 //! tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-5 -o out.csv --with error
@@ -233,10 +235,10 @@
 //! failures in `out.csv.errors.jsonl`, and while a run goes on the lock `out.csv.lock`. The table
 //! is made of them when the run ends: when it is done, on Ctrl-C, at a deadline or a limit on
 //! money, and on an error. It is replaced as a whole, so there is no half of one, and what you have
-//! changed in it is lost with the next run. A run that is killed leaves the table of the run before.
-//! Only a second Ctrl-C does not wait for it, nor does a run that was cut off because its time to
-//! finish was over and that then takes more than 2 s to write it. Run the command again: if all is
-//! answered, it sends nothing and writes the table.
+//! changed in it is lost with the next run. A run that is killed leaves the table of the run
+//! before. Only a second Ctrl-C does not wait for it, nor does a run that was cut off because its
+//! time to finish was over and that then takes more than 2 s to write it. Run the command again: if
+//! all is answered, it sends nothing and writes the table.
 //!
 //! - **Rows.** Each row of the input has a line, in the order of the input. One that is not
 //!   answered has an empty `answer`. An answer without a text, such as a call of a tool, is given
@@ -250,8 +252,9 @@
 //!   `prompt_tokens`, `completion_tokens` and `error`, which says why a row has failed. With
 //!   [`json_answer`](crate::FileRun::json_answer) (`--json-answer`) there is a column for each
 //!   top-level key of answers that are JSON objects, also in a Markdown code fence, behind `answer`
-//!   in the order in which they come in the table. There are at most 1,000 of them; `answer` has all. If an
-//!   added column's name is there already, in whatever case, it gets a number: `answer_2`.
+//!   in the order in which they come in the table. There are at most 1,000 of them; `answer` has
+//!   all. If an added column's name is there already, in whatever case, it gets a number:
+//!   `answer_2`.
 //! - **Formulas.** A spreadsheet runs a cell that begins with `=`, and what a model writes is not
 //!   to be trusted. So in added columns a text gets an apostrophe in front if it begins with `=`,
 //!   `+`, `-` or `@` (also in full width, and behind blanks), a tab or a carriage return, and is no
@@ -329,16 +332,16 @@
 //! While it goes on, the tool shows how far it is: a bar on a terminal, a line every 5 s elsewhere,
 //! and with `--progress json` an object a second. A program shows the same with
 //! [`bar`](fn@crate::bar) or [`Bar`](crate::Bar) (feature `bar`). It says
-//! [what binds](super::limits#what-binds) at the moment (`limit: requests`), and what was learned of
-//! limits. If the run sends nothing because the server is down or asked for a pause, that comes
-//! first: until when, why, and what helps. If the server has named its limit, that is a flag to copy
-//! (`the server says 60 a minute: --rpm 60`).
+//! [what binds](super::limits#what-binds) at the moment (`limit: requests`), and what was learned
+//! of limits. If the run sends nothing because the server is down or asked for a pause, that comes
+//! first: until when, why, and what helps. If the server has named its limit, that is a flag to
+//! copy (`the server says 60 a minute: --rpm 60`).
 //!
 //! The time that is left (*ETA*) follows from the limit that binds: what is left to send divided by
-//! what the limit allows, from the first second on. For model tokens it goes by what the rows so far
-//! have taken, and for the concurrency by the mean time of an attempt. A limit that is learned, or
-//! changes, counts from then on. If anything else binds, such as the input, the ETA goes by the last
-//! 30 s. A pause is added to it. It is unknown as long as nothing tells.
+//! what the limit allows, from the first second on. For model tokens it goes by what the rows so
+//! far have taken, and for the concurrency by the mean time of an attempt. A limit that is learned,
+//! or changes, counts from then on. If anything else binds, such as the input, the ETA goes by the
+//! last 30 s. A pause is added to it. It is unknown as long as nothing tells.
 //!
 //! On a narrow terminal the less important is left out. There is no colour, so `NO_COLOR` changes
 //! nothing. With `TERM=dumb`, or without a terminal, there are lines in place of the bar;
@@ -476,31 +479,31 @@
 //! | also | 50,000 embedding inputs; no blank lines | a `max_tokens` of 1 or more; an id of 1 to 64 letters, digits, `_` and `-` | |
 //!
 //! `--json` prints one object instead. Its keys: `requests`, `bad_lines`, `blank_lines` (together
-//! `lines`, but that CSV also has a header and cells of several lines), `bytes`; `models` and `endpoints`, lists of `name` and `requests`, the most used first
-//! (1,000 at most, names cut to 200 bytes), with the requests of all others in
-//! `other_models_requests` and `other_endpoints_requests`; `prompt_tokens`, `output_tokens` (the
-//! sum of the limits that requests set) and `requests_without_limit`; `findings_total`,
-//! `findings_by_kind` (counts) and `findings`, the first 1,000 of each kind: `kind`, `line`,
-//! `column`, `first_line` (the other one, of a `duplicate_id`) and `message`, null where there is
-//! none. A kind is `not_json`, `not_utf8`, `not_an_object`, `too_long`, `too_deep`,
-//! `lone_surrogate`, `missing_field`, `field_twice`, `custom_id`, `method`, `url`,
-//! `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`, of rows also `cells`,
-//! `open_quote` or `template`, and with `run --dry-run` also `changed`; those of `--provider` begin
-//! with `batch_`.
+//! `lines`, but that CSV also has a header and cells of several lines), `bytes`; `models` and
+//! `endpoints`, lists of `name` and `requests`, the most used first (1,000 at most, names cut to
+//! 200 bytes), with the requests of all others in `other_models_requests` and
+//! `other_endpoints_requests`; `prompt_tokens`, `output_tokens` (the sum of the limits that
+//! requests set) and `requests_without_limit`; `findings_total`, `findings_by_kind` (counts) and
+//! `findings`, the first 1,000 of each kind: `kind`, `line`, `column`, `first_line` (the other one,
+//! of a `duplicate_id`) and `message`, null where there is none. A kind is `not_json`, `not_utf8`,
+//! `not_an_object`, `too_long`, `too_deep`, `lone_surrogate`, `missing_field`, `field_twice`,
+//! `custom_id`, `method`, `url`, `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`, of
+//! rows also `cells`, `open_quote` or `template`, and with `run --dry-run` also `changed`; those of
+//! `--provider` begin with `batch_`.
 //!
 //! # A plan before the run
 //!
-//! `tollgate plan INPUT` says how long a run will take, what it will cost, and which limit will hold
-//! it back. It takes the limits, retries, prices and prompts of `run`, needs no key, and sends
-//! nothing. With `--requests N --tokens DIST` no file is needed. The parts that decide in a run, the
-//! limiter, the schedule and the retries, go through all requests in virtual time.
+//! `tollgate plan INPUT` says how long a run will take, what it will cost, and which limit will
+//! hold it back. It takes the limits, retries, prices and prompts of `run`, needs no key, and sends
+//! nothing. With `--requests N --tokens DIST` no file is needed. The parts that decide in a run,
+//! the limiter, the schedule and the retries, go through all requests in virtual time.
 //!
 //! What it must be told is what answers are like. `--like OUT.jsonl` takes that from the output of
 //! an earlier run, and from the errors file beside it: how long attempts took, how many tokens
-//! answers have, and which share of attempts failed. Of rows that are also in INPUT it takes how many
-//! tokens their prompts have, and corrects those of the others by that. Refusals for the speed are no
-//! failures, since the plan has limits of its own. A run over the first hundred rows is enough.
-//! Outputs of other tools do not say how long an answer took; `--latency DIST` does, and
+//! answers have, and which share of attempts failed. Of rows that are also in INPUT it takes how
+//! many tokens their prompts have, and corrects those of the others by that. Refusals for the speed
+//! are no failures, since the plan has limits of its own. A run over the first hundred rows is
+//! enough. Outputs of other tools do not say how long an answer took; `--latency DIST` does, and
 //! `--output-tokens DIST` says how long answers are. What nobody says is assumed, and the plan says
 //! so: `2.5s~0.8` and 500 tokens, or what requests allow.
 //!
@@ -512,22 +515,54 @@
 //! | `p50=2s,p99=10s`, `p50=200,p95=900` | quantiles, two or more; log-normal between them |
 //!
 //! The time and the cost are those which half of all runs stay below, and 5 and 95 % of them. The
-//! table says what other concurrencies would take. Of more than 1,000,000 requests, the time is that
-//! of a run over all of them; the 5 and 95 % and the table come from runs over some of them, and the
-//! plan says so. Left out are what nobody knows before: limits that only the provider knows,
-//! outages, the second attempts of `--hedge`, and this machine's own speed.
+//! table says what other concurrencies would take. Of more than 1,000,000 requests, the time is
+//! that of a run over all of them; the 5 and 95 % and the table come from runs over some of them,
+//! and the plan says so. Left out are what nobody knows before: limits that only the provider
+//! knows, outages, the second attempts of `--hedge`, and this machine's own speed.
 //!
 //! `--json` prints one object. Its keys: `requests`; `duration_s` and, with a price, `cost_usd`
-//! (else null), each with `p5`, `p50` and `p95`; `prompt_tokens`, `completion_tokens`; `binding`, the
-//! limit that holds the run back longest ([`Binding`](crate::Binding) has their names), and `limits`,
-//! for which `share` of the time each does, by `name`; `concurrency_needed`, the requests that the
-//! given rates keep in flight (rate × latency, by Little's law; null without a rate);
+//! (else null), each with `p5`, `p50` and `p95`; `prompt_tokens`, `completion_tokens`; `binding`,
+//! the limit that holds the run back longest ([`Binding`](crate::Binding) has their names), and
+//! `limits`, for which `share` of the time each does, by `name`; `concurrency_needed`, the requests
+//! that the given rates keep in flight (rate × latency, by Little's law; null without a rate);
 //! `by_concurrency`, a list of `concurrency` and `duration_s`. What is assumed is a warning on
 //! standard error.
 //!
 //! `tollgate run ... --dry-run` is both looks in one, for exactly these flags: what `check` says of
-//! the input, and what `plan` says of the rows that are left to send. It writes nothing, and its exit
-//! code is that of `check`. If the output has answers already, they tell what to expect.
+//! the input, and what `plan` says of the rows that are left to send. It writes nothing, and its
+//! exit code is that of `check`. If the output has answers already, they tell what to expect.
+//!
+//! # The page
+//!
+//! `tollgate report OUT...` makes one page of HTML of results: `p.report.html` of
+//! `p.results.jsonl`, unless `-o` names another. A file that is there and is no such page is not
+//! replaced. `tollgate run --report FILE` makes it at the end of a run and on every stop, of all
+//! that is in the output then. If the page cannot be written, the run ends as it would, with exit
+//! code 4.
+//!
+//! The page holds all that it needs: it loads nothing and runs no script, so it can be mailed, and
+//! read without a network. It is light or dark as its reader is, and fits a phone. It is smaller
+//! than 3 MB however many rows there are. No answer is in it. Ids and messages of errors are,
+//! shortened; they are shown as text, whatever they hold.
+//!
+//! | It shows | from |
+//! |---|---|
+//! | rows answered and failed, p50 and p95 in words | all records |
+//! | requests, model tokens, requests in flight and failed attempts over time; how long answers took over time | `timeline` |
+//! | the limits beside them | the run that it is made by: records do not hold them |
+//! | how long answers took, and rows as a whole | `timeline`, `time_s` |
+//! | where the time went | `time_s` |
+//! | why rows failed, with an example each | the errors file beside each output, which is read as well |
+//! | why attempts failed that were tried again | `timeline` |
+//! | model tokens and cost | `usage` of answers; `cost_usd`, or `--price` |
+//! | the ten slowest rows | `time_s` |
+//!
+//! Several files make one page; a row that is in two of them counts twice. Records of other tools
+//! and with [`strict`](crate::FileRun::strict) have no `timeline`: the page says what it cannot show
+//! for them. A time in which nothing was under way, as between two runs, is left out of the plots.
+//! Requests are counted when they are sent, so a burst that the limit allows stands above its line.
+//! The files are read on all cores, in memory that does not grow with them. A percentile is right
+//! to 1 %.
 //!
 //! # Money and time
 //!
@@ -570,7 +605,7 @@
 //! | rows that earlier runs answered | for the whole run | 24 |
 //! | rows that failed in earlier runs | for the whole run | 32 |
 //! | ids read so far, if the input is a stream | for the whole run | 20 to 40 |
-//! | requests of rows that have no column of ids | before anything is sent, or if the input is a stream, for the whole run; for the whole run those that come more than once | 25 to 50 |
+//! | requests of rows that have no column of ids | before anything is sent, or if the input is a stream, for the whole run; for the whole run those that come more than once | 17 to 35, for a moment half as much again |
 //! | records of an output that is sorted, or cleaned of repeats | at the end | 32 |
 //! | where the record of each row is, for a table (also in `tollgate extract`) | at the end | 24 |
 //! | the order of the input, for sorting | for the whole run | 24 |

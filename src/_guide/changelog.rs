@@ -43,5 +43,14 @@
 //! - Estimates of model tokens learn from the usage in answers.
 //! - `tollgate plan`, `run --dry-run`: how long a run will take, what it will cost and which limit
 //!   will hold it back, before anything is sent.
+//! - `tollgate report`, `run --report`: a page of HTML with plots of what became of a run. Records
+//!   have a `timeline`, which says when each attempt began and ended.
+//! - An output that ends in `.csv` or `.tsv` is a table: the columns of the input and the answers,
+//!   written whenever a run ends; [`FileRun::columns`](crate::FileRun::columns),
+//!   [`json_answer`](crate::FileRun::json_answer), `--with`, `--json-answer`. `tollgate extract`
+//!   makes text or a table of any results.
 //! - The tool: `run`, `check`, `simulate`, `demo`; `--header`, `--param`, `--prompts`,
 //!   `--max-body`.
+//! - [`bar`](fn@crate::bar), [`Bar`](crate::Bar): the tool's progress bar for programs, behind the
+//!   feature `bar`. The time left follows from the limit that binds. `tollgate completions` and
+//!   `tollgate man` print scripts for shells and the manual.

@@ -186,24 +186,28 @@
 //!   time, and only if they are too many to be chance.
 //!   Where up to 6 % are refused by chance all the time, that share is learned, and as many as it
 //!   explains are stray too.
-//!   Requests in flight count as answers, up to a quarter as many as those.
-//! - Any other refusal makes everyone wait, and may lower a learned rate by 7 %. The wait is as
-//!   long as the server asks, or 0.25 s if the server does not say. The 0.25 s double with each
-//!   such refusal, up to 8 s or `max_backoff`, until something is let in. If nothing has been let
-//!   in for a second, the doubled wait counts if it is longer than what the server asks.
+//!   Requests in flight count as answers, up to as many as those.
+//! - Any other refusal makes everyone wait, and may lower a learned rate by 7 %, or by up to a half
+//!   if much less was let in. The wait is as long as the server asks, or 0.25 s if the server does
+//!   not say. The 0.25 s double with each such refusal, up to 8 s or `max_backoff`, until something
+//!   is let in. If nothing has been let in for a second, the doubled wait counts if it is longer
+//!   than what the server asks. An item that was refused twice before waits at least 0.4 s, and
+//!   from then on 1.6 s, while the others go.
 //! - A *cascade* is at least five refusals that are a tenth of the latest requests or more. The
-//!   first cascade must be larger: 14 refusals, or a quarter. A cascade sets the rate to at most
-//!   97 % of what was let in since the cascade before, and to at most 90 % of the learned rate.
-//! - If everyone waits for more than 2 s, a window is taken to be used up. The rate is then what
-//!   that window let in, its pause included.
-//! - From there a higher rate is tried, at first by half as much again at most. If a try is
-//!   refused, the rate goes back. A try is half of the way to the lowest rate that was refused.
-//!   Once the tries are small, the next one comes after 10 s or 50 requests, whichever is later.
+//!   first cascade must be larger: 14 refusals, or a quarter. Five refusals are also a cascade, and
+//!   not stray, if they are nine tenths of what was sent since the first of them. A cascade sets
+//!   the rate to at most 97 % of what was let in since the cascade before, and to at most 90 % of
+//!   the learned rate.
+//! - From there a higher rate is tried, at first by as much again at most. If a try is refused, the
+//!   rate goes back. A try is half of the way to the lowest rate that is known to be too much.
+//!   Beyond that, each try is twice as large as the one before. A small try lasts for a second and
+//!   eight requests at least, and as long as the server asked to wait. Once the tries are small,
+//!   the next one comes after 10 s or 50 requests, whichever is later, but within 40 s.
 //! - If six cuts follow each other and lower the rate to a 64th, the server does not refuse for the
 //!   rate. It is forgotten, and none is learned for 30 s.
 //!
 //! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64
-//! requests at once), 0.2 to 5 % of all requests after the first 10 s are refused, and 0.9 to 1.0
+//! requests at once), 0.1 to 5 % of all requests after the first 10 s are refused, and 0.9 to 1.0
 //! of the limit is used. `tests/learned` measures it.
 //!
 //! ## How many at once, as refusals tell it
@@ -211,7 +215,8 @@
 //! Some servers limit how many requests are in flight, whatever their rate: a LiteLLM key with
 //! `max_parallel_requests`, servers with slots. Such a server has *places*, one for each request
 //! that it works on at a time. It refuses in the same words as a server that limits a rate. It may
-//! ask for a wait of a minute while a place is free within a second.
+//! ask for a wait of a minute while a place is free within a second. LiteLLM says in a header which
+//! limit it is (`rate_limit_type: max_parallel_requests`): then its wait is not obeyed.
 //!
 //! Such refusals lower the concurrency for as long as they last. Nothing else lowers a concurrency
 //! that is a single number, such as 20, and nothing raises it above what is set. The bar and the

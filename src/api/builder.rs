@@ -1,6 +1,5 @@
 //! The settings of a client, and their checks.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use super::transport::{HttpConfig, HttpTransport, ProxyPolicy, Transport};
 use crate::clock::Clock;
 use crate::error::{Result, config};
 use crate::limit::{Concurrency, Limiter, LimiterBuilder, Rate};
+use crate::opaque::opaque;
 use crate::pool::Pool;
 use crate::retry::Retry;
 use crate::sync::Mutex;
@@ -386,15 +386,8 @@ fn is_visible(value: &str) -> bool {
     value.bytes().all(is_visible)
 }
 
-impl fmt::Debug for ClientBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBuilder")
-            .field("provider", &self.provider)
-            .field("base_url", &self.base_url)
-            .field("has_key", &self.key.is_some())
-            .finish_non_exhaustive()
-    }
-}
+opaque!(ClientBuilder, "ClientBuilder",
+    |it| provider: it.provider, base_url: it.base_url, has_key: it.key.is_some());
 
 #[cfg(test)]
 mod tests {

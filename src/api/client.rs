@@ -1,7 +1,6 @@
 //! The client: one handle on a provider, its limiter and its connections.
 
 use std::borrow::{Borrow, Cow};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use super::request::{Chat, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::limit::Limiter;
+use crate::opaque::opaque;
 use crate::pool::{Feed, Job, JobOutcome, Monitor, Observer, Outcome, Outcomes, Pool, Settings};
 
 /// A client of one AI API: any number of requests, no faster than its limits, each with retries.
@@ -273,14 +273,7 @@ impl Client {
     }
 }
 
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("base_url", &self.endpoint.base_url)
-            .field("limiter", self.limiter())
-            .finish_non_exhaustive()
-    }
-}
+opaque!(Client, "Client", |it| base_url: it.endpoint.base_url, limiter: it.limiter());
 
 impl Chat<&Client> {
     /// Sends it on this thread: waits for the limiter, and retries as the policy says.

@@ -389,6 +389,7 @@ mod tests {
         assert!((all + all).as_f64() > 1e19);
     }
 
+    #[cfg(feature = "bar")]
     #[test]
     fn people_see_cents_or_hundredths_of_them_and_never_nothing_for_something() {
         for (text, shown) in [

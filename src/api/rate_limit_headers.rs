@@ -44,13 +44,21 @@ impl RetryHints {
             _ => None,
         };
         let should_retry = text(headers, "x-should-retry").map(str::trim);
+        let should_retry = should_retry.and_then(|value| value.to_ascii_lowercase().parse().ok());
+        if text(headers, "rate_limit_type") == Some("max_parallel_requests") {
+            // LiteLLM asks for its whole window. A place is free as soon as another request is done.
+            return Self {
+                should_retry,
+                ..Self::default()
+            };
+        }
         Self {
             delay: header_delay
                 .or_else(|| positive(body.delay()))
                 .or_else(|| retry_after(quoted?, response.wall))
                 .or_else(used_up),
             header_delay,
-            should_retry: should_retry.and_then(|value| value.to_ascii_lowercase().parse().ok()),
+            should_retry,
         }
     }
 }
@@ -194,6 +202,13 @@ mod tests {
     fn after(pairs: &[(&str, &str)]) -> Option<Duration> {
         let headers = crate::api::headers::tests::map(pairs.iter().copied());
         delay(&headers, &[], wall())
+    }
+
+    #[test]
+    fn a_refusal_of_so_many_at_once_asks_for_no_wait() {
+        let refusal = |of| after(&[("retry-after", "60"), ("rate_limit_type", of)]);
+        assert_eq!(refusal("max_parallel_requests"), None);
+        assert_eq!(refusal("requests"), ms(60_000));
     }
 
     #[test]

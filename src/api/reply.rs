@@ -1,7 +1,5 @@
 //! A successful answer: its bytes, and what most callers want of them.
 
-use std::fmt;
-
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
@@ -10,6 +8,7 @@ use super::headers::{Head, request_id};
 use super::usage::Usage;
 use crate::binding::Times;
 use crate::error::{Error, ErrorKind, Result};
+use crate::opaque::opaque;
 
 /// A successful answer.
 ///
@@ -131,13 +130,5 @@ impl Reply {
     }
 }
 
-impl fmt::Debug for Reply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply")
-            .field("status", &self.status)
-            .field("body_bytes", &self.body.len())
-            .field("usage", &self.usage)
-            .field("attempts", &self.attempts)
-            .finish_non_exhaustive()
-    }
-}
+opaque!(Reply, "Reply",
+    |it| status: it.status, body_bytes: it.body.len(), usage: it.usage, attempts: it.attempts);

@@ -104,11 +104,13 @@ impl Speed {
         if to_send == 0 {
             return Duration::try_from_secs_f64(left as f64 / rate).ok();
         }
-        let hold = progress.hold.as_ref();
         // No end can be told of a run that ends before its next request.
-        let held = hold.map_or(Some(Duration::ZERO), |hold| hold.next_try)?;
+        let next_try = match &progress.hold {
+            Some(hold) => hold.next_try?,
+            None => Duration::ZERO,
+        };
         let sending = Duration::try_from_secs_f64(to_send as f64 / rate).ok()?;
-        let last_sent = held.checked_add(sending)?.max(progress.retried_in);
+        let last_sent = next_try.checked_add(sending)?.max(progress.retried_in);
         last_sent.checked_add(self.latency())
     }
 

@@ -6,7 +6,10 @@ use crate::{Learned, Rate};
 
 /// `1,234,567`.
 pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
+    grouped(&number.to_string())
+}
+
+fn grouped(digits: &str) -> String {
     let groups = digits.as_bytes().rchunks(3).rev();
     let groups = groups.map(String::from_utf8_lossy);
     groups.collect::<Vec<_>>().join(",")
@@ -20,7 +23,7 @@ pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
 /// A rate: `0.25`, `9.8`, `1,234`.
 pub(crate) fn rate(number: f64) -> String {
     if number >= 99.95 {
-        count(number.round() as u64)
+        grouped(&format!("{number:.0}"))
     } else if number >= 0.995 || number <= 0.0 {
         format!("{number:.1}")
     } else {

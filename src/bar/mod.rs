@@ -163,7 +163,7 @@ fn progress(monitor: &Monitor, total: Option<u64>, elapsed: Duration) -> FilePro
     };
     if let Some(limiter) = monitor.limiter() {
         let now = limiter.clock().now();
-        progress.hold = monitor.hold(now);
+        progress.hold = monitor.hold(now, None);
         progress.retried_in = engine.retried_in(now);
         progress.concurrency = Some(limiter.concurrency_range());
         progress.rates = limiter.rates();
@@ -222,9 +222,8 @@ impl Display {
         let Some(screen) = &self.screen else {
             return Some(format!("{}  {}", heads[0], details.join(", ")));
         };
-        let total = progress.total.map(|total| total as f64);
         screen.draw(Shown {
-            share: total.map(|total| progress.done() as f64 / total),
+            done: progress.total.map(|total| (progress.done(), total)),
             heads,
             details,
         });
@@ -312,7 +311,10 @@ mod tests {
         });
         let told = told.lock().unwrap();
         let end = time.elapsed();
-        told.1.iter().map(|(eta, at)| (*eta, end - *at)).collect()
+        told.1
+            .iter()
+            .map(|(eta, at)| (*eta, end.saturating_sub(*at)))
+            .collect()
     }
 
     fn tells_the_truth(told: &[(Option<Duration>, Duration)]) {

@@ -19,8 +19,8 @@ const NARROWEST: usize = 10;
 /// What is to be seen.
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
-    /// Of 0 to 1, if it is known.
-    pub(crate) share: Option<f64>,
+    /// How many rows are done, of how many, if that is known.
+    pub(crate) done: Option<(u64, u64)>,
     /// How far the run is: in full, and shorter and shorter for narrow terminals.
     pub(crate) heads: Vec<String>,
     /// What explains it, the most important first.
@@ -89,14 +89,24 @@ impl State {
         if message.is_empty() && lines == self.drawn && columns == self.columns {
             return;
         }
-        let above = height_above_last(&self.drawn, columns);
-        let mut text = match (above, self.drawn.is_empty()) {
-            (_, true) => String::new(),
-            (0, _) => "\r\x1b[J".to_owned(),
-            (above, _) => format!("\x1b[{above}A\r\x1b[J"),
+        let mut text = match (height_above_last(&self.drawn, columns), &self.drawn[..]) {
+            (_, []) => String::new(),
+            (0, _) => "\r".to_owned(),
+            (above, _) => format!("\x1b[{above}A\r"),
         };
-        text.push_str(message);
-        text.push_str(&lines.join("\r\n"));
+        // A bar that stays is written over: where it fills the window, and is erased from the top
+        // of that, some terminals keep it.
+        let stays = message.is_empty() && !lines.is_empty() && columns == self.columns;
+        if stays {
+            text.push_str(&lines.join("\x1b[K\r\n"));
+            text.push_str("\x1b[J");
+        } else {
+            if !self.drawn.is_empty() {
+                text.push_str("\x1b[J");
+            }
+            text.push_str(message);
+            text.push_str(&lines.join("\r\n"));
+        }
         if !lines.is_empty() {
             text.push('\r');
         }
@@ -113,15 +123,16 @@ impl Shown {
             return Vec::new();
         };
         let left = room.saturating_sub(width(head) + "[] ".len());
-        let top = match self.share {
-            Some(share) if left >= NARROWEST => format!("[{}] {head}", bar(share, left)),
+        let top = match self.done {
+            Some(done) if left >= NARROWEST => format!("[{}] {head}", bar(done, left)),
             _ => cut(head, room),
         };
         let mut below = String::new();
         for detail in &self.details {
-            let longer = match below.is_empty() {
-                true => cut(detail, room),
-                false => format!("{below}, {detail}"),
+            let longer = if below.is_empty() {
+                cut(detail, room)
+            } else {
+                format!("{below}, {detail}")
             };
             if width(&longer) > room {
                 break;
@@ -134,9 +145,10 @@ impl Shown {
     }
 }
 
-fn bar(share: f64, columns: usize) -> String {
-    let full = (share.clamp(0.0, 1.0) * columns as f64) as usize;
-    let mut bar = "=".repeat(full.min(columns));
+fn bar((done, total): (u64, u64), columns: usize) -> String {
+    let full = (columns as u64).saturating_mul(done) / total.max(1);
+    let full = usize::try_from(full).map_or(columns, |full| full.min(columns));
+    let mut bar = "=".repeat(full);
     if full < columns {
         bar.push('>');
     }
@@ -176,7 +188,7 @@ mod tests {
     fn shown() -> Shown {
         let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
         Shown {
-            share: Some(0.25),
+            done: Some((250, 1_000)),
             heads: texts(&[
                 "250/1,000  10.0/s  ETA 75 s",
                 "250/1,000  ETA 75 s",
@@ -240,9 +252,10 @@ mod tests {
 
     #[test]
     fn a_full_bar_is_full() {
-        assert_eq!(bar(0.0, 4), ">   ");
-        assert_eq!(bar(0.5, 4), "==> ");
-        assert_eq!(bar(1.0, 4), "====");
-        assert_eq!(bar(f64::NAN, 4), ">   ");
+        assert_eq!(bar((0, 10), 4), ">   ");
+        assert_eq!(bar((5, 10), 4), "==> ");
+        assert_eq!(bar((10, 10), 4), "====");
+        assert_eq!(bar((11, 10), 4), "====");
+        assert_eq!(bar((0, 0), 4), ">   ");
     }
 }

@@ -55,6 +55,8 @@ pub(crate) fn details(progress: &FileProgress, speed: &Speed, wording: &Wording)
     });
     let in_flight = count(engine.in_flight);
     let range = range.unwrap_or_default();
+    let are_counted = progress.prompt_tokens + progress.completion_tokens > 0;
+    let tokens = are_counted.then(|| format!("{} tokens/s", rate(speed.tokens())));
     let counts = [
         (engine.backing_off, "backing off", "backing off"),
         (engine.retries, "retry", "retries"),
@@ -66,7 +68,7 @@ pub(crate) fn details(progress: &FileProgress, speed: &Speed, wording: &Wording)
         .into_iter()
         .chain(iter::once(format!("{in_flight} in flight{range}")))
         .chain(format::learned(&progress.learned))
-        .chain(iter::once(format!("{} tokens/s", rate(speed.tokens()))))
+        .chain(tokens)
         .chain(counts.map(|(number, one, many)| counted(number, one, many)))
         .chain(progress.cost.map(Usd::rounded))
         .collect()
@@ -96,9 +98,10 @@ pub(crate) fn causes(error: &Error) -> impl Iterator<Item = &(dyn StdError + 'st
 pub(crate) fn with_causes(error: &Error) -> String {
     causes(error).fold(error.message().to_owned(), |text, cause| {
         let cause = cause.to_string();
-        match text.contains(&cause) {
-            true => text,
-            false => format!("{text}: {cause}"),
+        if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
         }
     })
 }

@@ -47,9 +47,10 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     let run = FileRun::over(&nobodys_client()?, files);
     let run = with_prompts(run, &args.prompts, &args.endpoint, provider)?;
     // Which model rows and prompts are sent to is decided when they are.
-    let run = match is_prompts {
-        true => run.prompts("", None, None),
-        false => run,
+    let run = if is_prompts {
+        run.prompts("", None, None)
+    } else {
+        run
     };
     // Rows are in no batch's form: what they become is.
     let rules = provider.filter(|_| !args.prompts.is_rows());

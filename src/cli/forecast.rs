@@ -19,8 +19,6 @@ pub(super) struct Forecast {
     pub(super) caveats: Vec<String>,
     /// Of an attempt, in seconds.
     pub(super) latency: f64,
-    /// The share of all attempts.
-    pub(super) failing: f64,
     /// Of the run.
     pub(super) deadline: Option<Duration>,
     pub(super) concurrency: Concurrency,
@@ -120,9 +118,13 @@ impl Forecast {
 
     fn answers(&self) -> String {
         let each = time(seconds(self.latency));
-        let failing = match self.failing {
-            0.0 => String::new(),
-            share => format!(", {:.1} % of attempts fail", 100.0 * share),
+        let plan = &self.prediction;
+        let failing = match plan.attempts - plan.succeeded {
+            0 => String::new(),
+            failed => {
+                let percent = 100.0 * failed as f64 / plan.attempts as f64;
+                format!(", {percent:.1} % of attempts fail")
+            }
         };
         format!("{each} on average{failing}, by {}", self.from)
     }
@@ -191,6 +193,11 @@ impl Forecast {
             (Some(Binding::Backoff | Binding::Pause | Binding::Outage), None) => {
                 "failures and the waits after them take most of the time".to_owned()
             }
+            (Some(Binding::InFlight), None) if plan.concurrency_needed.is_some() => {
+                "the concurrency and the rates go together: only both higher make it faster"
+                    .to_owned()
+            }
+            (Some(Binding::InFlight), None) => "more at once is hardly faster".to_owned(),
             _ => "no limit holds it back: it takes as long as its slowest answers".to_owned(),
         }
     }
@@ -301,7 +308,6 @@ mod tests {
             from: "the flags".to_owned(),
             caveats: Vec::new(),
             latency: 0.45,
-            failing: 0.01,
             deadline: None,
             concurrency: 20.into(),
             rates: [None, Some(Rate::per_minute(80_000))],
@@ -315,7 +321,7 @@ mod tests {
         let expected = "\
 planned    1,000 requests
 tokens     about 12,345 in prompts, 67,890 in answers
-answers    0.45 s on average, 1.0 % of attempts fail, by the flags
+answers    0.45 s on average, 1.1 % of attempts fail, by the flags
 failed     1 request fails
 time       1 min 00 s; 5 % of runs stay below 58.0 s, 95 % below 1 min 03 s
 cost       $0.3000
@@ -343,6 +349,12 @@ advice     only a higher --tpm than 80,000 tokens/min makes it faster, and -c 13
             more,
             "-c 50 takes 25.0 s instead of 1 min 00 s, if the server can do it"
         );
+        let level = [(20, 60.0), (50, 59.0)];
+        let both = at(Binding::InFlight, &level);
+        assert!(both.starts_with("the concurrency and the rates"), "{both}");
+        let mut alone = forecast(Binding::InFlight, &level);
+        alone.prediction.concurrency_needed = None;
+        assert_eq!(alone.advice(), "more at once is hardly faster");
         let none = at(Binding::Wire, &[(10, 60.0), (20, 60.0), (50, 59.0)]);
         assert!(none.starts_with("no limit"), "{none}");
         let failures = at(Binding::Backoff, &[(20, 60.0)]);

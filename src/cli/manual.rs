@@ -85,9 +85,10 @@ fn rendered(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<
 
 /// A roff without a preprocessor for UTF-8 knows other characters by their numbers.
 fn in_ascii(c: char) -> String {
-    match c.is_ascii() {
-        true => c.to_string(),
-        false => format!("\\[u{:04X}]", u32::from(c)),
+    if c.is_ascii() {
+        c.to_string()
+    } else {
+        format!("\\[u{:04X}]", u32::from(c))
     }
 }
 

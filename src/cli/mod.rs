@@ -51,7 +51,7 @@ pub fn main() -> ExitCode {
         _ => Console::default(),
     };
     let outcome = match &command {
-        Command::Run(args) if args.dry_run => plan::dry_run(args),
+        Command::Run(args) if args.is_dry => plan::dry_run(args),
         Command::Run(args) => run::run(args, &console),
         Command::Check(args) => check::check(args, &console),
         Command::Extract(args) => extract::extract(args, &console),

@@ -14,7 +14,7 @@ const CHAT: &str = "/v1/chat/completions";
 
 /// Whether the lines of an input of this name are prompts.
 pub(crate) fn is_prompts(input: &Path, prompts: &Prompts) -> bool {
-    prompts.is_prompts || (!prompts.is_rows() && ends_in(input, &["txt"]))
+    prompts.by_line || (!prompts.is_rows() && ends_in(input, &["txt"]))
 }
 
 pub(crate) fn ends_in(input: &Path, endings: &[&str]) -> bool {

@@ -56,7 +56,16 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
              an error or a result in each line"
         )));
     }
-    let page = report.page(&Known::default())?;
+    let mut title = first.map_or_else(String::new, |first| name_of(first));
+    if args.results.len() > 1 {
+        let more = counted(args.results.len() as u64 - 1, "more file", "more files");
+        title = format!("{title} and {more}");
+    }
+    let known = Known {
+        title,
+        ..Known::default()
+    };
+    let page = report.page(&known)?;
     match &output {
         Location::Stream => match stdout::write(&page) {
             Err(error) if !stdout::is_broken_pipe(&error) => return Err(error),
@@ -100,6 +109,12 @@ fn write(path: &Path, page: &str) -> Result<()> {
         let name = Location::File(path.to_owned());
         Error::new(ErrorKind::Io, format!("cannot write {name}")).with_source(error)
     })
+}
+
+/// A file's name without its folder.
+pub(super) fn name_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
 }
 
 /// The file, and the errors file beside it, if there is one.

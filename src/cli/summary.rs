@@ -9,7 +9,7 @@ use super::advice::{GivenLimits, advice};
 use super::console::{Console, OutputMode, with_flags};
 use super::exit::Exit;
 use super::format::{aligned, count, counted, learned, rate, time};
-use super::report::of_run;
+use super::report::{name_of, of_run};
 use super::stdout::is_broken_pipe;
 use super::summary_file::{to_json, write_summary};
 use crate::jsonl::files::{Location, RunFiles};
@@ -106,6 +106,7 @@ impl FinalReport {
         };
         let at_once = self.given.concurrency.high() as u64;
         let known = Known {
+            title: self.files.output.path().map(name_of).unwrap_or_default(),
             limits: Some(Limits {
                 requests: lower(requests, learned.requests),
                 tokens: lower(tokens, learned.tokens),

@@ -157,12 +157,11 @@ impl Format {
         // Blanks around an object are not part of the request; those of a prompt or a cell are its
         // own.
         let is_object = self.prompts.is_none() && self.rows.is_none();
-        let (text, indent) = match is_object {
-            true => (
-                whole.trim_ascii(),
-                whole.len() - whole.trim_ascii_start().len(),
-            ),
-            false => (whole, 0),
+        let (text, indent) = if is_object {
+            let start = whole.trim_ascii_start();
+            (start.trim_ascii_end(), whole.len() - start.len())
+        } else {
+            (whole, 0)
         };
         row.hash = Some(LineHash::of(text));
         row.request = match (str::from_utf8(text), &self.prompts, &self.rows) {

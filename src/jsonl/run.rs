@@ -65,11 +65,12 @@ struct Choices {
 
 impl Choices {
     /// Opens the input, and reads the header of a table.
-    fn open(&self, location: &Location, _cancel: &Cancel) -> Result<(OpenInput, Format)> {
+    #[cfg_attr(not(feature = "rows"), expect(unused_variables))]
+    fn open(&self, location: &Location, cancel: &Cancel) -> Result<(OpenInput, Format)> {
         let (input, format) = (location.open_input()?, self.format.clone());
         #[cfg(feature = "rows")]
         if let Some(template) = &self.template {
-            return table::open(template, format, input, location, _cancel);
+            return table::open(template, format, input, location, cancel);
         }
         Ok((input, format))
     }

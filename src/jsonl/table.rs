@@ -38,8 +38,8 @@ pub(crate) fn open(
         let own = location.path().and_then(|path| path.extension());
         own.is_some_and(|own| own.eq_ignore_ascii_case(ending))
     };
-    let is_tsv = has_ending("tsv");
-    let is_csv = rows.has_separator() || is_tsv || has_ending("csv");
+    let has_tabs = has_ending("tsv");
+    let is_csv = rows.has_separator() || has_tabs || has_ending("csv");
     let start = match &mut input {
         OpenInput::Regular(file) => beginning(file, is_csv),
         OpenInput::Stream(stream) => beginning(stream, is_csv),
@@ -49,7 +49,7 @@ pub(crate) fn open(
         let at_end = start.len() < PREVIEW;
         let header = header(&start, at_end)
             .ok_or_else(|| here(config("the header is longer than 64 KiB")))?;
-        rows.read_header(header, is_tsv).map_err(here)?;
+        rows.read_header(header, has_tabs).map_err(here)?;
     }
     let input = match input {
         OpenInput::Regular(mut file) => {

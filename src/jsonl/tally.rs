@@ -216,14 +216,19 @@ impl Tally {
         shown.skipped = shown.skipped.saturating_sub(shown.lost - own);
     }
 
-    /// The progress of the run, with the engine's counters.
-    pub(super) fn progress(&self, engine: &Monitor, now: Instant) -> FileProgress {
+    /// The progress of the run, with the engine's counters. `ends` is when its time is over.
+    pub(super) fn progress(
+        &self,
+        engine: &Monitor,
+        now: Instant,
+        ends: Option<Instant>,
+    ) -> FileProgress {
         let shown = self.counts.lock().shown.clone();
         let possibly_billed = shown.engine.possibly_billed;
         let mut progress = FileProgress {
             cost: self.limits.cost(&shown),
             elapsed: self.elapsed(),
-            hold: engine.hold(now),
+            hold: engine.hold(now, ends),
             announced_limit: engine.announced_limit(),
             engine: engine.snapshot(),
             ..shown
@@ -292,7 +297,7 @@ mod tests {
     }
 
     fn progress(tally: &Tally) -> FileProgress {
-        tally.progress(&Monitor::new(), Instant::now())
+        tally.progress(&Monitor::new(), Instant::now(), None)
     }
 
     /// Why a run with rows left to read has stopped.

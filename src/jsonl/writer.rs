@@ -143,7 +143,7 @@ impl Writer<'_> {
     fn out_of_time(&self) -> Error {
         let clock = self.client.limiter().clock();
         let now = clock.now();
-        let hold = self.client.monitor().hold(now);
+        let hold = self.client.monitor().hold(now, None);
         let pause = hold.filter(|hold| hold.is_pause && self.ends.is_some_and(|ends| now < ends));
         let message = match pause {
             None => "the run's time is over".into(),
@@ -355,11 +355,7 @@ impl Writer<'_> {
     pub(super) fn report(&mut self) -> FileProgress {
         let client = &self.client;
         let now = client.limiter().clock().now();
-        let mut progress = self.tally.progress(client.monitor(), now);
-        if let (Some(hold), Some(ends)) = (&mut progress.hold, self.ends) {
-            let left = ends.saturating_duration_since(now);
-            hold.next_try = hold.next_try.filter(|next_try| *next_try < left);
-        }
+        let mut progress = self.tally.progress(client.monitor(), now, self.ends);
         progress.rates = client.limiter().rates();
         progress.learned = client.limiter().learned();
         progress.concurrency = Some(client.limiter().concurrency_range());

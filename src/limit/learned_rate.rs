@@ -11,9 +11,11 @@ const LEAST_CUT: f64 = 0.9;
 const DEEPEST_CUT: f64 = 0.5;
 /// So many requests tell a rate.
 const ENOUGH_REQUESTS: f64 = 8.0;
-/// Refusals here and there lower a rate to no less than this share of what a cascade told.
-const LOWEST_SHARE: f64 = 0.9;
-const LOWEST_AT_FIRST: f64 = 0.8;
+/// So many tell that it is no higher.
+const MANY_REQUESTS: f64 = 50.0;
+/// Refusals here and there lower a rate to no less than this share of what it was.
+const LOWEST_SHARE: f64 = 0.8;
+/// By so much they lower it, and by so much at least those that hold everyone.
 const LITTLE_LOWER: f64 = 0.97;
 const LOWER: f64 = 0.93;
 /// It is lowered once for so many requests.
@@ -24,17 +26,22 @@ const LITTLE_CHANCE: f64 = 0.01;
 pub(super) const SHORT: Nanos = 2 * SECOND;
 /// The least and the largest step up.
 const LEAST_STEP: f64 = 0.015;
-const LARGEST_STEP: f64 = 0.5;
+const LARGEST_STEP: f64 = 1.0;
 /// After a step above this one that was too much the next is not far.
 const SMALL_STEP: f64 = 0.05;
-/// A step above this one is too much if so many are refused that they are not stray.
+/// A step above this one is too much if more is refused than half of this explains.
 const LARGE_STEP: f64 = 0.1;
-/// A rate that may be wrong by more than this says nothing of what is above it.
-const MUCH_DOUBT: f64 = 0.1;
-/// A step is tried for so long at least, and for so many requests.
+/// A step is tried for so long at least, and for so many requests. A large one shows sooner that it
+/// is too much.
 const A_STEP: (Nanos, f64) = (SECOND, 8.0);
+const A_LARGE_STEP: Nanos = SECOND / 4;
 /// Between two tries for more than was refused.
 const BETWEEN_TRIES: (Nanos, f64) = (10 * SECOND, 50.0);
+/// No step, and no wait for one, is longer for the sake of requests.
+const LONGEST_STEP: Nanos = 10 * SECOND;
+const LONGEST_WAIT: Nanos = 40 * SECOND;
+/// No step beyond the ceiling is longer because the server asked for a longer wait.
+const LONGEST_MEMORY: Nanos = 60 * SECOND;
 /// The share of the rate that must be used to tell whether more is possible.
 const BUSY_SHARE: f64 = 0.7;
 /// So many cuts without a step up between them, to this part of the rate, are in vain.
@@ -51,6 +58,22 @@ pub(super) struct LetIn {
     pub(super) held: Nanos,
     /// How much of the span may have been waited in vain.
     pub(super) idle: Nanos,
+}
+
+impl LetIn {
+    /// Between which rates a second the limit is, if anything was let in. The more of the time may
+    /// have been waited in vain, the higher it may be.
+    pub(super) fn bounds(&self) -> Option<(f64, f64)> {
+        let rate = |requests: f64, span: Nanos| requests * SECOND as f64 / span.max(1) as f64;
+        (self.requests > 0.0).then(|| {
+            let most = if 4 * self.idle > self.span {
+                f64::INFINITY
+            } else {
+                rate(self.requests + 1.0, self.span - self.idle)
+            };
+            (rate(self.requests, self.span), most)
+        })
+    }
 }
 
 /// A rate that was learned, in requests a second.
@@ -74,6 +97,8 @@ pub(super) struct LearnedRate {
     top: f64,
     /// The share that is refused without any try.
     by_chance: f64,
+    /// How long the server takes to show that a rate is too much: as long as it asks for a wait.
+    memory: Nanos,
 }
 
 impl LearnedRate {
@@ -85,49 +110,30 @@ impl LearnedRate {
     /// After a cascade of refusals, `before` which there was another rate or none. The rate holds
     /// from `from`. `None` if too little was let in to tell any.
     pub(super) fn of(let_in: LetIn, before: Option<&Self>, from: Nanos) -> Option<Self> {
-        let LetIn { requests, span, .. } = let_in;
-        if before.is_none() && requests < 2.0 {
-            return None;
-        }
-        let span = span.max(1) as f64;
-        let doubt = (let_in.idle as f64 / span + 1.0 / requests.max(1.0)).min(1.0);
-        let enough = requests >= ENOUGH_REQUESTS;
-        let admitted = if enough { requests } else { requests + 1.0 };
-        let mut told = admitted * SECOND as f64 / span;
-        let mut ceiling = told * (1.0 + 2.0 * doubt);
-        match before {
-            Some(before) => {
-                let is_window = let_in.held > SHORT;
-                let least = if enough && is_window {
-                    0.0
-                } else {
-                    DEEPEST_CUT
-                };
-                let passed = before.passed();
-                if !is_window && before.step > 0.0 && passed > told {
-                    // It was less only because less was sent.
-                    (told, ceiling) = (passed, before.now);
-                }
-                told = told.clamp(least * before.now, LEAST_CUT * before.now);
-                ceiling = if is_window {
-                    ceiling.clamp(told, before.now.max(told))
-                } else {
-                    before.now.max(told)
-                };
+        let (least, most) = let_in.bounds()?;
+        let mut told = least;
+        let is_known = let_in.requests >= MANY_REQUESTS;
+        let mut ceiling = if is_known { most } else { f64::INFINITY };
+        if let Some(before) = before {
+            let is_window = let_in.held > SHORT;
+            let enough = let_in.requests >= ENOUGH_REQUESTS;
+            let passed = before.passed();
+            if !is_window && before.step > 0.0 && passed > told {
+                // It was less only because less was sent.
+                told = passed;
             }
-            None if doubt > MUCH_DOUBT => ceiling = f64::INFINITY,
-            None => {}
+            let deepest = if enough { 0.0 } else { DEEPEST_CUT };
+            told = told.clamp(deepest * before.now, LEAST_CUT * before.now);
+            ceiling = before.now.max(told);
+            if is_window {
+                ceiling = most.clamp(told, ceiling);
+            }
         }
-        // The first cascade counts the burst as well.
-        let lowest = if before.is_some() {
-            LOWEST_SHARE
-        } else {
-            LOWEST_AT_FIRST
-        };
         let mut rate = Self {
-            now: told * SETTLED_SHARE.min(1.0 - doubt / 2.0),
+            now: told * SETTLED_SHARE,
             ceiling,
-            lowest: told * lowest / (1.0 + doubt),
+            // The first cascade counts the burst as well.
+            lowest: told * before.map_or(DEEPEST_CUT, |_| LOWEST_SHARE),
             step: 0.0,
             next: 0,
             since: 0,
@@ -136,13 +142,9 @@ impl LearnedRate {
             by_chance: 0.0,
             cuts: before.map_or(0, |it| it.cuts + 1),
             top: before.filter(|it| it.cuts > 0).map_or(told, |it| it.top),
+            memory: (let_in.held.min(LONGEST_MEMORY)).max(before.map_or(0, |it| it.memory / 2)),
         };
-        let wait = if rate.next_step() > SMALL_STEP {
-            A_STEP
-        } else {
-            BETWEEN_TRIES
-        };
-        rate.restart(wait, from);
+        rate.wait(from);
         Some(rate)
     }
 
@@ -163,37 +165,54 @@ impl LearnedRate {
 
     /// Takes note of a refusal, which is no cascade. What was tried is taken back, unless it may be
     /// chance; whether it was.
-    pub(super) fn refused(&mut self, is_stray: bool, now: Nanos) -> bool {
+    pub(super) fn refused(&mut self, is_stray: bool, let_in: Option<LetIn>, now: Nanos) -> bool {
         self.refused += 1;
-        let expected = self.by_chance.max(LITTLE_CHANCE) * self.sent as f64;
+        let chance = if self.step > LARGE_STEP {
+            LARGE_STEP / 2.0
+        } else {
+            LITTLE_CHANCE
+        };
+        let expected = self.by_chance.max(chance) * self.sent as f64;
         let by_chance = expected + 2.0 * expected.sqrt();
-        if is_stray && (self.step > LARGE_STEP || self.refused as f64 <= by_chance) {
+        if is_stray && self.refused as f64 <= by_chance {
             return false;
         }
-        let lower = if is_stray { LITTLE_LOWER } else { LOWER };
-        if !is_stray {
-            self.lowest *= lower;
-        }
+        let bounds = let_in
+            .filter(|it| it.requests >= 2.0)
+            .and_then(|it| it.bounds());
+        // What was let in tells the limit.
+        let told = bounds.map_or(0.0, |(least, most)| (least * most.min(self.now)).sqrt());
         if self.step == 0.0 {
+            let lower = if is_stray {
+                LITTLE_LOWER
+            } else {
+                (told / self.now).clamp(DEEPEST_CUT, LOWER)
+            };
+            let least = if is_stray { self.lowest } else { 0.0 };
             // What is refused at the lowest as well is refused by chance.
-            if self.now > self.lowest && (self.sent >= AT_A_TIME || !is_stray) {
+            if self.now > least && (self.sent >= AT_A_TIME || !is_stray) {
                 if self.cuts == 0 {
                     self.top = self.now;
                 }
                 self.cuts += u32::from(!is_stray);
-                self.now = self.lowest.max(self.now * lower);
+                self.now = least.max(self.now * lower);
+                if !is_stray {
+                    self.lowest = LOWEST_SHARE * self.now;
+                }
                 (self.sent, self.refused, self.since) = (0, 0, now);
             }
             return false;
         }
         self.ceiling = self.now;
-        self.now = self
-            .passed()
-            .min(SETTLED_SHARE * self.ceiling)
-            .max(self.lowest);
-        let is_far = self.step > SMALL_STEP;
+        let passed = self.passed().min(SETTLED_SHARE * self.ceiling);
+        if is_stray {
+            self.now = passed.max(self.lowest);
+        } else {
+            self.now = told.clamp(LEAST_CUT * passed, passed);
+            self.lowest = LOWEST_SHARE * self.now;
+        }
         self.step = 0.0;
-        self.restart(if is_far { A_STEP } else { BETWEEN_TRIES }, now);
+        self.wait(now);
         true
     }
 
@@ -205,38 +224,63 @@ impl LearnedRate {
         // As fast as it may: else more would not be used, and nobody would know whether it is too
         // much.
         let most = self.now * now.saturating_sub(self.since) as f64 / SECOND as f64;
-        if (self.sent as f64) < BUSY_SHARE * most {
-            return self.restart(A_STEP, now);
+        if self.sent as f64 + 1.0 < BUSY_SHARE * most {
+            return self.restart(self.a_step(), now);
         }
         if self.step > 0.0 {
             self.cuts = 0;
-            self.lowest = self
-                .lowest
-                .max(LOWEST_AT_FIRST * self.now / (1.0 + self.step));
+            self.lowest = self.lowest.max(LOWEST_SHARE * self.now / (1.0 + self.step));
         } else if self.sent as f64 >= BETWEEN_TRIES.1 {
             self.by_chance = self.refused as f64 / self.sent as f64;
         }
         self.step = self.next_step();
         self.now *= 1.0 + self.step;
-        self.restart(A_STEP, now);
+        self.restart(self.a_step(), now);
     }
 
     /// A rate that was let in: the step before may have been too much as well, and a burst have
     /// hidden it.
     fn passed(&self) -> f64 {
-        self.now / (1.0 + self.step).powi(2)
+        self.now / (1.0 + self.step) / (1.0 + self.step.min(SMALL_STEP))
     }
 
-    /// Half of the way to the ceiling, and beyond it half as far again: it is no ceiling any more.
+    /// Half of the way to the ceiling; beyond it twice the last step, as it is no ceiling any more.
     fn next_step(&self) -> f64 {
-        let distance = self.ceiling.max(self.now) / self.ceiling.min(self.now) - 1.0;
-        (distance / 2.0).clamp(LEAST_STEP, LARGEST_STEP)
+        let half = (self.ceiling / self.now - 1.0) / 2.0;
+        let step = if half > 0.0 { half } else { 2.0 * self.step };
+        step.clamp(LEAST_STEP, LARGEST_STEP)
+    }
+
+    /// How long, and for how many requests, the step is tried.
+    fn a_step(&self) -> (Nanos, f64) {
+        let (time, requests) = A_STEP;
+        let is_large = self.step > LARGE_STEP;
+        let time = if is_large { A_LARGE_STEP } else { time };
+        let is_known = self.now < self.ceiling;
+        let memory = if is_known { 0 } else { self.memory };
+        (time.max(memory), (2.0 / self.step).clamp(2.0, requests))
+    }
+
+    /// Until the next step, where none is tried: not for long if the ceiling is far.
+    fn wait(&mut self, now: Nanos) {
+        let step = self.next_step();
+        let wait = if step > SMALL_STEP {
+            Self { step, ..*self }.a_step()
+        } else {
+            BETWEEN_TRIES
+        };
+        self.restart(wait, now);
     }
 
     fn restart(&mut self, (time, requests): (Nanos, f64), now: Nanos) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let requests = (requests * SECOND as f64 / self.now) as Nanos;
-        self.next = now.saturating_add(time.max(requests));
+        let longest = if self.step > 0.0 {
+            LONGEST_STEP
+        } else {
+            LONGEST_WAIT
+        };
+        self.next = now.saturating_add(time.max(requests.min(longest)));
         self.since = now;
         self.sent = 0;
         self.refused = 0;

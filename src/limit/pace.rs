@@ -50,6 +50,9 @@ pub(crate) enum Heard {
 pub(super) struct Pace {
     answers: RecentAnswers,
     sent: Sent,
+    /// Refusals since one was let in that was sent after the first of them: when that was sent, and
+    /// how many.
+    run: Option<(Nanos, u32)>,
     hold: Option<Hold>,
     /// When the last one ends. It may be over before, by an answer to what was sent before its refusal.
     held_until: Nanos,
@@ -58,6 +61,8 @@ pub(super) struct Pace {
     changed: Option<Nanos>,
     /// Until when no rate is learned.
     blind_until: Nanos,
+    /// Refusals of what was sent until then are no cascade.
+    void_until: Nanos,
 }
 
 /// From a refusal that holds everyone until something is let in that was sent after it.
@@ -65,6 +70,8 @@ pub(super) struct Pace {
 struct Hold {
     since: Nanos,
     until: Nanos,
+    /// How much of that may be for nothing.
+    idle: Nanos,
     is_cascade: bool,
     /// What was tried was too much: that lowers the rate, unless it is a window that is used up.
     is_taken_back: bool,
@@ -73,6 +80,17 @@ struct Hold {
 }
 
 impl Pace {
+    /// A limit is known from now on: what was sent before was sent without regard to it.
+    pub(super) fn start_over(&mut self, now: Nanos) {
+        self.learned = None;
+        self.void_until = now;
+    }
+
+    /// What was sent before `now` says nothing of the rate.
+    pub(super) fn ignore_before(&mut self, now: Nanos) {
+        self.changed = Some(now);
+    }
+
     /// The rate to keep to, in requests a second.
     pub(super) fn rate(&self) -> Option<f64> {
         self.learned.map(|rate| rate.now())
@@ -98,9 +116,11 @@ impl Pace {
     pub(super) fn admitted(&mut self, sent: Nanos, now: Nanos) {
         self.answers.note(false, now);
         self.note_chance(false);
+        self.run.take_if(|(first, _)| sent > *first);
         if let Some(hold) = self.hold.filter(|hold| sent > hold.since) {
             self.hold = None;
             self.answers.forgive();
+            self.sent.idle += hold.idle;
             if hold.is_cascade {
                 self.sent.forget_before(hold.until);
             }
@@ -123,16 +143,27 @@ impl Pace {
         self.answers.note(true, now);
         self.sent.refused(sent);
         let is_news = self.is_news(sent);
-        let is_stray = self.answers.is_stray(in_flight);
+        let run = self.run.get_or_insert((sent, 0));
+        *run = (run.0.min(sent), run.1 + 1);
+        // Nearly all of them is no chance, however much was let in before.
+        let is_void = self.void_until > 0 && sent <= self.void_until;
+        let is_all =
+            !is_void && run.1 >= CASCADE.0 && 10 * run.1 >= 9 * self.sent.between(run.0, sent);
+        let is_stray = !is_all && self.answers.is_stray(in_flight);
         if is_stray {
             self.note_chance(true);
         }
         let chance = self.answers.chance();
+        let before = self.learned;
         let mut is_taken_back = false;
         if is_news && let Some(rate) = &mut self.learned {
-            let before = rate.now();
-            is_taken_back = rate.refused(is_stray, now);
-            if rate.now() < before {
+            let was = rate.now();
+            let wait = nanos(hint.unwrap_or(FIRST_PAUSE));
+            let let_in = self
+                .sent
+                .let_in(now, now.saturating_add(wait), wait.min(ROUNDED));
+            is_taken_back = rate.refused(is_stray, let_in, now);
+            if rate.now() < was {
                 self.changed = Some(now);
             }
             self.forget_if_in_vain(now);
@@ -143,9 +174,10 @@ impl Pace {
         let hold = self.hold.get_or_insert(Hold {
             since: now,
             until: now,
+            idle: 0,
             is_cascade: false,
             is_taken_back: false,
-            before: self.learned,
+            before,
         });
         // On its way with the one that came first, whose pause holds everyone already.
         let is_late = now < hold.until && sent <= hold.since;
@@ -156,16 +188,23 @@ impl Pace {
             Some(hint) if now - hold.since < HINTS_OBEYED_FOR => hint,
             hint => hint.unwrap_or_default().max(own),
         };
-        let end = now.saturating_add(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
+        let end = now.saturating_add(nanos(pause));
         let end = hold.until.max(end);
-        self.sent.idle += (end - hold.since).min(ROUNDED) - (hold.until - hold.since).min(ROUNDED);
+        if !is_late {
+            hold.idle = if hint == Some(pause) {
+                (end - now).min(ROUNDED)
+            } else {
+                end - now
+            };
+        }
         hold.until = end;
         self.held_until = end;
-        hold.is_cascade |= self.sent.is_cascade(hold.before.is_none(), chance);
+        hold.is_cascade |=
+            !is_void && (is_all || self.sent.is_cascade(hold.before.is_none(), chance));
         hold.is_taken_back |= is_taken_back;
         let hold = *hold;
         let is_enough = hold.is_taken_back && hold.until - hold.since <= SHORT;
-        if hold.is_cascade && !is_enough && now >= self.blind_until {
+        if hold.is_cascade && !is_enough && now >= self.blind_until && !is_void {
             self.cut(hold, now);
         }
         Heard::Held(pause)
@@ -183,7 +222,7 @@ impl Pace {
 
     /// Sets the rate to what was let in until the end of the hold.
     fn cut(&mut self, hold: Hold, now: Nanos) {
-        let Some(let_in) = self.sent.let_in(hold) else {
+        let Some(let_in) = self.sent.let_in(hold.since, hold.until, hold.idle) else {
             return;
         };
         let cut = LearnedRate::of(let_in, hold.before.as_ref(), hold.until);
@@ -201,12 +240,18 @@ impl Pace {
     }
 }
 
+fn nanos(time: Duration) -> Nanos {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// What was sent since the last cascade, by quarters of a second.
 #[derive(Debug, Default)]
 struct Sent {
     /// When the first of each was sent, how many were, and how many of them were refused.
     quarters: VecDeque<(Nanos, u32, u32)>,
     last: Nanos,
+    /// When the latest were sent.
+    latest: VecDeque<Nanos>,
     /// What was let in before those.
     earlier: u64,
     first: Option<Nanos>,
@@ -214,6 +259,7 @@ struct Sent {
     idle: Nanos,
 }
 
+const MOST_LATEST: usize = 128;
 const QUARTER: Nanos = SECOND / 4;
 /// So many are kept apart: later refusals than after half a minute find their request among the
 /// earlier.
@@ -224,6 +270,10 @@ impl Sent {
     fn add(&mut self, now: Nanos, is_first: bool) {
         self.first.get_or_insert(now);
         self.last = now;
+        if self.latest.len() == MOST_LATEST {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(now);
         match self.quarters.back_mut() {
             Some(it) if !is_first && now < it.0 + QUARTER => it.1 += 1,
             _ => self.quarters.push_back((now, 1, 0)),
@@ -242,6 +292,13 @@ impl Sent {
         }
     }
 
+    /// How many were sent from `first` to `last`, as far as that is known.
+    fn between(&self, first: Nanos, last: Nanos) -> u32 {
+        let before = self.latest.partition_point(|at| *at < first);
+        let between = self.latest.partition_point(|at| *at <= last) - before;
+        u32::try_from(between).unwrap_or(u32::MAX)
+    }
+
     fn forget_before(&mut self, start: Nanos) {
         self.quarters.retain(|it| it.0 >= start);
         self.earlier = 0;
@@ -249,13 +306,14 @@ impl Sent {
         self.first = Some(start);
     }
 
-    fn let_in(&self, hold: Hold) -> Option<LetIn> {
+    /// Of a hold from `since` to `until`, of which so much may be for nothing.
+    fn let_in(&self, since: Nanos, until: Nanos, idle: Nanos) -> Option<LetIn> {
         let kept: u64 = self.quarters.iter().map(|it| u64::from(it.1 - it.2)).sum();
         Some(LetIn {
             requests: (self.earlier + kept) as f64,
-            span: hold.until.saturating_sub(self.first?),
-            held: hold.until.saturating_sub(hold.since),
-            idle: self.idle,
+            span: until.saturating_sub(self.first?),
+            held: until.saturating_sub(since),
+            idle: self.idle + idle,
         })
     }
 
@@ -322,6 +380,23 @@ mod tests {
         pace.admitted(61 * SECOND, 61 * SECOND);
         let rate = pace.rate().unwrap();
         assert!((45.0..=50.0).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn nothing_but_refusals_is_no_chance_though_much_was_let_in_before() {
+        let mut pace = Pace::default();
+        let hint = Some(Duration::from_secs(59));
+        for n in 0..126 {
+            let now = n * SECOND / 600;
+            pace.sent(now);
+            if n < 120 {
+                pace.admitted(now, now);
+            } else {
+                pace.refused(now, 20, hint, now);
+            }
+        }
+        let rate = pace.rate().unwrap();
+        assert!((1.8..2.1).contains(&rate), "{rate}");
     }
 
     #[test]

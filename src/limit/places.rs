@@ -77,11 +77,11 @@ pub(super) struct Places {
 #[derive(Debug)]
 struct Cascade {
     until: Nanos,
+    /// When the first of those that were refused was sent.
+    first: Nanos,
     /// Requests that were in flight when it began or were admitted since, less those that were
     /// refused.
     let_in: usize,
-    /// How many were let in at once before.
-    proven: usize,
 }
 
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl Places {
         let ended = |it: &mut Cascade| now >= it.until && !is_paused;
         if let Some(cascade) = self.cascade.take_if(ended)
             && cascade.let_in > 0
-            && cascade.let_in >= cascade.proven
+            && cascade.let_in >= self.proven_since(cascade.first)
         {
             self.known = Some(Known::new(cascade.let_in, now));
         }
@@ -220,7 +220,10 @@ impl Places {
     pub(super) fn let_in(&mut self, place: usize, sent: Nanos, now: Nanos) -> bool {
         let Some(known) = &mut self.known else {
             // Those that were in flight with it would have been refused sooner.
-            let is_proof = self.refused.is_none_or(|at| at < sent);
+            let is_proof = match &self.cascade {
+                Some(cascade) => sent < cascade.first,
+                None => self.refused.is_none_or(|at| at < sent),
+            };
             let is_old = |(at, most): (Nanos, usize)| most <= place || now - at > PROVEN_FOR;
             if is_proof && self.proven.is_none_or(is_old) {
                 self.proven = Some((now, place));
@@ -289,7 +292,7 @@ impl Places {
 
     /// Takes note of a refusal that holds everyone for this long. `in_flight` counts the refused
     /// request.
-    pub(super) fn held(&mut self, pause: Duration, in_flight: usize, now: Nanos) {
+    pub(super) fn held(&mut self, pause: Duration, sent: Nanos, in_flight: usize, now: Nanos) {
         if self.known.is_some() || now < self.blind_until {
             return;
         }
@@ -298,14 +301,18 @@ impl Places {
         let until = now + pause.min(50 * MILLI);
         let cascade = self.cascade.get_or_insert(Cascade {
             until,
+            first: sent,
             let_in: in_flight,
-            proven: match self.proven {
-                Some((at, most)) if now - at <= PROVEN_FOR => most,
-                _ => 0,
-            },
         });
         cascade.until = cascade.until.max(until);
+        cascade.first = cascade.first.min(sent);
         cascade.let_in = cascade.let_in.saturating_sub(1);
+    }
+
+    /// How many were let in at once, not long before a time or later.
+    fn proven_since(&self, then: Nanos) -> usize {
+        let proven = self.proven.filter(|(at, _)| at + PROVEN_FOR >= then);
+        proven.map_or(0, |(_, most)| most)
     }
 
     /// The refusals are not about places.
@@ -451,7 +458,7 @@ mod tests {
         let mut in_flight = 20;
         while in_flight > let_in {
             assert!(!places.explains(in_flight, 0, HINT, MILLI));
-            places.held(Duration::from_secs(60), in_flight, MILLI);
+            places.held(Duration::from_secs(60), 0, in_flight, MILLI);
             in_flight -= 1;
         }
         assert_eq!(places.room(let_in, 20, true, SECOND), Room::Yes);
@@ -510,7 +517,7 @@ mod tests {
             places.room(most + 1, 20, false, now);
         }
         assert_eq!(places.most(), None);
-        places.held(Duration::from_secs(1), 20, now);
+        places.held(Duration::from_secs(1), now, 20, now);
         places.room(0, 20, false, now + 2 * SECOND);
         assert_eq!(places.most(), None, "and it is not looked at again at once");
     }
@@ -545,7 +552,18 @@ mod tests {
         let mut places = Places::default();
         places.let_in(20, 0, SECOND);
         places.explains(20, SECOND, HINT, SECOND);
-        places.held(Duration::from_secs(60), 20, SECOND);
+        places.held(Duration::from_secs(60), SECOND, 20, SECOND);
+        places.room(0, 20, false, 61 * SECOND);
+        assert_eq!(places.most(), None);
+    }
+
+    #[test]
+    fn what_was_in_flight_before_the_first_refusal_is_no_limit_of_places_either() {
+        let mut places = Places::default();
+        places.explains(20, SECOND, HINT, SECOND);
+        places.held(Duration::from_secs(60), SECOND, 20, SECOND);
+        // Its answer comes later than the refusal of what was sent after it.
+        places.let_in(20, 0, SECOND + MILLI);
         places.room(0, 20, false, 61 * SECOND);
         assert_eq!(places.most(), None);
     }

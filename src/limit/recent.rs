@@ -62,6 +62,7 @@ impl RecentAnswers {
     /// What was refused so far counts no more: everyone was held for it.
     pub(super) fn forgive(&mut self) {
         for it in &mut self.tenths {
+            it.1 -= it.2;
             it.2 = 0;
         }
     }
@@ -85,7 +86,7 @@ impl RecentAnswers {
         }
         // Those in flight are no refusals so far, and would outweigh few answers.
         let in_flight = u32::try_from(in_flight.saturating_sub(1)).unwrap_or(u32::MAX);
-        all += in_flight.min(all / 4);
+        all += in_flight.min(all);
         if all < ENOUGH_ANSWERS {
             all = self.count.min(ENOUGH_ANSWERS);
             refused = (self.last & ((1 << ENOUGH_ANSWERS) - 1)).count_ones();
@@ -120,5 +121,16 @@ mod tests {
         assert!(!is_stray(after(91, 10), SECOND / 100));
         // They came long ago, so it is the last twenty.
         assert!(!is_stray(after(200, 2), SECOND));
+    }
+
+    #[test]
+    fn what_is_forgiven_does_not_count_as_let_in() {
+        let mut recent = RecentAnswers::default();
+        for _ in 0..60 {
+            recent.note(true, 0);
+        }
+        recent.forgive();
+        recent.note(true, SECOND);
+        assert!(!recent.is_stray(1));
     }
 }

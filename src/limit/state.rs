@@ -156,7 +156,7 @@ impl LimiterState {
             self.pace.refused(start.at, self.in_flight, hint, now)
         };
         if let Heard::Held(pause) = heard {
-            self.places.held(pause, self.in_flight, now);
+            self.places.held(pause, start.at, self.in_flight, now);
             if let Some(adaptive) = &mut self.adaptive {
                 adaptive.refused();
             }
@@ -168,7 +168,11 @@ impl LimiterState {
     /// Whether something may be admitted sooner than it was said.
     fn keep_pace(&mut self, now: Nanos) -> bool {
         let after = match self.places.most() {
-            Some(_) => None,
+            Some(_) => {
+                // What is sent meanwhile is not sent at the rate.
+                self.pace.ignore_before(now);
+                None
+            }
             None => self.pace.rate(),
         };
         let before = std::mem::replace(&mut self.kept, after);
@@ -185,8 +189,14 @@ impl LimiterState {
 
     /// Takes note of what the answer to a request says of a limit that was sent at `sent`. Whether
     /// something may be admitted sooner than it was said.
-    pub(super) fn announced(&mut self, announced: &Announced, sent: Nanos, now: Nanos) -> bool {
-        self.announced.note(announced, sent, self.paused_until, now)
+    pub(crate) fn announced(&mut self, announced: &Announced, sent: Nanos, now: Nanos) -> bool {
+        let knows = |it: &Self| it.announced.limits(|it| it == Counted::Requests);
+        let knew = knows(self);
+        let sooner = self.announced.note(announced, sent, self.paused_until, now);
+        if !knew && knows(self) {
+            self.pace.start_over(now);
+        }
+        self.keep_pace(now) || sooner
     }
 
     /// Counts announcements that made no sense.
@@ -582,5 +592,30 @@ mod tests {
             limits.take(Cost::ONE, now);
             limits.release();
         }
+    }
+
+    #[test]
+    fn what_was_sent_before_a_limit_was_announced_tells_no_rate() {
+        let mut limits = LimiterState::new(64);
+        let mut starts = Vec::new();
+        while limits.admit(Cost::ONE, 0) == Admission::Now {
+            starts.push(limits.start());
+        }
+        let announced = Announced {
+            counted: Counted::Requests,
+            scope: 0,
+            limit: 3_000,
+            remaining: Some(2_950),
+            reset: None,
+            window: None,
+        };
+        for (n, start) in starts.into_iter().enumerate() {
+            limits.announced(&announced, 0, 1);
+            match n {
+                0..30 => drop(limits.refused(start, Some(Duration::from_secs(1)), 1)),
+                _ => drop(limits.let_in(start, 1)),
+            }
+        }
+        assert_eq!(limits.learned().from_refusals, None);
     }
 }

@@ -3,13 +3,18 @@
 //! All chance comes from the seed, the request and the attempt. So two runs that differ in a limit
 //! alone meet the same requests, answers and failures.
 
+use std::time::Duration;
+
 use super::{Planned, Scenario, Sizes};
 use crate::api::Size;
 use crate::limit::Concurrency;
-use crate::retry::Verdict;
+use crate::retry::{Reach, Verdict};
 
 /// Nanoseconds, of a duration or since the start of the run.
 pub(super) type Nanos = u64;
+
+/// The tokens of an attempt's answer, or how it fails.
+pub(super) type End = Result<u64, (Verdict, Reach)>;
 
 /// One run of a scenario.
 #[derive(Clone, Copy, Debug)]
@@ -61,13 +66,8 @@ impl Draws<'_> {
         })
     }
 
-    /// How long an attempt takes, from 1, and how many tokens its answer has, or how it fails.
-    pub(super) fn attempt(
-        &self,
-        request: &Planned,
-        index: u64,
-        attempt: u32,
-    ) -> (Nanos, Result<u64, Verdict>) {
+    /// How long an attempt takes, and how it ends. The first has number 1.
+    pub(super) fn attempt(&self, request: &Planned, index: u64, attempt: u32) -> (Nanos, End) {
         let scenario = self.scenario;
         let mut random = self.random(index, attempt);
         let took = whole(scenario.latency.at(random.f64()) * 1e9);
@@ -77,7 +77,11 @@ impl Draws<'_> {
             below += failing.share;
             if fate < below {
                 let took = if failing.at_once { 0 } else { took };
-                return (took, Err(failing.verdict));
+                let reach = match failing.verdict {
+                    Verdict::Unreachable => Reach::NotSent,
+                    _ => Reach::Answered,
+                };
+                return (took, Err((failing.verdict, reach)));
             }
         }
         if !request.writes {
@@ -98,11 +102,16 @@ impl Draws<'_> {
     }
 }
 
+pub(super) fn nanos(time: Duration) -> Nanos {
+    u64::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
+}
+
+/// The nearest whole number. `round` would be a call.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "it saturates"
 )]
 fn whole(number: f64) -> u64 {
-    number.round() as u64
+    (number + 0.5) as u64
 }

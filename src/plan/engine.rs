@@ -13,15 +13,17 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::draws::{Draws, Nanos, Variant};
+use super::draws::{Draws, End, Nanos, Variant, nanos};
+use super::simulated::Simulated;
 use super::{Planned, Scenario};
 use crate::api::{Estimates, Usage};
 use crate::binding::{Binding, Times};
 use crate::clock::Parker;
 use crate::error::Result;
-use crate::limit::{Admission, Cost, Limiter, LimiterState, Start};
+use crate::limit::{Admission, Cost, LimiterState, Start};
 use crate::pool::{BindingTrack, Finished, InputQueue, Item, Next, Schedule};
 use crate::retry::{Decision, Failed, Reach, Verdict};
+use crate::sim::Ruling;
 
 /// What came of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -54,8 +56,9 @@ struct Flight {
     start: Start,
     sent: Nanos,
     cost: Cost,
-    /// The tokens of its answer, or how it fails.
-    end: Result<u64, (Verdict, Reach)>,
+    end: End,
+    /// Of the simulated provider.
+    ruling: Option<Box<Ruling>>,
 }
 
 /// Runs it to its end.
@@ -69,6 +72,7 @@ pub(super) fn run(scenario: &Scenario, variant: Variant) -> Result<Came> {
 struct Engine<'a> {
     scenario: &'a Scenario,
     draws: Draws<'a>,
+    simulated: Option<Simulated>,
     limits: LimiterState,
     estimates: Estimates,
     schedule: Schedule<(), ()>,
@@ -76,8 +80,9 @@ struct Engine<'a> {
     parker: Arc<Parker>,
     track: BindingTrack,
     binding: Option<Binding>,
-    /// The instant of time 0.
+    /// The instant of time 0, and that of the time now.
     epoch: Instant,
+    instant: Instant,
     now: Nanos,
     /// The item that waits at the limiter.
     waiting: Option<(Box<Item<(), ()>>, Planned)>,
@@ -91,16 +96,6 @@ struct Engine<'a> {
 
 impl<'a> Engine<'a> {
     fn new(scenario: &'a Scenario, variant: Variant) -> Result<Self> {
-        let mut limits = Limiter::builder().concurrency(variant.concurrency);
-        if let Some(rate) = scenario.request_rate {
-            limits = limits.requests(rate);
-        }
-        if let Some(burst) = scenario.burst {
-            limits = limits.burst(burst);
-        }
-        if let Some(rate) = scenario.token_rate {
-            limits = limits.tokens(rate);
-        }
         let epoch = Instant::now();
         // What takes no memory is there from the start, however many there are.
         let input = InputQueue::filled((0..variant.requests).map(|_| ()));
@@ -109,13 +104,18 @@ impl<'a> Engine<'a> {
         Ok(Self {
             scenario,
             draws: Draws { scenario, variant },
-            limits: limits.state()?,
+            simulated: scenario.simulated.map(|spec| {
+                let more = variant.seed.wrapping_sub(scenario.seed);
+                Simulated::new(spec.reseeded(more))
+            }),
+            limits: scenario.limits(variant.concurrency).state()?,
             estimates: Estimates::new(scenario.counting),
             schedule: Schedule::new(input, retry, deadline).with_warmup(scenario.warmup),
             parker: Parker::new(),
             track: BindingTrack::default(),
             binding: None,
             epoch,
+            instant: epoch,
             now: 0,
             waiting: None,
             flights: Vec::new(),
@@ -137,6 +137,7 @@ impl<'a> Engine<'a> {
                 break;
             };
             self.now = self.now.max(next);
+            self.instant = self.epoch + Duration::from_nanos(self.now);
             while let Some(end) = self.ends.peek()
                 && end.0.0 <= self.now
                 && let Some(Reverse((_, slot))) = self.ends.pop()
@@ -149,14 +150,14 @@ impl<'a> Engine<'a> {
             }
         }
         self.bind(None);
-        self.came.bound = self.track.settle(self.instant()).0;
+        self.came.bound = self.track.settle(self.instant).0;
         self.came
     }
 
     /// Sends all that may go now. When to look again, if nothing ends before.
     fn send(&mut self) -> Option<Nanos> {
         loop {
-            let now = self.instant();
+            let now = self.instant;
             let (mut item, request) = match self.waiting.take() {
                 Some(waiting) => waiting,
                 // All threads are in attempts.
@@ -218,15 +219,18 @@ impl<'a> Engine<'a> {
                 self.came.half_begun = self.came.all_begun;
             }
         }
-        let (mut took, drawn) = self.draws.attempt(&request, item.index, attempt);
-        let mut end = drawn.map_err(|verdict| (verdict, reach(verdict)));
+        let (mut took, mut end) = self.draws.attempt(&request, item.index, attempt);
+        let ruling = self.simulated.as_mut().map(|simulated| {
+            let output = end.unwrap_or(0);
+            let ruling = simulated.rule(self.now, item.index, &request, output);
+            (took, end) = (nanos(ruling.delay), simulated.end(&ruling, output));
+            Box::new(ruling)
+        });
         let left = item
             .history
             .deadline
             .map(|end| self.nanos(end).saturating_sub(self.now));
-        let longest = left
-            .unwrap_or(Nanos::MAX)
-            .min(duration(self.scenario.timeout));
+        let longest = left.unwrap_or(Nanos::MAX).min(nanos(self.scenario.timeout));
         if took > longest {
             took = longest;
             end = Err((Verdict::Retry, Reach::Unanswered));
@@ -238,6 +242,7 @@ impl<'a> Engine<'a> {
             sent: self.now,
             cost,
             end,
+            ruling,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.flights.push(None);
@@ -253,6 +258,11 @@ impl<'a> Engine<'a> {
     /// An attempt ends.
     fn end(&mut self, mut flight: Flight) {
         self.came.wire += Duration::from_nanos(self.now - flight.sent);
+        if let (Some(simulated), Some(ruling)) = (&mut self.simulated, &flight.ruling) {
+            for announced in simulated.answered(ruling) {
+                self.limits.announced(&announced, flight.sent, self.now);
+            }
+        }
         let output = match flight.end {
             Ok(output) => output,
             Err((verdict, reach)) => return self.fail(flight, verdict, reach),
@@ -270,7 +280,7 @@ impl<'a> Engine<'a> {
             ..Usage::default()
         });
         self.came.counted_tokens += used.model_tokens();
-        if self.scenario.token_rate.is_some() {
+        if self.limits.most_tokens().is_some() {
             self.estimates.answered(&request.size, used);
         }
         self.limits.let_in(start, self.now);
@@ -309,7 +319,7 @@ impl<'a> Engine<'a> {
             pause = pause.max(Some(hint));
         }
         if let Some(pause) = pause {
-            self.limits.pause(now.saturating_add(duration(pause)), now);
+            self.limits.pause(now.saturating_add(nanos(pause)), now);
         }
         let is_refused = verdict.refusal().is_some() || matches!(verdict, Verdict::RetryAfter(_));
         self.came.throttled += u64::from(is_refused);
@@ -325,7 +335,7 @@ impl<'a> Engine<'a> {
             reach,
             likeness: None,
         };
-        let (index, instant) = (item.index, self.instant());
+        let (index, instant) = (item.index, self.instant);
         let decision = self
             .schedule
             .decide(index, &mut item.history, failed, instant);
@@ -368,7 +378,7 @@ impl<'a> Engine<'a> {
     fn bind(&mut self, binding: Option<Binding>) {
         if self.binding != binding {
             self.binding = binding;
-            self.track.set(binding, self.instant());
+            self.track.set(binding, self.instant);
         }
     }
 
@@ -379,23 +389,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn instant(&self) -> Instant {
-        self.epoch + Duration::from_nanos(self.now)
-    }
-
     fn nanos(&self, at: Instant) -> Nanos {
-        duration(at.saturating_duration_since(self.epoch))
+        nanos(at.saturating_duration_since(self.epoch))
     }
-}
-
-/// How far an attempt gets that fails so.
-fn reach(verdict: Verdict) -> Reach {
-    match verdict {
-        Verdict::Unreachable => Reach::NotSent,
-        _ => Reach::Answered,
-    }
-}
-
-fn duration(time: Duration) -> Nanos {
-    u64::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
 }

@@ -202,7 +202,7 @@ mod tests {
         assert!((earlier.failing() - 0.7).abs() < 1e-9);
         let latency = Dist::measured(vec![1.0, 1.0, 1.0, 2.0]);
         assert_eq!(earlier.latency(), latency);
-        assert_eq!(earlier.output_tokens().unwrap().mean(), 40.0);
+        assert_eq!(earlier.output_tokens(), Dist::measured(vec![40.0; 2]));
         assert_eq!(earlier.prompt_tokens(LineHash::of("a")), Some(9));
     }
 
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!((earlier.records, earlier.attempts), (3, 3));
         assert_eq!(earlier.with_times, 0);
         assert_eq!((earlier.latency(), earlier.failing()), (None, 0.0));
-        assert_eq!(earlier.output_tokens().unwrap().mean(), 22.5);
+        assert_eq!(earlier.output_tokens(), Dist::measured(vec![5.0, 40.0]));
         assert_eq!(earlier.prompt_tokens(LineHash::of("b")), Some(7));
     }
 

@@ -3,12 +3,13 @@
 //! A [`Scenario`] says what the requests are, what is set, and what the provider is expected to do,
 //! by [`dist`]. [`engine`] is the run. It is one thread, no clock, and the parts that a real run
 //! has: the schedule, the limiter's state, the decider of failures and the estimates of model
-//! tokens. [`draws`] is its chance. [`predict`] makes a [`Prediction`] of many such runs. [`like`] reads
-//! what an earlier output says of answers, and [`mod@sample`] keeps some of many things.
+//! tokens. [`draws`] is its chance, and [`simulated`] the simulated provider in place of that.
+//! [`predict`] makes a [`Prediction`] of many such runs. [`like`] reads what an earlier output says
+//! of answers, and [`mod@sample`] keeps some of many things.
 //!
 //! What is not modelled is the machine itself: a run that needs more processor or network than there
-//! is takes longer. Copies of attempts that take long (hedging) are left out, too, and so are limits
-//! that only the provider knows.
+//! is takes longer. Copies of attempts that take long (hedging) are left out, too. So are limits
+//! that only the provider knows, unless it is the simulated one.
 
 mod dist;
 mod draws;
@@ -16,6 +17,7 @@ mod engine;
 mod like;
 mod predict;
 mod sample;
+mod simulated;
 #[cfg(test)]
 mod tests;
 
@@ -27,8 +29,9 @@ pub(crate) use predict::{Prediction, Range, concurrencies_around, predict};
 pub(crate) use sample::Sample;
 
 use crate::api::{Counting, Price, Size};
-use crate::limit::{Concurrency, Rate};
+use crate::limit::{Concurrency, Limiter, LimiterBuilder, Rate};
 use crate::retry::{Retry, Verdict};
+use crate::sim::SimSpec;
 
 /// A run to be planned.
 #[derive(Clone, Debug)]
@@ -40,6 +43,8 @@ pub(crate) struct Scenario {
     pub(crate) output_tokens: Dist,
     /// What becomes of attempts that do not succeed.
     pub(crate) failures: Vec<Failing>,
+    /// Answers in place of the latency and the failures above.
+    pub(crate) simulated: Option<SimSpec>,
     pub(crate) request_rate: Option<Rate>,
     pub(crate) burst: Option<u64>,
     pub(crate) token_rate: Option<Rate>,
@@ -54,6 +59,22 @@ pub(crate) struct Scenario {
     pub(crate) price: Option<Price>,
     /// The same seed gives the same prediction.
     pub(crate) seed: u64,
+}
+
+impl Scenario {
+    fn limits(&self, concurrency: Concurrency) -> LimiterBuilder {
+        let mut limits = Limiter::builder().concurrency(concurrency);
+        if let Some(rate) = self.request_rate {
+            limits = limits.requests(rate);
+        }
+        if let Some(burst) = self.burst {
+            limits = limits.burst(burst);
+        }
+        if let Some(rate) = self.token_rate {
+            limits = limits.tokens(rate);
+        }
+        limits
+    }
 }
 
 /// The requests of a run.

@@ -12,7 +12,7 @@ use super::*;
 use crate::api::{Estimates, Provider};
 use crate::binding::Binding;
 use crate::clock::{Parker, VirtualClock};
-use crate::limit::{Cost, Limiter};
+use crate::limit::Cost;
 use crate::pool::{Monitor, Pool};
 use crate::retry::Reach;
 use crate::sync::Mutex;
@@ -30,6 +30,7 @@ fn scenario(requests: u64) -> Scenario {
         latency: Dist::constant(1.0),
         output_tokens: Dist::constant(100.0),
         failures: Vec::new(),
+        simulated: None,
         request_rate: None,
         burst: None,
         token_rate: None,
@@ -147,6 +148,26 @@ fn a_timeout_and_a_deadline_end_what_takes_longer() {
 }
 
 #[test]
+fn a_warm_up_goes_before_the_others() {
+    let came = plan(&Scenario {
+        warmup: 2,
+        concurrency: 10.into(),
+        ..scenario(10)
+    });
+    assert_eq!((came.end, came.in_flight_peak), (ms(2_000), 8));
+}
+
+#[test]
+fn a_range_of_concurrency_grows_while_it_pays() {
+    let came = plan(&Scenario {
+        concurrency: (2..=50).into(),
+        ..scenario(2_000)
+    });
+    assert_eq!(came.in_flight_peak, 50);
+    assert!(came.end > ms(40_000) && came.end < ms(100_000), "{came:?}");
+}
+
+#[test]
 fn a_request_that_never_fits_fails_without_being_sent() {
     let never = plan(&Scenario {
         token_rate: Some(Rate::per_minute(50)),
@@ -155,18 +176,46 @@ fn a_request_that_never_fits_fails_without_being_sent() {
     assert_eq!((never.failed, never.attempts), (3, 0));
 }
 
+#[test]
+fn what_the_simulated_provider_refuses_is_learned_from() {
+    let by = |spec: &str| {
+        plan(&Scenario {
+            simulated: Some(spec.parse().unwrap()),
+            concurrency: 20.into(),
+            ..scenario(300)
+        })
+    };
+    let free = by("latency=100ms,jitter=0");
+    assert_eq!((free.end, free.throttled), (ms(1_500), 0));
+    // 20 at once, and 280 at ten a second.
+    for (spec, refused) in [
+        ("latency=100ms,jitter=0,rps=10", 0..10),
+        ("latency=100ms,jitter=0,rps=10,headers=none", 5..60),
+        (
+            "latency=100ms,jitter=0,rps=10,headers=none,hints=none",
+            5..60,
+        ),
+    ] {
+        let came = by(spec);
+        let told = format!("{spec}: {came:?}");
+        assert_eq!(came.succeeded, 300, "{told}");
+        assert!(refused.contains(&came.throttled), "{told}");
+        assert!((28.0..36.0).contains(&came.end.as_secs_f64()), "{told}");
+        assert_eq!(came.bound.binding(), Some(Binding::Requests), "{told}");
+    }
+    let places = by("latency=100ms,jitter=0,places=3");
+    assert!(
+        (10.0..12.0).contains(&places.end.as_secs_f64()),
+        "{places:?}"
+    );
+    let errors = by("latency=100ms,jitter=0,errors=0.2,faults=0.1,strays=0.02");
+    assert!((90..160).contains(&(errors.attempts - 300)), "{errors:?}");
+}
+
 /// A real run of the scenario on threads of a pool, in virtual time.
 fn real(scenario: &Scenario) -> (Duration, crate::Progress) {
     let (time, monitor) = (VirtualClock::new(), Monitor::new());
-    let mut limits = Limiter::builder()
-        .concurrency(scenario.concurrency)
-        .clock(time.clock());
-    if let Some(rate) = scenario.request_rate {
-        limits = limits.requests(rate);
-    }
-    if let Some(rate) = scenario.token_rate {
-        limits = limits.tokens(rate);
-    }
+    let limits = scenario.limits(scenario.concurrency).clock(time.clock());
     let limiter = limits.build().unwrap();
     let draws = Draws {
         scenario,
@@ -190,10 +239,11 @@ fn real(scenario: &Scenario) -> (Duration, crate::Progress) {
                 attempt.reach.set(Reach::Unanswered);
                 return Err(Verdict::Retry);
             }
-            let output = end.inspect_err(|verdict| {
-                if !matches!(verdict, Verdict::Retry) {
+            let output = end.map_err(|(verdict, _)| {
+                if verdict != Verdict::Retry {
                     attempt.settle(0);
                 }
+                verdict
             })?;
             let total = request.prompt_tokens + output;
             let used = Cost::tokens(total).with_output(output);
@@ -231,7 +281,7 @@ fn a_real_run_takes_as_long() {
         latency: spread,
         concurrency: 20.into(),
         output_tokens: Dist::log_normal(60.0, 0.8),
-        ..scenario(1_000)
+        ..scenario(600)
     };
     let cases = [
         ("concurrency", base.clone()),
@@ -247,7 +297,7 @@ fn a_real_run_takes_as_long() {
             Scenario {
                 token_rate: Some(Rate::per_minute(60_000)),
                 requests: Requests {
-                    count: 1_000,
+                    count: 600,
                     sizes: Sizes::Drawn {
                         prompt_tokens: Dist::log_normal(40.0, 1.0),
                         max_output: Some(400),
@@ -333,16 +383,16 @@ fn a_prediction_says_what_binds_and_what_more_at_once_would_bring() {
 fn a_scaled_run_is_as_long_as_the_whole() {
     let whole = Scenario {
         latency: Dist::log_normal(2.0, 1.0),
-        concurrency: 500.into(),
+        concurrency: 200.into(),
         failures: failing(0.05, Verdict::Retry),
-        ..scenario(200_000)
+        ..scenario(60_000)
     };
     let part = Variant {
-        requests: 20_000,
+        requests: 10_000,
         ..variant(&whole)
     };
     let (all, some) = (plan(&whole), run(&whole, part).unwrap());
-    let told = predict::lengthened(&some, 200_000) / all.end.as_secs_f64();
+    let told = predict::lengthened(&some, 60_000) / all.end.as_secs_f64();
     assert!((told - 1.0).abs() < 0.03, "{told}");
 }
 
@@ -407,5 +457,47 @@ proptest! {
         // What is held back, and the wire, are no more than the run.
         prop_assert!(came.bound.total() <= came.end);
         prop_assert_eq!(came, plan(&scenario), "the same seed");
+    }
+}
+
+/// `cargo test --release --all-features --lib plan::tests::figures -- --ignored --nocapture`
+#[test]
+#[ignore = "for figures"]
+fn figures() {
+    const REQUESTS: u64 = 1_000_000;
+    let base = Scenario {
+        latency: Dist::log_normal(2.0, 0.5),
+        output_tokens: Dist::log_normal(60.0, 0.8),
+        concurrency: 200.into(),
+        ..scenario(REQUESTS)
+    };
+    let limited = Scenario {
+        request_rate: Some(Rate::per_second(80)),
+        ..base.clone()
+    };
+    let by_tokens = Scenario {
+        token_rate: Some(Rate::per_minute(300_000)),
+        ..base.clone()
+    };
+    let failing = Scenario {
+        failures: failing(0.1, Verdict::Retry),
+        ..base.clone()
+    };
+    let many = Scenario {
+        concurrency: 5_000.into(),
+        ..base.clone()
+    };
+    for (what, scenario) in [
+        ("concurrency", base),
+        ("requests", limited),
+        ("tokens", by_tokens),
+        ("failures", failing),
+        ("5,000 at once", many),
+    ] {
+        let began = std::time::Instant::now();
+        let came = plan(&scenario);
+        let each = began.elapsed().as_nanos() / u128::from(REQUESTS);
+        let line = format!("{what}: {each} ns a request; {:?}\n", came.end);
+        std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
     }
 }

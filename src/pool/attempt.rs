@@ -16,7 +16,7 @@ use crate::binding::Binding;
 use crate::cancel::Cancel;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
-use crate::limit::Permit;
+use crate::limit::{Cost, Permit};
 use crate::retry::{Decision, Failed, Reach, Verdict};
 
 impl<J: Job> RunShared<'_, J> {
@@ -98,7 +98,7 @@ impl<J: Job> RunShared<'_, J> {
         if sent_again {
             item.billed = Billed::PossiblyTwice;
         }
-        let counted = attempt.counted.get().map(|counted| counted.model_tokens());
+        let counted = attempt.counted.get().map(Cost::model_tokens);
         let counted = counted.or(attempt.used.get()).unwrap_or(reserved);
         monitor.update(|progress| {
             let tokens = progress.counted_tokens.saturating_sub(reserved);
@@ -280,7 +280,8 @@ impl<J: Job> RunShared<'_, J> {
             item.backing_off = Some(now);
             // More is known by then of what such items take.
             item.cost = None;
-            let recall = if hold.is_none() {
+            let is_alone = matches!(verdict, Verdict::RetryAfter(_));
+            let recall = if hold.is_none() || is_alone {
                 state.schedule.retry_at(item, at);
                 None
             } else {

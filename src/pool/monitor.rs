@@ -158,8 +158,8 @@ impl Monitor {
         change(&mut track.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What keeps the run waiting now, if something does.
-    pub(crate) fn hold(&self, now: Instant) -> Option<Hold> {
+    /// What keeps the run waiting now, if something does. `ends` is when the run's time is over.
+    pub(crate) fn hold(&self, now: Instant, ends: Option<Instant>) -> Option<Hold> {
         let pause = || self.0.pause.lock().clone().filter(|(_, end)| *end > now);
         let down = self.0.down.lock().clone();
         let is_pause = down.is_none();
@@ -167,7 +167,9 @@ impl Monitor {
         Some(Hold {
             is_pause,
             error,
-            next_try: Some(until.saturating_duration_since(now)),
+            next_try: ends
+                .is_none_or(|ends| until < ends)
+                .then(|| until.saturating_duration_since(now)),
         })
     }
 

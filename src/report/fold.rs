@@ -41,6 +41,8 @@ pub(super) struct Stats {
     /// Answers that do not say what they used.
     pub(super) uncounted: u64,
     pub(super) cost: Option<Usd>,
+    /// Answers that are in it.
+    pub(super) priced: u64,
     /// How long answers took from the last time their requests were sent.
     pub(super) answers: Histogram,
     /// How long answered rows took in all, waits and retries included.
@@ -88,7 +90,7 @@ impl Stats {
     }
 
     /// Adds a record. With a price, an answer costs that, whatever its record says.
-    pub(super) fn add(&mut self, facts: Facts, price: Option<Price>) {
+    pub(super) fn add(&mut self, facts: &Facts, price: Option<Price>) {
         let answered = facts.failure.is_none();
         match facts.state {
             _ if answered => self.answered += 1,
@@ -100,8 +102,8 @@ impl Stats {
         self.attempts += attempts;
         self.retried += u64::from(attempts > 1);
         self.undated += u64::from(facts.timeline.is_empty() && facts.attempts != Some(0));
-        self.add_usage(&facts, price);
-        self.add_times(&facts);
+        self.add_usage(facts, price);
+        self.add_times(facts);
         let tokens = facts.usage.map_or(0, |usage| usage.total_tokens);
         let mut spans = facts.timeline.iter().rev();
         if let Some(last) = spans.next() {
@@ -110,11 +112,11 @@ impl Stats {
         for earlier in spans {
             self.timeline.add(earlier, 0);
             if let Some(kind) = &earlier.failure {
-                count(&mut self.retries, kind, "", &facts);
+                count(&mut self.retries, kind, "", facts);
             }
         }
         if let Some(failed) = &facts.failure {
-            count(&mut self.failures, &failed.kind, &failed.message, &facts);
+            count(&mut self.failures, &failed.kind, &failed.message, facts);
         }
     }
 
@@ -132,6 +134,7 @@ impl Stats {
             (Some(price), usage) => usage.as_ref().map(|usage| price.cost(usage)),
             (None, _) => facts.cost,
         };
+        self.priced += u64::from(cost.is_some());
         self.cost = self
             .cost
             .into_iter()
@@ -209,7 +212,7 @@ pub(super) mod tests {
     /// What the record of an answer says that was sent and came so many milliseconds after the
     /// start.
     pub(in super::super) fn answered(id: &str, sent: u64, came: u64) -> Facts {
-        of(json!({
+        of(&json!({
             "custom_id": id,
             "response": {"status_code": 200, "body": {"choices": [{}]}},
             "error": null,
@@ -223,7 +226,7 @@ pub(super) mod tests {
     }
 
     pub(in super::super) fn failed(id: &str, status: u16, message: &str) -> Facts {
-        of(json!({
+        of(&json!({
             "custom_id": id,
             "response": {"status_code": status, "body": {"error": {"message": message}}},
             "error": null,
@@ -231,14 +234,14 @@ pub(super) mod tests {
         }))
     }
 
-    pub(in super::super) fn of(record: Value) -> Facts {
+    pub(in super::super) fn of(record: &Value) -> Facts {
         Facts::parse(record.to_string().as_bytes()).expect("a record")
     }
 
     fn stats(all: impl IntoIterator<Item = Facts>) -> Stats {
         let mut stats = Stats::default();
         for facts in all {
-            stats.add(facts, None);
+            stats.add(&facts, None);
         }
         stats
     }
@@ -268,13 +271,13 @@ pub(super) mod tests {
     #[test]
     fn a_price_stands_for_what_the_records_say() {
         let mut stats = Stats::default();
-        stats.add(answered("a", 0, 5), Some("100000,200000".parse().unwrap()));
+        stats.add(&answered("a", 0, 5), Some("100000,200000".parse().unwrap()));
         assert_eq!(stats.cost, Some("2".parse().unwrap()));
     }
 
     #[test]
     fn an_attempt_that_was_followed_by_another_is_a_retry() {
-        let stats = stats([of(json!({
+        let stats = stats([of(&json!({
             "custom_id": "a", "response": null, "error": {"code": "timeout", "message": "late"},
             "tollgate": {"attempts": 3, "timeline": [
                 {"start_ms": START, "end_ms": START + 50, "status": 429},

@@ -39,6 +39,8 @@ struct FileRead {
 /// What is known of a run beyond its records.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
+    /// What the page is called.
+    pub(crate) title: String,
     /// `None` if the page is made of files alone.
     pub(crate) limits: Option<Limits>,
     /// What to do about the speed.
@@ -65,7 +67,7 @@ impl Report {
         read_facts(path, |facts| match facts {
             Some(facts) => {
                 records += 1;
-                self.stats.add(facts, price);
+                self.stats.add(&facts, price);
             }
             None => others += 1,
         })?;

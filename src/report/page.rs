@@ -4,7 +4,7 @@
 //! What comes from a file is hostile: an answer or an id may hold tags, or marks that turn text
 //! around. [`printable`] takes the latter away, and cuts.
 
-use std::path::Path;
+use std::cmp::Reverse;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
@@ -12,9 +12,12 @@ use serde_json::{Value, json};
 
 use super::fold::{Reason, SlowRow, Stats};
 use super::format::{count, counted, rate, time};
-use super::pictures::{Overtime, distribution};
+use super::histogram::Histogram;
+use super::pictures::{Overtime, Picture, distribution};
+use super::timeline::Slot;
 use super::{Known, Report};
 use crate::Binding;
+use crate::api::Usd;
 use crate::api::times::to_rfc3339;
 use crate::error::{Error, ErrorKind, Result};
 use crate::escape::printable;
@@ -22,7 +25,7 @@ use crate::escape::printable;
 /// How many reasons the page shows.
 const SHOWN: usize = 20;
 /// The most that it shows of a text, in characters.
-const LONGEST_ID: usize = 80;
+const LONGEST_ID: usize = 48;
 const LONGEST_MESSAGE: usize = 300;
 
 impl Report {
@@ -42,7 +45,6 @@ impl Report {
         if stats.answers.count() > 0 {
             pictures.push(distribution(&stats.answers)?);
         }
-        let names: Vec<String> = self.files.iter().map(|file| name(&file.name)).collect();
         let files = self.files.iter().map(|file| {
             json!([
                 printable(&file.name.to_string_lossy(), 200),
@@ -53,14 +55,15 @@ impl Report {
         let context = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "made": minute(SystemTime::now()),
-            "title": names.first().map_or("", String::as_str),
-            "simulated": stats.simulated > 0,
-            "lede": lede(stats, overtime.as_ref()),
+            "title": printable(&known.title, LONGEST_ID),
+            "simulated": simulated(stats),
+            "lede": lede(stats),
+            "sent": overtime.as_ref().map(|overtime| sent(stats, overtime)),
             "stopped": known.stopped.as_ref().map(|why| printable(why, LONGEST_MESSAGE)),
             "advice": known.advice.as_ref().map(|what| printable(what, LONGEST_MESSAGE)),
             "tiles": tiles(stats, overtime.as_ref()),
             "notes": self.notes(known, overtime.as_ref()),
-            "pictures": pictures.iter().map(|picture| picture.to_json()).collect::<Vec<_>>(),
+            "pictures": pictures.iter().map(Picture::to_json).collect::<Vec<_>>(),
             "bins": overtime.as_ref().map(bins),
             "where": times(stats),
             "percentiles": percentiles(stats),
@@ -102,7 +105,7 @@ impl Report {
             for (_, gap) in overtime.breaks() {
                 let gap = time(Duration::from_millis(*gap));
                 notes.push(format!(
-                    "A line across the plots stands for {gap} in which nothing was under way."
+                    "A dotted line in the plots stands for {gap} in which nothing was under way."
                 ));
             }
             if known.limits.is_none() {
@@ -125,22 +128,24 @@ fn render(context: &Value) -> Result<String, minijinja::Error> {
 }
 
 /// What was done, in sentences.
-fn lede(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<String> {
+fn lede(stats: &Stats) -> Vec<String> {
     let all = stats.records();
     if all == 0 {
         return vec!["There are no rows.".to_owned()];
     }
     let rows = counted(all, "row", "rows");
     let answered = count(stats.answered);
-    let mut lede = vec![match (stats.failed(), stats.permanent) {
-        (0, _) => format!("{rows}, all of them answered."),
-        (failed, 0) => format!("{rows}: {answered} answered and {} failed.", count(failed)),
-        (failed, permanent) => {
-            let (failed, permanent) = (count(failed), count(permanent));
-            format!(
-                "{rows}: {answered} answered and {failed} failed, {permanent} of them for good."
-            )
+    let (failed, permanent) = (count(stats.failed()), count(stats.permanent));
+    let mut lede = vec![match stats.failed() {
+        0 if all == 1 => "1 row, and it was answered.".to_owned(),
+        0 => format!("{rows}, all of them answered."),
+        all if all == stats.permanent => {
+            format!("{rows}: {answered} answered and {failed} failed for good.")
         }
+        _ if stats.permanent == 0 => format!("{rows}: {answered} answered and {failed} failed."),
+        _ => format!(
+            "{rows}: {answered} answered and {failed} failed, {permanent} of them for good."
+        ),
     }];
     if stats.answers.count() > 0 {
         let [half, most] = [0.5, 0.95].map(|share| time(stats.answers.quantile(share)));
@@ -148,26 +153,40 @@ fn lede(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<String> {
             "Half of the answers came within {half} (p50) and 95 % within {most} (p95)."
         ));
     }
-    if let Some(overtime) = overtime {
-        let (from, to) = stats.timeline.range.unwrap_or_default();
-        let [from, to] = [from, to].map(|ms| second(UNIX_EPOCH + Duration::from_millis(ms)));
-        let requests = counted(stats.attempts, "request was", "requests were");
-        let took = time(Duration::from_millis(overtime.active_ms()));
-        lede.push(format!(
-            "{requests} sent in {took}, from {from} to {to} UTC."
-        ));
-    }
     lede
+}
+
+/// Nobody is to take a simulated answer for a paid one.
+fn simulated(stats: &Stats) -> Option<String> {
+    match stats.simulated {
+        0 => None,
+        all if all == stats.records() => Some("Simulated: no provider has answered".to_owned()),
+        some => Some(format!("{} simulated", counted(some, "row is", "rows are"))),
+    }
+}
+
+/// How many requests were sent, and when.
+fn sent(stats: &Stats, overtime: &Overtime<'_>) -> Value {
+    let (from, to) = stats.timeline.range.unwrap_or_default();
+    let [from, to] = [from, to].map(|ms| second(UNIX_EPOCH + Duration::from_millis(ms)));
+    // A day is said once.
+    let to = to.strip_prefix(&from[..11]).unwrap_or(&to);
+    json!({
+        "requests": counted(stats.attempts, "request was", "requests were"),
+        "took": time(Duration::from_millis(overtime.active_ms())),
+        "from": from,
+        "to": to,
+    })
 }
 
 /// The key figures: a label, a number and a word below it.
 fn tiles(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<[String; 3]> {
     let all = stats.records();
-    let mut tiles = vec![(
-        "Rows",
-        count(all),
-        format!("{} answered", percent(stats.answered, all)),
-    )];
+    let mut tiles = Vec::new();
+    if all > 0 {
+        let answered = format!("{} answered", percent(stats.answered, all));
+        tiles.push(("Rows", count(all), answered));
+    }
     if stats.answers.count() > 0 {
         let [half, most] = [0.5, 0.95].map(|share| time(stats.answers.quantile(share)));
         tiles.push(("Median answer", half, "p50".to_owned()));
@@ -176,12 +195,11 @@ fn tiles(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<[String; 3]> {
     if let Some(overtime) = overtime {
         let seconds = (overtime.active_ms() as f64 / 1e3).max(1e-3);
         let sent = rate(stats.attempts as f64 / seconds);
-        let retried = counted(stats.retried, "row", "rows");
-        tiles.push((
-            "Requests a second",
-            sent,
-            format!("{retried} needed several"),
-        ));
+        let retried = match stats.retried {
+            0 => "one for each row".to_owned(),
+            rows => format!("{} needed several", counted(rows, "row", "rows")),
+        };
+        tiles.push(("Requests a second", sent, retried));
     }
     let tokens = stats.prompt_tokens.saturating_add(stats.completion_tokens);
     if tokens > 0 {
@@ -189,7 +207,14 @@ fn tiles(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<[String; 3]> {
         tiles.push(("Model tokens", count(tokens), written));
     }
     if let Some(cost) = stats.cost {
-        tiles.push(("Cost", cost.rounded(), "US dollars".to_owned()));
+        let all = stats.priced == stats.answered;
+        let some = || counted(stats.priced, "answer", "answers");
+        let word = if all {
+            "US dollars".to_owned()
+        } else {
+            format!("of {}", some())
+        };
+        tiles.push(("Cost", cost.rounded(), word));
     }
     tiles
         .into_iter()
@@ -199,7 +224,7 @@ fn tiles(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<[String; 3]> {
 
 /// The plots over time as a table.
 fn bins(overtime: &Overtime<'_>) -> Value {
-    let row = |slot: &super::timeline::Slot<'_>| {
+    let row = |slot: &Slot<'_>| {
         let bin = slot.bin;
         let answer = |share| match bin.answers.count() {
             0 => String::new(),
@@ -216,7 +241,7 @@ fn bins(overtime: &Overtime<'_>) -> Value {
         ])
     };
     json!({
-        "width": time(overtime.width()),
+        "width": overtime.width(),
         "rows": overtime.slots().iter().map(row).collect::<Vec<_>>(),
     })
 }
@@ -228,7 +253,7 @@ fn times(stats: &Stats) -> Vec<Value> {
         .unwrap_or(u32::MAX)
         .max(1);
     let mut parts: Vec<_> = stats.times.iter().collect();
-    parts.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
+    parts.sort_by_key(|(_, time)| Reverse(*time));
     let part = |(binding, took): (Binding, Duration)| {
         let share = 100.0 * took.as_secs_f64() / total.as_secs_f64();
         json!({
@@ -246,24 +271,21 @@ fn words(binding: Binding) -> &'static str {
     match binding {
         Binding::Requests => "limit on requests",
         Binding::Tokens => "limit on model tokens",
-        Binding::InFlight => "all places in flight taken",
-        Binding::Queue => "another run's turn",
-        Binding::Pause => "pauses that the server asked for",
-        Binding::Backoff => "backoff before another attempt",
+        Binding::InFlight => "limit in flight",
+        Binding::Queue => "other runs",
+        Binding::Pause => "pauses of the server",
+        Binding::Backoff => "backoff",
         Binding::Outage => "server down",
         Binding::Input => "input",
-        Binding::Wire => "on the wire: sent, not yet answered",
+        Binding::Wire => "on the wire",
     }
 }
 
 /// For each share: the time of an answer, and of a row in all.
 fn percentiles(stats: &Stats) -> Vec<[String; 3]> {
-    let of = |histogram: &super::histogram::Histogram,
-              told: fn(&super::histogram::Histogram) -> Duration| {
-        match histogram.count() {
-            0 => "–".to_owned(),
-            _ => time(told(histogram)),
-        }
+    let of = |histogram: &Histogram, told: fn(&Histogram) -> Duration| match histogram.count() {
+        0 => "–".to_owned(),
+        _ => time(told(histogram)),
     };
     if stats.answers.count() + stats.rows.count() == 0 {
         return Vec::new();
@@ -280,15 +302,15 @@ fn percentiles(stats: &Stats) -> Vec<[String; 3]> {
         row("p90", |all| all.quantile(0.9)),
         row("p95", |all| all.quantile(0.95)),
         row("p99", |all| all.quantile(0.99)),
-        row("longest", |all| all.longest()),
-        row("mean", |all| all.mean()),
+        row("longest", Histogram::longest),
+        row("mean", Histogram::mean),
     ]
 }
 
 /// The most frequent reasons, and how many are not shown.
 fn reasons(all: &[Reason], total: u64) -> Value {
     let mut sorted: Vec<&Reason> = all.iter().collect();
-    sorted.sort_by_key(|reason| std::cmp::Reverse(reason.count));
+    sorted.sort_by_key(|reason| Reverse(reason.count));
     let shown = &sorted[..sorted.len().min(SHOWN)];
     let told = |reason: &&Reason| {
         json!({
@@ -345,19 +367,17 @@ fn cost(stats: &Stats) -> Vec<[String; 2]> {
         ));
     }
     if let Some(cost) = stats.cost {
-        facts.push(("Cost of the answers", cost.rounded()));
-        let each = cost.as_f64() * 1e3 / stats.answered.max(1) as f64;
-        facts.push(("for 1,000 of them", format!("${each:.2}")));
+        facts.push(("Answers with a cost", count(stats.priced)));
+        facts.push(("Their cost", cost.rounded()));
+        let thousand = cost.as_f64() * 1e3 / stats.priced.max(1) as f64;
+        if let Ok(thousand) = Usd::try_from(thousand) {
+            facts.push(("Cost of 1,000 of them", thousand.rounded()));
+        }
     }
     facts
         .into_iter()
         .map(|(label, fact)| [label.to_owned(), fact])
         .collect()
-}
-
-fn name(path: &Path) -> String {
-    let name = path.file_name().unwrap_or(path.as_os_str());
-    printable(&name.to_string_lossy(), LONGEST_ID)
 }
 
 /// `2026-11-27 19:04:05`, in UTC.
@@ -388,7 +408,7 @@ mod tests {
     fn report(all: impl IntoIterator<Item = Facts>) -> Report {
         let mut report = Report::default();
         for facts in all {
-            report.stats.add(facts, None);
+            report.stats.add(&facts, None);
         }
         let records = report.stats.records();
         let name = "p.results.jsonl".into();
@@ -425,9 +445,10 @@ mod tests {
         let rows = (0..99).map(|n| answered("a", n * 100, n * 100 + 400));
         let page = page(rows.chain([failed("b", 400, "no such model")]));
         for words in [
-            "100 rows: 99 answered and 1 failed, 1 of them for good.",
+            "100 rows: 99 answered and 1 failed for good.",
             "Half of the answers came within 0.40 s (p50) and 95 % within 0.40 s (p95).",
-            "100 requests were sent in 10.2 s, from 2025-11-27 19:00:00 to 2025-11-27 19:00:10 UTC.",
+            "100 requests were sent in 10.2 s,",
+            "from <time>2025-11-27 19:00:00</time> to <time>19:00:10</time> UTC.",
             "no such model",
             "1 of 100 records do not say when requests were sent",
         ] {
@@ -453,13 +474,14 @@ mod tests {
         let hostile =
             "</svg></table><script>alert(1)</script><img src=x onerror=alert(1)>\u{202e}txt";
         let mut all = vec![failed(hostile, 400, hostile), answered(hostile, 0, 9)];
-        all.push(of(json!({
+        all.push(of(&json!({
             "custom_id": hostile, "response": null,
             "error": {"code": hostile, "message": "a".repeat(100_000)},
         })));
         let mut report = report(all);
         report.files[0].name = hostile.into();
         let known = Known {
+            title: hostile.to_owned(),
             stopped: Some(hostile.to_owned()),
             advice: Some(hostile.to_owned()),
             limits: None,
@@ -474,7 +496,7 @@ mod tests {
 
     #[test]
     fn records_without_times_give_a_page_that_says_so() {
-        let page = page([of(json!({
+        let page = page([of(&json!({
             "custom_id": "a", "response": {"status_code": 200, "body": {"choices": [{}]}}, "error": null,
         }))]);
         for words in [

@@ -111,8 +111,8 @@ impl<'t> Overtime<'t> {
         &self.slots
     }
 
-    pub(super) fn width(&self) -> Duration {
-        Duration::from_millis(self.timeline.width_ms())
+    pub(super) fn width(&self) -> &'static str {
+        self.timeline.width()
     }
 
     /// A count of a bin, as a rate.
@@ -180,7 +180,7 @@ impl<'t> Overtime<'t> {
         let end = self.slots.last().map_or(0, |slot| slot.place + 1);
         let breaks = self.breaks.iter();
         let breaks =
-            breaks.map(|(place, _)| Mark::Break((self.at(*place) + self.at(place - 1)) / 2.0));
+            breaks.map(|(place, _)| Mark::Break(self.at(*place).midpoint(self.at(place - 1))));
         Plot {
             marks: marks.into_iter().chain(breaks).collect(),
             x: (self.at(end), self.unit.1),
@@ -208,20 +208,23 @@ impl<'t> Overtime<'t> {
             points.extend([(self.at(slot.place), value), (self.at(next), value)]);
         }
         let mean = sum / next.max(1) as f64;
-        let (mean, peak, width) = (rate(mean), rate(most), time(self.width()));
-        let mut words = format!("{mean} {unit} on average, at most {peak} in {width}.");
+        let (mean, peak, width) = (rate(mean), rate(most), self.width());
+        let mut words = vec![format!(
+            "{mean} {unit} on average, at most {peak} in {width}."
+        )];
         let mut marks = vec![Mark::Area(ink, points)];
         let mut end = most;
         if let Some((limit, name)) = limit {
             if limit > most * TOO_HIGH {
-                words += &format!(" The limit of {name} is above the plot.");
+                words.push(format!("The limit of {name} is above the plot."));
             } else {
-                words += &format!(" The limit is {name}.");
+                words.push(format!("The limit is {name}."));
                 marks.push(Mark::Limit(limit, format!("limit {name}")));
                 end = end.max(limit);
             }
         }
-        Picture::new(title, words, self.plot(marks, (end * 1.12, unit)))
+        let plot = self.plot(marks, (end * 1.12, unit));
+        Picture::new(title, words.join(" "), plot)
     }
 
     fn answer_times(&self) -> Result<Picture> {
@@ -277,22 +280,23 @@ pub(super) fn distribution(answers: &Histogram) -> Result<Picture> {
         (left + 0.08 * width, left + 0.92 * width, *height as f64)
     };
     let highest = heights.iter().copied().max().unwrap_or(0) as f64;
-    let percentile =
-        |share: f64, name: &str| Mark::At(answers.quantile(share).as_secs_f64(), name.to_owned());
+    let percentile = |share: f64| answers.quantile(share).as_secs_f64();
     let marks = vec![
         Mark::Bars(Ink::First, bars.map(bar).collect()),
-        percentile(0.5, "p50"),
-        percentile(0.95, "p95"),
+        Mark::Before(percentile(0.5), "p50"),
+        Mark::Behind(percentile(0.95), "p95"),
     ];
     let (half, most) = (time(answers.quantile(0.5)), time(answers.quantile(0.95)));
-    let mut words = format!("Half of the answers took {half} or less, 95 % took {most} or less.");
-    if behind > 0 {
-        let longest = time(answers.longest());
-        words += &format!(
-            " {} more are beyond the plot, up to {longest}.",
-            count(behind)
-        );
-    }
+    let half_and_most =
+        format!("Half of the answers took {half} or less, 95 % took {most} or less.");
+    let longest = time(answers.longest());
+    let words = match behind {
+        0 => half_and_most,
+        more => {
+            let more = count(more);
+            format!("{half_and_most} {more} more are beyond the plot, up to {longest}.")
+        }
+    };
     let plot = Plot {
         marks,
         x: (end.as_secs_f64(), "seconds"),

@@ -49,8 +49,9 @@ pub(super) enum Mark {
     Bars(Ink, Vec<(f64, f64, f64)>),
     /// A line across, with a word above it.
     Limit(f64, String),
-    /// A line from the axis up, with a word beside it.
-    At(f64, String),
+    /// A line from the axis up, with a word on its left or on its right.
+    Before(f64, &'static str),
+    Behind(f64, &'static str),
     /// Where the axis leaves out a time.
     Break(f64),
 }
@@ -91,7 +92,7 @@ impl Plot {
         let mut chart = ChartBuilder::on(root)
             .margin_top(220)
             .margin_right(60)
-            .x_label_area_size(380)
+            .x_label_area_size(350)
             .y_label_area_size(480)
             .build_cartesian_2d(0.0..self.x.0, 0.0..self.y.0)?;
         chart
@@ -148,10 +149,14 @@ impl Plot {
                 let style = text(Ink::Limit, HPos::Right, VPos::Bottom);
                 chart.draw_series([Text::new(word.clone(), inside(right, *at), style)])?;
             }
-            Mark::At(at, word) => {
+            Mark::Before(at, word) | Mark::Behind(at, word) => {
                 chart.draw_series([line(&[(*at, 0.0), (*at, top)], Ink::Second, LINE)])?;
-                let style = text(Ink::Second, HPos::Left, VPos::Bottom);
-                chart.draw_series([Text::new(word.clone(), inside(*at, top), style)])?;
+                let across = match mark {
+                    Mark::Before(..) => HPos::Right,
+                    _ => HPos::Left,
+                };
+                let style = text(Ink::Second, across, VPos::Bottom);
+                chart.draw_series([Text::new(*word, inside(*at, top), style)])?;
             }
             Mark::Break(at) => {
                 chart.draw_series([line(&[(*at, 0.0), (*at, top)], Ink::Text, HAIRLINE)])?;
@@ -207,7 +212,8 @@ mod tests {
             Mark::Line(Ink::Second, vec![]),
             Mark::Bars(Ink::First, vec![(0.0, 0.5, 2.0)]),
             Mark::Limit(1.5, "limit <1>".to_owned()),
-            Mark::At(0.5, "p50".to_owned()),
+            Mark::Before(0.5, "p50"),
+            Mark::Behind(0.6, "p95"),
             Mark::Break(0.2),
         ];
         for end in [0.0, 1e-9, 1.0, 1e18] {

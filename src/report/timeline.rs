@@ -16,24 +16,24 @@ const MOST_BINS: u64 = 240;
 
 /// How wide bins are, in milliseconds: each width is some of the one before, and most are what
 /// clocks show. A century has less than [`MOST_BINS`] of the last.
-const WIDTHS: [u64; 17] = [
-    100,
-    200,
-    1_000,
-    2_000,
-    10_000,
-    30_000,
-    60_000,
-    120_000,
-    600_000,
-    1_800_000,
-    3_600_000,
-    7_200_000,
-    21_600_000,
-    86_400_000,
-    604_800_000,
-    6_048_000_000,
-    60_480_000_000,
+const WIDTHS: [(u64, &str); 17] = [
+    (100, "0.1 s"),
+    (200, "0.2 s"),
+    (1_000, "1 s"),
+    (2_000, "2 s"),
+    (10_000, "10 s"),
+    (30_000, "30 s"),
+    (60_000, "1 min"),
+    (120_000, "2 min"),
+    (600_000, "10 min"),
+    (1_800_000, "30 min"),
+    (3_600_000, "1 h"),
+    (7_200_000, "2 h"),
+    (21_600_000, "6 h"),
+    (86_400_000, "1 day"),
+    (604_800_000, "7 days"),
+    (6_048_000_000, "70 days"),
+    (60_480_000_000, "700 days"),
 ];
 
 /// Attempts by time.
@@ -75,7 +75,12 @@ pub(super) struct Slot<'t> {
 
 impl Timeline {
     pub(super) fn width_ms(&self) -> u64 {
-        WIDTHS[self.width]
+        WIDTHS[self.width].0
+    }
+
+    /// The width in words.
+    pub(super) fn width(&self) -> &'static str {
+        WIDTHS[self.width].1
     }
 
     /// Counts an attempt that took so many model tokens.
@@ -117,13 +122,17 @@ impl Timeline {
         }
     }
 
-    /// The same with bins that are wide enough for a calm picture: of few requests, a narrow bin
-    /// has one or none.
+    /// The same with bins that are wide enough for a calm picture: a narrow bin is less than three
+    /// pixels wide, and of few requests it has one or none.
     pub(super) fn calm(mut self) -> Self {
+        const MANY_BINS: usize = 130;
         const FEW_BINS: usize = 30;
         const FEW_REQUESTS: u64 = 8;
         let sent: u64 = self.bins.values().map(|bin| bin.sent).sum();
-        while self.bins.len() > FEW_BINS && sent / (self.bins.len() as u64) < FEW_REQUESTS {
+        let is_restless = |bins: usize| {
+            bins > MANY_BINS || bins > FEW_BINS && sent / (bins as u64) < FEW_REQUESTS
+        };
+        while is_restless(self.bins.len()) {
             self.widen();
         }
         self
@@ -192,9 +201,10 @@ mod tests {
     #[test]
     fn widths_are_whole_numbers_of_the_one_before_and_the_last_holds_a_century() {
         for pair in WIDTHS.windows(2) {
-            assert_eq!((pair[1] % pair[0], pair[1] > pair[0]), (0, true));
+            let (narrow, wide) = (pair[0].0, pair[1].0);
+            assert_eq!((wide % narrow, wide > narrow), (0, true));
         }
-        assert!(4_102_444_800_000 / WIDTHS[WIDTHS.len() - 1] < MOST_BINS);
+        assert!(4_102_444_800_000 / WIDTHS[WIDTHS.len() - 1].0 < MOST_BINS);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Result, config};
 use crate::settings::settings;
 
 settings! {
@@ -53,8 +53,8 @@ settings! {
     max_server_delay: Option<Duration> = Some(Duration::from_secs(600));
 
     /// The longest an item may take, from when it is first taken up to its last answer, waits
-    /// included. One that is not done by then fails with [`ErrorKind::Deadline`]. Default: no
-    /// limit.
+    /// included. One that is not done by then fails with
+    /// [`ErrorKind::Deadline`](crate::ErrorKind::Deadline). Default: no limit.
     item_deadline: Option<Duration> = None;
 
     /// After how many failed answers in a row that are alike a run stops, if nothing has succeeded
@@ -116,18 +116,14 @@ impl Retry {
     }
 
     pub(crate) fn checked(self) -> Result<Self> {
-        if self.stop_alike[0] == Some(0) {
-            let what =
-                "stop_alike is 0 and would stop a run before anything has failed: give at least 1";
-            return Err(Error::new(ErrorKind::Config, what));
-        }
-        if self.max_attempts == 0 {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "max_attempts is 0 and would send nothing: it counts the first attempt, so give at least 1",
-            ));
-        }
-        Ok(self)
+        let flaw = if self.stop_alike[0] == Some(0) {
+            "stop_alike is 0 and would stop a run before anything has failed: give at least 1"
+        } else if self.max_attempts == 0 {
+            "max_attempts is 0 and would send nothing: it counts the first attempt, so give at least 1"
+        } else {
+            return Ok(self);
+        };
+        Err(config(flaw))
     }
 
     /// Whether anything may be sent a second time.

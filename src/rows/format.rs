@@ -60,11 +60,11 @@ impl RowFormat {
     /// # Errors
     /// Those of [`check_columns`](Self::check_columns), and
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a header that cannot be read.
-    pub(crate) fn read_header(&mut self, header: &[u8], is_tsv: bool) -> Result<()> {
+    pub(crate) fn read_header(&mut self, header: &[u8], has_tabs: bool) -> Result<()> {
         let header = str::from_utf8(header)
             .map_err(|_| config("the header is not UTF-8: convert the file, as `iconv` does"))?;
         let header = header.trim_end_matches(['\r', '\n']);
-        let separator = self.separator.or(is_tsv.then_some(b'\t'));
+        let separator = self.separator.or(has_tabs.then_some(b'\t'));
         let table = Table::new(header, separator)
             .ok_or_else(|| config("a quote in the header is never closed"))?;
         // An empty file has nothing that could be missed.
@@ -209,8 +209,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn format(template: Template, header: &str) -> Result<RowFormat> {
-        let mut format = RowFormat::new(&template, "/v1/embeddings")?;
+    fn format(template: &Template, header: &str) -> Result<RowFormat> {
+        let mut format = RowFormat::new(template, "/v1/embeddings")?;
         format.read_header(header.as_bytes(), false)?;
         Ok(format)
     }
@@ -236,18 +236,18 @@ mod tests {
         ] {
             let mut template = Template::new("m", prompt);
             template.id = id.map(str::to_owned);
-            let error = format(template, header).unwrap_err().to_string();
+            let error = format(&template, header).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
         // What is not named does no harm, nor does a file with nothing in it.
-        format(Template::new("m", "{{ a }}"), "a,b,b,,\r\n").unwrap();
-        format(Template::new("m", "{{ a }}"), "").unwrap();
+        format(&Template::new("m", "{{ a }}"), "a,b,b,,\r\n").unwrap();
+        format(&Template::new("m", "{{ a }}"), "").unwrap();
         assert!(RowFormat::new(&Template::new("m", "").delimiter('é'), "/").is_err());
     }
 
     #[test]
     fn a_row_that_cannot_be_asked_says_why() {
-        let by_id = format(Template::new("m", "{{ text }}").id("id"), "id,text\n").unwrap();
+        let by_id = format(&Template::new("m", "{{ text }}").id("id"), "id,text\n").unwrap();
         for (row, kind, words) in [
             ("1", "cells", "has 1 cell, and the header has 2"),
             ("1,2,3", "cells", "has 3 cells"),
@@ -293,7 +293,7 @@ mod tests {
             let (header, record) = written.split_once('\n').unwrap();
             let names: Vec<String> = columns.iter().map(|name| format!("{{{{ {name} }}}}")).collect();
             let template = Template::new("m", names.join("|")).delimiter(separator);
-            let format = format(template, header).unwrap();
+            let format = format(&template, header).unwrap();
             let body = format.request(record.strip_suffix('\n').unwrap()).body.unwrap();
             let body: Json = serde_json::from_str(&body).unwrap();
             prop_assert_eq!(body["input"].as_str().unwrap(), cells.join("|"));

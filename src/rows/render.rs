@@ -154,6 +154,10 @@ fn environment() -> Environment<'static> {
 
 /// Plain JSON, as chat templates have it. The one of `minijinja` is made for HTML: it writes
 /// `\u003c` for `<`.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a filter is given its options so"
+)]
 fn to_json(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<String, JinjaError> {
     let indent = match indent {
         Some(indent) => Some(indent),

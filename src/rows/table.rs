@@ -9,6 +9,8 @@
 use std::mem;
 use std::sync::Arc;
 
+use memchr::memchr_iter;
+
 /// The separators that are found by themselves. Of two that come as often, the later one counts.
 const SEPARATORS: [u8; 3] = [b'\t', b';', b','];
 
@@ -144,7 +146,7 @@ fn separator_of(header: &str) -> u8 {
         !in_quotes
     });
     let outside: Vec<u8> = outside.collect();
-    let number = |separator: &u8| outside.iter().filter(|byte| *byte == separator).count();
+    let number = |separator: &u8| memchr_iter(*separator, &outside).count();
     SEPARATORS.into_iter().max_by_key(number).unwrap_or(b',')
 }
 

@@ -306,7 +306,7 @@ mod tests {
         };
         let draft = Draft {
             metered: true,
-            ..Draft::free(Ok(Content::Json(Vec::new())))
+            ..Draft::free(Ok(Content::Json(Vec::new())), false)
         };
         let spec = spec.parse().unwrap();
         let answer = render(draft, &ruling, SystemTime::UNIX_EPOCH, &spec, false, false);

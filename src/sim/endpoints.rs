@@ -15,7 +15,7 @@ use super::http::ReceivedRequest;
 
 /// An answer not given yet.
 #[derive(Debug, PartialEq)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     pub(super) outcome: Result<Content, ApiError>,
     /// Whether it is one of the requests that limits, latency and errors are for.
     pub(super) metered: bool,
@@ -29,22 +29,28 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// A request of which nothing but its size is known.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_size(prompt_tokens: u64, completion_tokens: u64, identity: u64) -> Self {
+        Self {
+            metered: true,
+            prompt_tokens,
+            completion_tokens,
+            identity,
+            ..Self::free(Ok(Content::Json(Vec::new())), false)
+        }
+    }
+
     /// The answer to what limits, latency and errors are not for.
-    pub(super) fn free(outcome: Result<Content, ApiError>) -> Self {
+    pub(super) fn free(outcome: Result<Content, ApiError>, anthropic: bool) -> Self {
         Self {
             outcome,
             metered: false,
-            anthropic: false,
+            anthropic,
             prompt_tokens: 0,
             completion_tokens: 0,
             identity: 0,
         }
-    }
-
-    /// Has errors in the shape of the API that `request` is for.
-    fn of(mut self, request: &ReceivedRequest) -> Self {
-        self.anthropic = request.is_anthropic();
-        self
     }
 }
 
@@ -59,7 +65,7 @@ const CATEGORIES: &str = "harassment harassment/threatening hate hate/threatenin
 /// What would be answered to `request`.
 pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
     let path = request.path();
-    let method = request.method.as_str();
+    let (method, anthropic) = (request.method.as_str(), request.is_anthropic());
     let endpoint: fn(&mut Fields) -> Result<Content, ApiError> = match path {
         "/chat/completions" => chat,
         "/completions" => completions,
@@ -67,10 +73,10 @@ pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
         "/responses" => responses,
         "/moderations" => moderations,
         "/messages" => messages,
-        _ => return Draft::free(models(method, path)).of(request),
+        _ => return Draft::free(models(method, path), anthropic),
     };
     if method != "POST" {
-        return Draft::free(Err(ApiError::method(method, path, "POST"))).of(request);
+        return Draft::free(Err(ApiError::method(method, path, "POST")), anthropic);
     }
     let mut digest = Digest::new(seed);
     digest.part(path.as_bytes());
@@ -79,7 +85,7 @@ pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
     let outcome = fields
         .read(&request.body, default_model)
         .and_then(|()| endpoint(&mut fields));
-    let mut draft = Draft::free(outcome).of(request);
+    let mut draft = Draft::free(outcome, anthropic);
     draft.metered = true;
     draft.identity = fields.digest.finish();
     if draft.outcome.is_ok() {

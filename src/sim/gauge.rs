@@ -9,7 +9,7 @@ use super::window::Window;
 use crate::Rate;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Limit {
+pub(crate) enum Limit {
     Requests,
     Tokens,
 }
@@ -26,12 +26,12 @@ impl Limit {
 
 /// A limit as its headers tell it: a bucket one minute deep, whatever the burst, or a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Quota {
-    pub(super) limit: Limit,
-    pub(super) most: u64,
+pub(crate) struct Quota {
+    pub(crate) limit: Limit,
+    pub(crate) most: u64,
     pub(super) period: Duration,
-    pub(super) used: u64,
-    pub(super) full_in: Duration,
+    pub(crate) used: u64,
+    pub(crate) full_in: Duration,
 }
 
 /// A limit: what has been let in, and what has arrived.

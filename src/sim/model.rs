@@ -14,20 +14,20 @@ use super::stats::SimStats;
 
 /// What becomes of one request.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Ruling {
+pub(crate) struct Ruling {
     /// The request's number, from 1, in order of arrival.
     pub(super) number: u64,
     /// How long after its arrival it is answered.
-    pub(super) delay: Duration,
-    pub(super) fate: Fate,
+    pub(crate) delay: Duration,
+    pub(crate) fate: Fate,
     /// It is worked on until it is answered.
     pub(super) takes_place: bool,
     /// The state of the limits after it; empty where there are none, or none applies.
-    pub(super) quotas: Vec<Quota>,
+    pub(crate) quotas: Vec<Quota>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// The draft is the answer.
     Answer,
     /// 429: fits after `wait`; never, if there is none, because a whole period allows less.
@@ -62,7 +62,7 @@ impl Fate {
 }
 
 #[derive(Debug)]
-pub(super) struct Model {
+pub(crate) struct Model {
     spec: SimSpec,
     gauges: Vec<Gauge>,
     /// How often each content has been let in, by its digest; kept only when chance needs it.
@@ -77,7 +77,7 @@ pub(super) struct Model {
 
 impl Model {
     /// A provider that has seen nothing yet; `spec` has been checked.
-    pub(super) fn new(spec: SimSpec, record_arrivals: bool) -> Self {
+    pub(crate) fn new(spec: SimSpec, record_arrivals: bool) -> Self {
         let requests = Gauge::new(Limit::Requests, spec.requests, spec.burst, spec.judged);
         let tokens = Gauge::new(Limit::Tokens, spec.tokens, None, spec.judged);
         Self {
@@ -97,7 +97,7 @@ impl Model {
     /// Limits come first, and what they refuse is charged to neither of them. Chance comes next,
     /// then the draft's own refusal: a wrong request counts against the limits, as providers have
     /// it, and is answered at once.
-    pub(super) fn rule(&mut self, at: Duration, draft: &Draft) -> Ruling {
+    pub(crate) fn rule(&mut self, at: Duration, draft: &Draft) -> Ruling {
         // Threads read the clock before they take the lock, so arrivals may come slightly out of
         // order.
         let at = at.max(self.last);
@@ -214,7 +214,7 @@ impl Model {
 
     /// Counts a request as over, its answer being on its way: before the last byte is written, or
     /// a client that has the answer could ask for the counts and not find itself in them.
-    pub(super) fn answered(&mut self, ruling: &Ruling, status: u16) {
+    pub(crate) fn answered(&mut self, ruling: &Ruling, status: u16) {
         self.stats.in_flight -= 1;
         self.places -= usize::from(ruling.takes_place);
         *self.counter(ruling.fate, status) += 1;

@@ -272,9 +272,7 @@ impl Connection<'_> {
                     (draft, request.method == "HEAD", request.close)
                 }
                 Err(ReadError::Refused(error, anthropic)) => {
-                    let mut draft = Draft::free(Err(error));
-                    draft.anthropic = anthropic;
-                    (draft, false, true)
+                    (Draft::free(Err(error), anthropic), false, true)
                 }
                 Err(ReadError::Closed) => return,
             };

@@ -167,7 +167,7 @@ fn what_is_not_known_is_assumed_and_said() {
     // Other tools' records say nothing of times.
     let record = json!({
         "custom_id": "r0", "error": null,
-        "response": {"status_code": 200, "body": {"choices": [{}], "usage": {"prompt_tokens": 7, "completion_tokens": 5}}},
+        "response": {"status_code": 200, "body": {"choices": [{}], "usage": {"prompt_tokens": 70, "completion_tokens": 5}}},
     });
     folder.write("out.jsonl", format!("{record}\n"));
     let ended = plan(&folder, &["p.jsonl", "--like", "out.jsonl"]).code(0);
@@ -177,7 +177,9 @@ fn what_is_not_known_is_assumed_and_said() {
             .contains("as \"out.jsonl\" does not say it: give --latency"),
         "{ended:#?}"
     );
-    assert!(ended.stdout.contains("50 in answers"), "{ended:#?}");
+    // All requests are as long as the one whose tokens are known.
+    let tokens = "about 700 in prompts, 50 in answers";
+    assert!(ended.stdout.contains(tokens), "{ended:#?}");
 }
 
 #[test]
@@ -279,6 +281,24 @@ fn a_dry_run_checks_and_plans_and_leaves_everything_as_it_is() {
     );
     let ended = folder.tool(&["run", "p.txt", "--dry-run"]).run().code(2);
     assert!(ended.stderr.contains("--model is missing"), "{ended:#?}");
+}
+
+#[test]
+fn a_dry_run_against_the_simulated_provider_knows_how_that_behaves() {
+    let folder = Folder::new();
+    folder.requests(300);
+    let spec = "--simulate=latency=50ms,errors=0.5";
+    let ended = folder
+        .tool(&["run", "p.jsonl", "--dry-run", spec])
+        .run()
+        .code(0);
+    let before = ended.stdout.split(" % of attempts fail").next().unwrap();
+    let percent: f64 = before.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((40.0..60.0).contains(&percent), "{ended:#?}");
+    assert!(
+        before.contains("answers    0.05 s on average"),
+        "{ended:#?}"
+    );
 }
 
 /// Tokens and cost do not depend on the machine. A run is never faster than the limits of its plan

@@ -49,7 +49,7 @@ fn records_say_when_attempts_were_and_the_page_shows_it_from_several_files() {
     ended.code(0).says(&["p.report.html", "5 rows, 4 answered"]);
     let page = folder.read("p.report.html");
     for words in [
-        "5 rows: 4 answered and 1 failed, 1 of them for good.",
+        "5 rows: 4 answered and 1 failed for good.",
         "4 requests were sent in",
         "HTTP 503",
         "no such model",
@@ -140,7 +140,7 @@ fn a_run_that_is_stopped_has_its_page_and_one_that_cannot_write_it_ends_as_it_wo
     running.wait().code(130);
     let page = folder.read("page.html");
     assert!(
-        page.contains("1 row, all of them answered.") && page.contains("Stopped early"),
+        page.contains("1 row, and it was answered.") && page.contains("Stopped early"),
         "{page}"
     );
 

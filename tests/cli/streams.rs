@@ -123,6 +123,80 @@ fn the_bar_can_be_asked_for_without_a_terminal_however_narrow() {
     }
 }
 
+/// What a terminal shows in the end of these bytes, line by line.
+fn screen(bytes: &str) -> Vec<String> {
+    let (mut lines, mut row, mut column) = (vec![Vec::new()], 0, 0);
+    let mut chars = bytes.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => column = 0,
+            '\n' => (row, column) = (row + 1, 0),
+            '\u{1b}' => {
+                assert_eq!(chars.next(), Some('['));
+                let mut code: String = chars.by_ref().take(1).collect();
+                while code.ends_with(|c: char| c.is_ascii_digit()) {
+                    code.extend(chars.next());
+                }
+                match code.split_at(code.len() - 1) {
+                    (up, "A") => row -= up.parse::<usize>().unwrap(),
+                    ("", "K") => lines[row].truncate(column),
+                    ("", "J") => {
+                        lines[row].truncate(column);
+                        lines.truncate(row + 1);
+                    }
+                    _ => panic!("{code}"),
+                }
+            }
+            c => {
+                match lines[row].get_mut(column) {
+                    Some(there) => *there = c,
+                    None => lines[row].push(c),
+                }
+                column += 1;
+            }
+        }
+        lines.resize(lines.len().max(row + 1), Vec::new());
+    }
+    lines.into_iter().map(String::from_iter).collect()
+}
+
+#[test]
+fn messages_stand_whole_above_the_bar_which_leaves_no_trace() {
+    let folder = Folder::new();
+    folder.requests(40);
+    let server = Faultd::script(|seen| {
+        let reply = match seen.index % 4 {
+            0 => Reply::status(500),
+            _ => Reply::ok_chat("hello"),
+        };
+        reply.after(Duration::from_millis(60))
+    });
+    let tool = folder.tool(&["run", "p.jsonl", "-c", "4", "-v", "--progress", "always"]);
+    let ended = tool.at(&server).run().code(0);
+    assert!(
+        ended.stderr.matches("[>").count() > 1,
+        "a bar, drawn more than once: {ended:#?}"
+    );
+    let shown = screen(&ended.stderr);
+    let (messages, report) = shown.split_at(
+        shown
+            .iter()
+            .position(|line| line.starts_with("succeeded"))
+            .unwrap(),
+    );
+    assert_eq!(messages.len(), server.count() - 40, "{shown:#?}");
+    for line in messages {
+        assert!(
+            line.starts_with("20") && line.ends_with("a later attempt may succeed"),
+            "{line}"
+        );
+    }
+    assert!(
+        !report.iter().any(|line| line.contains("ETA")),
+        "{shown:#?}"
+    );
+}
+
 #[test]
 fn json_progress_is_json_to_the_last_line() {
     let folder = Folder::new();

@@ -1,6 +1,5 @@
 //! The real transport, carried by ureq.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +18,7 @@ use super::{
     TransportStage, request, response,
 };
 use crate::error;
+use crate::opaque::opaque;
 
 /// The real [`Transport`]: HTTP/1.1 over TCP and TLS, blocking, carried by
 /// [ureq](https://docs.rs/ureq).
@@ -161,10 +161,4 @@ impl Transport for HttpTransport {
     }
 }
 
-impl fmt::Debug for HttpTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpTransport")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
-    }
-}
+opaque!(HttpTransport, "HttpTransport", |it| config: it.config);

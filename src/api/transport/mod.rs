@@ -34,6 +34,7 @@ use std::fmt;
 use std::time::Instant;
 
 use crate::Cancel;
+use crate::opaque::opaque;
 use http::{HeaderMap, StatusCode};
 
 pub use config::HttpConfig;
@@ -91,14 +92,7 @@ impl<'a> HttpRequest<'a> {
     }
 }
 
-impl fmt::Debug for HttpRequest<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpRequest")
-            .field("method", &self.method)
-            .field("body_bytes", &self.body.len())
-            .finish_non_exhaustive()
-    }
-}
+opaque!(HttpRequest<'_>, "HttpRequest", |it| method: it.method, body_bytes: it.body.len());
 
 /// An answer.
 #[derive(Clone, Default)]
@@ -111,12 +105,5 @@ pub struct HttpResponse {
     pub body: Vec<u8>,
 }
 
-/// Without the headers and the body, which may be anything.
-impl fmt::Debug for HttpResponse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpResponse")
-            .field("status", &self.status)
-            .field("body_bytes", &self.body.len())
-            .finish_non_exhaustive()
-    }
-}
+// Without the headers and the body, which may be anything.
+opaque!(HttpResponse, "HttpResponse", |it| status: it.status, body_bytes: it.body.len());

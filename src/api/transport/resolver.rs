@@ -7,7 +7,6 @@
 //! resolver cannot be interrupted.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -22,6 +21,7 @@ use ureq::unversioned::transport::NextTimeout;
 use super::TransportErrorKind;
 use super::context::{self, fail_for};
 use super::error::{bare_host, origin, port};
+use crate::opaque::opaque;
 use crate::sync::{Condvar, Mutex};
 
 /// How long an answer is good for: long enough to cost nothing, short enough to follow a failover.
@@ -150,11 +150,7 @@ impl Resolver for CachingResolver {
     }
 }
 
-impl fmt::Debug for CachingResolver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CachingResolver").finish_non_exhaustive()
-    }
-}
+opaque!(CachingResolver, "CachingResolver", |_it|);
 
 #[cfg(all(test, not(loom)))]
 mod tests {

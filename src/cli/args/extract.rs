@@ -85,7 +85,7 @@ const OF_INPUT: [&str; 10] = [
     "prompt_file",
     "id",
     "delimiter",
-    "is_prompts",
+    "by_line",
     "model",
     "max_tokens",
     "system",

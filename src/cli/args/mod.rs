@@ -66,7 +66,8 @@ pub(crate) enum Command {
     ///
     /// To read it: tollgate man | man -l -
     ///
-    /// To install it: tollgate man > ~/.local/share/man/man1/tollgate.1
+    /// To install it where man looks for the programs of ~/.cargo/bin: mkdir -p
+    /// ~/.cargo/share/man/man1; tollgate man > ~/.cargo/share/man/man1/tollgate.1
     Man,
 }
 

@@ -1,7 +1,5 @@
 //! `tollgate plan`: the arguments of the command that looks ahead.
 
-#![expect(clippy::doc_markdown, reason = "help is read on a terminal")]
-
 use std::path::PathBuf;
 
 use clap::Args;
@@ -40,7 +38,7 @@ pub(crate) struct Plan {
     pub(crate) input: Option<PathBuf>,
 
     /// Plan this many requests instead of a file
-    #[arg(long, value_name = "N", requires = "tokens", conflicts_with_all = ["input", "is_prompts", "template", "system", "params"], value_parser = parse::up_to::<u64>(MOST_REQUESTS))]
+    #[arg(long, value_name = "N", requires = "tokens", conflicts_with_all = ["input", "by_line", "template", "system", "params"], value_parser = parse::up_to::<u64>(MOST_REQUESTS))]
     pub(crate) requests: Option<u64>,
 
     /// The model tokens of each of their prompts

@@ -1,6 +1,10 @@
 //! What requests are made of prompts and of rows: arguments of several commands.
 
-#![expect(clippy::doc_markdown, reason = "help is read on a terminal")]
+#![expect(
+    clippy::doc_markdown,
+    clippy::doc_link_with_quotes,
+    reason = "help is read on a terminal"
+)]
 
 use std::path::PathBuf;
 
@@ -40,7 +44,7 @@ pub(crate) struct Prompts {
 
     /// Take each line of INPUT as a prompt, as if its name ended in .txt
     #[arg(long = "prompts", conflicts_with = "template")]
-    pub(crate) is_prompts: bool,
+    pub(crate) by_line: bool,
 
     /// The model that rows and prompts are sent to; required for them
     #[arg(long, value_name = "M")]

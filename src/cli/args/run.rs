@@ -19,7 +19,8 @@ use crate::{Concurrency, Fsync, Price, Provider, Rate, Usd};
 /// a table: a request is made of each row.
 ///
 /// Each result is written as soon as it arrives, in the input's format: for p.jsonl to
-/// p.results.jsonl. Requests that fail go to p.errors.jsonl.
+/// p.results.jsonl. Requests that fail go to p.errors.jsonl. For p.csv they are in
+/// p.results.csv.jsonl, and when the run ends, the table p.results.csv is made of them.
 ///
 /// To carry on after a stop, run the same command again. Requests that are answered are not sent
 /// again.
@@ -32,7 +33,7 @@ Examples:
                                                      stop at about 5 US dollars
   tollgate run prompts.txt --model gpt-4o-mini       one prompt a line
   tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-4o-mini
-                                                     one request a row
+                                                     one request a row, the answers in a table
   tollgate run prompts.jsonl --base-url http://127.0.0.1:8000/v1 --no-auth
                                                      a server on this machine
 
@@ -52,10 +53,10 @@ pub(crate) struct Run {
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
 
-    /// Where results go. A name that ends in .csv or .tsv is a table: INPUT's columns and answer, a
-    /// row for each of INPUT, written when the run ends; the records are beside it, in FILE.jsonl.
-    /// - is standard output [default: INPUT's name with .results.jsonl, or .results.csv if it ends in
-    /// .csv; standard output if INPUT is -]
+    /// Where results go; - is standard output. If the name ends in .csv or .tsv it is a table,
+    /// written when the run ends: INPUT's columns and answer, a row for each row of INPUT. The
+    /// results themselves are then in FILE.jsonl [default: INPUT's name with .results.jsonl, or
+    /// .results.csv for a .csv; standard output if INPUT is -]
     #[arg(short, long, value_name = "FILE", help_heading = FILES)]
     pub(crate) output: Option<PathBuf>,
 
@@ -108,8 +109,8 @@ pub(crate) struct Run {
 
     /// Send nothing and write nothing: say what `check` says of INPUT, and what `plan` says of a
     /// run with these flags. No key is needed
-    #[arg(long, conflicts_with = "repair", help_heading = FILES)]
-    pub(crate) dry_run: bool,
+    #[arg(long = "dry-run", conflicts_with = "repair", help_heading = FILES)]
+    pub(crate) is_dry: bool,
 
     #[command(flatten)]
     pub(crate) table: Table,
