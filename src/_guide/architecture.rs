@@ -104,8 +104,9 @@
 //! which `rows/format.rs` makes requests of: `rows/table.rs` is CSV, `rows/row.rs` a row,
 //! `rows/template.rs` what the user says of it, and `rows/render.rs` makes the body.
 //! `rows/absent.rs` stands for all of them without the feature `rows`, and `occurrences.rs` names
-//! rows that have no ids. `answers.rs` finds the records of rows again, `answer_table.rs` makes a
-//! table of them and of the user's columns, and `rows/cells.rs` writes its cells. `prompts.rs`
+//! rows that have no ids. `answers.rs` finds the records of rows again, `row_source.rs` has them
+//! beside the user's own cells, `answer_table.rs` makes a table of both, and `rows/cells.rs` writes
+//! its cells; `rows/object.rs` is a JSON object as cells. `prompts.rs`
 //! stops a run whose model refuses a field of all prompts. In `journal`, `records.rs` reads what
 //! the lines of a file say (`readback.rs` reads one, and `facts.rs` all that it says, for
 //! `report`), `recover.rs` makes of it what a run carries on with (`resume_index.rs`), `append.rs`

@@ -191,7 +191,8 @@
 //!   if much less was let in. The wait is as long as the server asks, or 0.25 s if the server does
 //!   not say. The 0.25 s double with each such refusal, up to 8 s or `max_backoff`, until something
 //!   is let in. If nothing has been let in for a second, the doubled wait counts if it is longer
-//!   than what the server asks.
+//!   than what the server asks. An item that was refused twice before waits at least 0.4 s, and
+//!   from then on 1.6 s, while the others go.
 //! - A *cascade* is at least five refusals that are a tenth of the latest requests or more. The
 //!   first cascade must be larger: 14 refusals, or a quarter. Five refusals are also a cascade, and
 //!   not stray, if they are nine tenths of what was sent since the first of them. A cascade sets
@@ -206,7 +207,7 @@
 //!   rate. It is forgotten, and none is learned for 30 s.
 //!
 //! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64
-//! requests at once), 0.2 to 2 % of all requests after the first 10 s are refused, and 0.9 to 1.0
+//! requests at once), 0.1 to 5 % of all requests after the first 10 s are refused, and 0.9 to 1.0
 //! of the limit is used. `tests/learned` measures it.
 //!
 //! ## How many at once, as refusals tell it

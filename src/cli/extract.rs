@@ -14,11 +14,12 @@ use super::prompts::{self, with_prompts};
 use super::stdout::is_broken_pipe;
 use super::{logger, signals};
 use crate::error::{config, refuse};
-use crate::jsonl::answer_table::{Counts, RowSource, is_tsv, write_table};
+use crate::jsonl::answer_table::{Counts, is_tsv, write_table};
 use crate::jsonl::answers::Answers;
 use crate::jsonl::files::{Location, OpenInput, RunFiles, errors_beside, is_device};
 use crate::jsonl::format::Format as InputFormat;
 use crate::jsonl::io::AtomicFile;
+use crate::jsonl::row_source::RowSource;
 use crate::jsonl::sidecars::is_table;
 use crate::{Cancel, Error, ErrorKind, FileRun, Result};
 

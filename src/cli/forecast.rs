@@ -19,8 +19,6 @@ pub(super) struct Forecast {
     pub(super) caveats: Vec<String>,
     /// Of an attempt, in seconds.
     pub(super) latency: f64,
-    /// The share of all attempts.
-    pub(super) failing: f64,
     /// Of the run.
     pub(super) deadline: Option<Duration>,
     pub(super) concurrency: Concurrency,
@@ -120,9 +118,13 @@ impl Forecast {
 
     fn answers(&self) -> String {
         let each = time(seconds(self.latency));
-        let failing = match self.failing {
-            0.0 => String::new(),
-            share => format!(", {:.1} % of attempts fail", 100.0 * share),
+        let plan = &self.prediction;
+        let failing = match plan.attempts - plan.succeeded {
+            0 => String::new(),
+            failed => {
+                let percent = 100.0 * failed as f64 / plan.attempts as f64;
+                format!(", {percent:.1} % of attempts fail")
+            }
         };
         format!("{each} on average{failing}, by {}", self.from)
     }
@@ -306,7 +308,6 @@ mod tests {
             from: "the flags".to_owned(),
             caveats: Vec::new(),
             latency: 0.45,
-            failing: 0.01,
             deadline: None,
             concurrency: 20.into(),
             rates: [None, Some(Rate::per_minute(80_000))],
@@ -320,7 +321,7 @@ mod tests {
         let expected = "\
 planned    1,000 requests
 tokens     about 12,345 in prompts, 67,890 in answers
-answers    0.45 s on average, 1.0 % of attempts fail, by the flags
+answers    0.45 s on average, 1.1 % of attempts fail, by the flags
 failed     1 request fails
 time       1 min 00 s; 5 % of runs stay below 58.0 s, 95 % below 1 min 03 s
 cost       $0.3000

@@ -326,16 +326,12 @@ impl Expected {
         let spec: SimSpec = spec
             .parse()
             .map_err(|error: Error| error.behind("--simulate"))?;
-        let (latency, jitter, share) = spec.expected();
-        let failing = Failing {
-            share,
-            verdict: Verdict::Retry,
-            at_once: false,
-        };
+        let (latency, jitter) = spec.latency_and_jitter();
         Ok(Self {
             latency: Dist::log_normal(latency.as_secs_f64(), jitter),
             output_tokens: Dist::Even(f64::from(NATURAL.start) - 0.5, f64::from(NATURAL.end) - 0.5),
-            failures: vec![failing],
+            // Its model says which attempts fail.
+            failures: Vec::new(),
             simulated: Some(spec),
             from: "--simulate".to_owned(),
             caveats: Vec::new(),
@@ -386,7 +382,6 @@ impl Flags<'_> {
             from: expected.from,
             caveats,
             latency: scenario.latency.mean(),
-            failing: scenario.failures.iter().map(|failing| failing.share).sum(),
             deadline: scenario.deadline,
             concurrency,
             rates: [request_rate, token_rate],

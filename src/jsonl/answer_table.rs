@@ -1,28 +1,24 @@
 //! Answers as a table: the user's columns, and behind them what tollgate adds.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use csv::ByteRecord;
-use serde_json::Value;
-use serde_json::value::RawValue;
 
-use super::answers::{Answer, Answers, row_key};
-use super::files::{Location, OpenInput, RunFiles};
+use super::answers::{Answer, Answers};
+use super::files::RunFiles;
 use super::format::Format;
 use super::io::{AtomicFile, failed};
 use super::journal::JournalOptions;
+use super::row_source::RowSource;
 use super::summary::Summary;
-use super::table::{TableRow, TableRows};
-use crate::api::json::{JsonVisitor, Take, string, visit};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
-use crate::rows::cells::{BOM, ColumnNames, Layout, TableWriter};
+use crate::rows::cells::{ColumnNames, Layout, TableWriter};
+use crate::rows::object::Members;
 
 /// The most columns that answers can add. A model that makes up a key a row would fill the disk
 /// with empty cells.
@@ -133,145 +129,6 @@ impl Counts {
     }
 }
 
-/// The rows of a table: those of an input in its order, or those that have a record in theirs.
-pub(crate) struct RowSource<'a> {
-    input: Option<(&'a Location, &'a Format)>,
-    columns: Vec<String>,
-    own_layout: Layout,
-}
-
-impl<'a> RowSource<'a> {
-    /// The rows that have a record.
-    pub(crate) fn of_records() -> Self {
-        Self {
-            input: None,
-            columns: vec!["id".to_owned()],
-            own_layout: Layout::default(),
-        }
-    }
-
-    /// All rows of an input, whose header has been read if it is a table.
-    ///
-    /// # Errors
-    /// Those of reading the input.
-    pub(crate) fn of_input(location: &'a Location, format: &'a Format) -> Result<Self> {
-        let mut source = Self {
-            input: Some((location, format)),
-            ..Self::of_records()
-        };
-        match &format.rows {
-            Some(rows) if rows.is_csv() => {
-                let columns = rows.columns().into_iter();
-                source.columns = columns.flat_map(|own| own.iter().cloned()).collect();
-                source.own_layout = Layout {
-                    delimiter: rows.separator().unwrap_or(source.own_layout.delimiter),
-                    has_bom: begins_with_bom(&mut open(location)?),
-                };
-            }
-            Some(_) => source.columns = columns_of_objects(location, format)?,
-            None if format.prompts.is_some() => source.columns.push("prompt".to_owned()),
-            None => {}
-        }
-        Ok(source)
-    }
-
-    /// How a table of these rows is laid out. Without tabs it has the delimiter of the user's own,
-    /// if that is no tab.
-    pub(crate) fn layout(&self, has_tabs: bool) -> Layout {
-        let delimiter = match self.own_layout.delimiter {
-            _ if has_tabs => b'\t',
-            b'\t' => b',',
-            delimiter => delimiter,
-        };
-        Layout {
-            delimiter,
-            ..self.own_layout
-        }
-    }
-
-    /// Calls `show` with the cells that each row has of its own, and what its record says.
-    ///
-    /// # Errors
-    /// Those of reading the input and the records, and of `show`.
-    pub(crate) fn each(
-        &self,
-        answers: &mut Answers,
-        mut show: impl FnMut(&ByteRecord, Option<&Answer>) -> Result<()>,
-    ) -> Result<()> {
-        let Some((location, format)) = self.input else {
-            return answers.in_order().into_iter().try_for_each(|place| {
-                let answer = answers.read(place)?;
-                let id = answer.custom_id.as_deref().unwrap_or_default();
-                show(&ByteRecord::from(&[id][..]), Some(&answer))
-            });
-        };
-        let mut rows = TableRows::new(open(location)?, format.clone());
-        let mut own = ByteRecord::new();
-        while let Some(row) = rows.next().map_err(|error| location.unreadable(error))? {
-            own.clear();
-            self.push_cells(&mut own, &row, format);
-            let key = row_key(row.id.as_deref(), row.line);
-            show(&own, answers.get(key)?.as_ref())?;
-        }
-        Ok(())
-    }
-
-    /// As many cells as there are columns. A row of CSV that has more or fewer has failed.
-    fn push_cells(&self, own: &mut ByteRecord, row: &TableRow<'_>, format: &Format) {
-        let text = row.text.as_deref().unwrap_or_default();
-        match &format.rows {
-            Some(rows) if rows.is_csv() => {
-                let cells = row.row.iter().flat_map(|row| &row.cells);
-                let mut cells = cells.filter_map(Value::as_str);
-                for _ in &self.columns {
-                    own.push_field(cells.next().unwrap_or_default().as_bytes());
-                }
-            }
-            Some(_) => {
-                let object = Members::of(text).unwrap_or_default();
-                for column in &self.columns {
-                    own.push_field(object.cell(column).as_bytes());
-                }
-            }
-            None => {
-                let unnamed = || Cow::Owned(format!("line-{}", row.line));
-                let id = row.id.as_deref().map_or_else(unnamed, Cow::Borrowed);
-                own.push_field(id.as_bytes());
-                if format.prompts.is_some() {
-                    own.push_field(text.as_bytes());
-                }
-            }
-        }
-    }
-}
-
-fn open(location: &Location) -> Result<File> {
-    match location.open_input()? {
-        OpenInput::Regular(file) => Ok(file),
-        OpenInput::Stream(_) => {
-            let why = format!("input {location} is no file, and can be read only once");
-            Err(config(why))
-        }
-    }
-}
-
-fn begins_with_bom(file: &mut File) -> bool {
-    let mut start = [0; BOM.len()];
-    file.read_exact(&mut start).is_ok() && start == *BOM.as_bytes()
-}
-
-/// The keys of all objects of an input, in the order in which they come.
-fn columns_of_objects(location: &Location, format: &Format) -> Result<Vec<String>> {
-    let (mut known, mut columns) = (HashSet::new(), Vec::new());
-    let mut rows = TableRows::new(open(location)?, format.clone());
-    while let Some(row) = rows.next().map_err(|error| location.unreadable(error))? {
-        let object = row.text.as_deref().and_then(Members::of);
-        let keys = object.unwrap_or_default().keys.into_iter();
-        columns.extend(keys.filter(|key| known.insert(key.clone())));
-    }
-    Ok(columns)
-}
-
 /// Writes a table.
 ///
 /// # Errors
@@ -317,7 +174,9 @@ pub(crate) fn write_table(
     rows.each(answers, |own, answer| {
         counts.add(answer);
         let text = answer.and_then(|answer| answer.text.as_deref());
-        let object = text.filter(|_| !keys.is_empty()).and_then(members_of);
+        let object = text
+            .filter(|_| !keys.is_empty())
+            .and_then(Members::of_answer);
         let cell = |key: &String| {
             object
                 .as_ref()
@@ -340,7 +199,7 @@ fn keys_of(rows: &RowSource<'_>, answers: &mut Answers) -> Result<Vec<String>> {
     let (mut known, mut keys, mut left_out) = (HashSet::new(), Vec::new(), false);
     rows.each(answers, |_, answer| {
         let text = answer.and_then(|answer| answer.text.as_deref());
-        let object = text.and_then(members_of);
+        let object = text.and_then(Members::of_answer);
         for key in object.map(|object| object.keys).into_iter().flatten() {
             if keys.len() < MOST_KEYS && known.insert(key.clone()) {
                 keys.push(key);
@@ -357,60 +216,6 @@ fn keys_of(rows: &RowSource<'_>, answers: &mut Answers) -> Result<Vec<String>> {
         );
     }
     Ok(keys)
-}
-
-/// The members of a JSON object, in their order.
-#[derive(Default)]
-struct Members<'a> {
-    keys: Vec<String>,
-    values: Vec<&'a RawValue>,
-}
-
-impl<'a> JsonVisitor<'a> for Members<'a> {
-    type Place = ();
-
-    fn member(&mut self, (): (), name: &str) -> Take<()> {
-        self.keys.push(name.to_owned());
-        Take::Raw(())
-    }
-
-    fn raw(&mut self, (): (), json: &'a RawValue) {
-        self.values.push(json);
-    }
-}
-
-impl<'a> Members<'a> {
-    /// `None` if the text is no JSON object.
-    fn of(json: &'a str) -> Option<Self> {
-        let mut members = Self::default();
-        let is_object = json.trim_ascii_start().starts_with('{');
-        (is_object && visit(json, &mut members, ()).is_ok()).then_some(members)
-    }
-
-    /// A string is its text, null is empty, and anything else is its JSON. Of two members with one
-    /// name the last counts.
-    fn cell(&self, key: &str) -> String {
-        let at = self.keys.iter().rposition(|known| known == key);
-        match at.map(|at| self.values[at]) {
-            None => String::new(),
-            Some(json) if json.get() == "null" => String::new(),
-            Some(json) => string(json).unwrap_or_else(|| json.get().to_owned()),
-        }
-    }
-}
-
-/// The members of an answer, if it is a JSON object. It may be in a code fence of Markdown, as
-/// models like to write it.
-fn members_of(text: &str) -> Option<Members<'_>> {
-    let mut json = text.trim();
-    if let Some(fenced) = json
-        .strip_prefix("```")
-        .and_then(|rest| rest.strip_suffix("```"))
-    {
-        // The first line names the language.
-        json = fenced.split_once('\n')?.1.trim();
-    }
-    Members::of(json)
 }
 
 /// The table of a run.

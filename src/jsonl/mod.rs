@@ -44,6 +44,8 @@ mod parallel;
 mod prompts;
 mod readback;
 mod record;
+#[cfg(feature = "rows")]
+pub(crate) mod row_source;
 mod rows;
 mod run;
 mod scan;

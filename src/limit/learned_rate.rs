@@ -11,6 +11,8 @@ const LEAST_CUT: f64 = 0.9;
 const DEEPEST_CUT: f64 = 0.5;
 /// So many requests tell a rate.
 const ENOUGH_REQUESTS: f64 = 8.0;
+/// So many tell that it is no higher.
+const MANY_REQUESTS: f64 = 50.0;
 /// Refusals here and there lower a rate to no less than this share of what it was.
 const LOWEST_SHARE: f64 = 0.8;
 /// By so much they lower it, and by so much at least those that hold everyone.
@@ -36,6 +38,7 @@ const A_LARGE_STEP: Nanos = SECOND / 4;
 /// Between two tries for more than was refused.
 const BETWEEN_TRIES: (Nanos, f64) = (10 * SECOND, 50.0);
 /// No step, and no wait for one, is longer for the sake of requests.
+const LONGEST_STEP: Nanos = 10 * SECOND;
 const LONGEST_WAIT: Nanos = 40 * SECOND;
 /// No step beyond the ceiling is longer because the server asked for a longer wait.
 const LONGEST_MEMORY: Nanos = 60 * SECOND;
@@ -109,7 +112,8 @@ impl LearnedRate {
     pub(super) fn of(let_in: LetIn, before: Option<&Self>, from: Nanos) -> Option<Self> {
         let (least, most) = let_in.bounds()?;
         let mut told = least;
-        let mut ceiling = most;
+        let is_known = let_in.requests >= MANY_REQUESTS;
+        let mut ceiling = if is_known { most } else { f64::INFINITY };
         if let Some(before) = before {
             let is_window = let_in.held > SHORT;
             let enough = let_in.requests >= ENOUGH_REQUESTS;
@@ -129,12 +133,7 @@ impl LearnedRate {
             now: told * SETTLED_SHARE,
             ceiling,
             // The first cascade counts the burst as well.
-            lowest: told
-                * if before.is_some() {
-                    LOWEST_SHARE
-                } else {
-                    DEEPEST_CUT
-                },
+            lowest: told * before.map_or(DEEPEST_CUT, |_| LOWEST_SHARE),
             step: 0.0,
             next: 0,
             since: 0,
@@ -206,12 +205,10 @@ impl LearnedRate {
         }
         self.ceiling = self.now;
         let passed = self.passed().min(SETTLED_SHARE * self.ceiling);
-        self.now = if is_stray {
-            passed.max(self.lowest)
+        if is_stray {
+            self.now = passed.max(self.lowest);
         } else {
-            told.clamp(LEAST_CUT * passed, passed)
-        };
-        if !is_stray {
+            self.now = told.clamp(LEAST_CUT * passed, passed);
             self.lowest = LOWEST_SHARE * self.now;
         }
         self.step = 0.0;
@@ -257,16 +254,10 @@ impl LearnedRate {
     /// How long, and for how many requests, the step is tried.
     fn a_step(&self) -> (Nanos, f64) {
         let (time, requests) = A_STEP;
-        let time = if self.step > LARGE_STEP {
-            A_LARGE_STEP
-        } else {
-            time
-        };
-        let memory = if self.now < self.ceiling {
-            0
-        } else {
-            self.memory
-        };
+        let is_large = self.step > LARGE_STEP;
+        let time = if is_large { A_LARGE_STEP } else { time };
+        let is_known = self.now < self.ceiling;
+        let memory = if is_known { 0 } else { self.memory };
         (time.max(memory), (2.0 / self.step).clamp(2.0, requests))
     }
 
@@ -284,7 +275,12 @@ impl LearnedRate {
     fn restart(&mut self, (time, requests): (Nanos, f64), now: Nanos) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let requests = (requests * SECOND as f64 / self.now) as Nanos;
-        self.next = now.saturating_add(time.max(requests.min(LONGEST_WAIT)));
+        let longest = if self.step > 0.0 {
+            LONGEST_STEP
+        } else {
+            LONGEST_WAIT
+        };
+        self.next = now.saturating_add(time.max(requests.min(longest)));
         self.since = now;
         self.sent = 0;
         self.refused = 0;

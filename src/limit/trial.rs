@@ -8,6 +8,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::bucket::Nanos;
@@ -282,6 +283,8 @@ pub(super) fn run(
                 let (verdict, pause) = verdict.heard(heard, row.attempts, Duration::MAX);
                 if let Some(pause) = pause {
                     limits.pause(now + nanos(pause.as_secs_f64()), now);
+                }
+                if pause.is_some() && !matches!(verdict, Verdict::RetryAfter(_)) {
                     refused.insert((row.attempts / 2, row.index), row);
                     admits = false;
                 } else {
@@ -352,7 +355,7 @@ fn judged(rate: f64, allows: &Allows) -> (Nanos, Nanos) {
         Allows::All => (0, 32 * SECOND),
         _ if rate < 10.0 => (10 * SECOND, 100 * SECOND),
         _ if rate < 200.0 => (10 * SECOND, 40 * SECOND),
-        _ => (10 * SECOND, 20 * SECOND),
+        Allows::Bucket { .. } => (10 * SECOND, 20 * SECOND),
     }
 }
 
@@ -409,10 +412,10 @@ fn figures() {
     for (rate, provider) in cases {
         let mut name = format!("{:?}, {:?}", provider.allows, provider.hint);
         if provider.strays > 0.0 {
-            name += &format!(", strays {}", provider.strays);
+            let _ = write!(name, ", strays {}", provider.strays);
         }
         if provider.places < 64 {
-            name += &format!(", places {}", provider.places);
+            let _ = write!(name, ", places {}", provider.places);
         }
         if provider.counts_refused {
             name += ", refused count";

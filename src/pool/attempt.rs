@@ -280,7 +280,8 @@ impl<J: Job> RunShared<'_, J> {
             item.backing_off = Some(now);
             // More is known by then of what such items take.
             item.cost = None;
-            let recall = if hold.is_none() {
+            let is_alone = matches!(verdict, Verdict::RetryAfter(_));
+            let recall = if hold.is_none() || is_alone {
                 state.schedule.retry_at(item, at);
                 None
             } else {

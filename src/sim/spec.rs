@@ -154,12 +154,10 @@ const MOST_JITTER: f64 = 3.0;
 const MOST_TIMES: f64 = 1000.0;
 
 impl SimSpec {
-    /// What a client that keeps to the limits is to expect: the mean latency and its jitter, and
-    /// the share of requests that fail.
+    /// The mean latency and its jitter.
     #[cfg(feature = "cli")]
-    pub(crate) fn expected(&self) -> (Duration, f64, f64) {
-        let failing = self.errors + self.strays + self.faults;
-        (self.latency, self.jitter, failing)
+    pub(crate) fn latency_and_jitter(&self) -> (Duration, f64) {
+        (self.latency, self.jitter)
     }
 
     /// Whose headers tell of the limits, and how a refusal says how long to wait.

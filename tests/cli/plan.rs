@@ -283,6 +283,24 @@ fn a_dry_run_checks_and_plans_and_leaves_everything_as_it_is() {
     assert!(ended.stderr.contains("--model is missing"), "{ended:#?}");
 }
 
+#[test]
+fn a_dry_run_against_the_simulated_provider_knows_how_that_behaves() {
+    let folder = Folder::new();
+    folder.requests(300);
+    let spec = "--simulate=latency=50ms,errors=0.5";
+    let ended = folder
+        .tool(&["run", "p.jsonl", "--dry-run", spec])
+        .run()
+        .code(0);
+    let before = ended.stdout.split(" % of attempts fail").next().unwrap();
+    let percent: f64 = before.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((40.0..60.0).contains(&percent), "{ended:#?}");
+    assert!(
+        before.contains("answers    0.05 s on average"),
+        "{ended:#?}"
+    );
+}
+
 /// Tokens and cost do not depend on the machine. A run is never faster than the limits of its plan
 /// allow, but a busy machine may make it slower.
 #[test]
