@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::args;
-use super::console::Console;
+use super::console::{Console, with_causes};
 use super::exit::Exit;
 use super::format::{count, counted};
 use super::summary_file::replace;
@@ -43,7 +43,7 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
             }
         }
     }
-    let report = read(&files, args.price)?;
+    let report = read(&files, args.price).map_err(|error| config(with_causes(&error)))?;
     if report.is_of_something_else() {
         let names: Vec<_> = args
             .results

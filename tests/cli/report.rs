@@ -76,6 +76,7 @@ fn the_page_goes_where_it_is_told_and_replaces_pages_only() {
         (&["r.jsonl", "-o", "notes.html"][..], "no page"),
         (&["r.jsonl", "-o", "r.jsonl"], "no page"),
         (&["none.jsonl"], "none.jsonl"),
+        (&[".", "-o", "page.html"], "cannot read"),
         (&["p.jsonl"], "no line is a result"),
         (&[], "OUT"),
     ] {
