@@ -207,7 +207,7 @@
 //!   rate. It is forgotten, and none is learned for 30 s.
 //!
 //! In a simulated provider that tells nothing but 429 (50 a second, bursts from 1 to 50, 64
-//! requests at once), 0.2 to 2 % of all requests after the first 10 s are refused, and 0.9 to 1.0
+//! requests at once), 0.1 to 5 % of all requests after the first 10 s are refused, and 0.9 to 1.0
 //! of the limit is used. `tests/learned` measures it.
 //!
 //! ## How many at once, as refusals tell it

@@ -9,7 +9,9 @@ use super::hash::LineHash;
 /// over it, as long as their order stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Occurrences {
-    counts: HashMap<LineHash, u32>,
+    /// By half of the hash, which takes a third less memory. Should two share it, one of them has a
+    /// number that it does not need.
+    counts: HashMap<u64, u32>,
     /// The requests that come more than once are known: no others are counted.
     only_repeated: bool,
 }
@@ -40,9 +42,9 @@ impl Occurrences {
     /// The id of the next row, if it is another one than the hash of its request.
     pub(super) fn id(&mut self, hash: LineHash) -> Option<String> {
         let count = if self.only_repeated {
-            self.counts.get_mut(&hash)?
+            self.counts.get_mut(&hash.low)?
         } else {
-            self.counts.entry(hash).or_default()
+            self.counts.entry(hash.low).or_default()
         };
         *count += 1;
         (*count > 1).then(|| format!("{hash}-{count}"))

@@ -97,7 +97,7 @@ fn the_page_stands_alone_in_a_browser_and_fits_a_phone() {
     let hostile =
         "</svg><script>parent.hostile = 1</script><img src=x onerror='parent.hostile = 1'>";
     let long = "w".repeat(500);
-    let mut records = String::new();
+    let mut records = Vec::new();
     for n in 0..300_u64 {
         let (start, id) = (1_764_270_000_000 + n * 100, format!("{hostile} {n}"));
         let end = start + 200 + n * 7 % 300;
@@ -107,13 +107,13 @@ fn the_page_stands_alone_in_a_browser_and_fits_a_phone() {
                 "prompt_tokens": 100, "completion_tokens": 5, "line": n,
                 "timeline": [{"start_ms": start, "end_ms": end}]},
         });
-        records += &format!("{record}\n");
+        records.push(record.to_string());
     }
     for message in [hostile, &long, "\u{202e}drowssap \u{5d0}\u{5d1}"] {
         let record = json!({"custom_id": long, "response": null, "error": {"code": "timeout", "message": message}});
-        records += &format!("{record}\n");
+        records.push(record.to_string());
     }
-    folder.write("r.jsonl", records);
+    folder.write("r.jsonl", records.join("\n"));
     folder.tool(&["report", "r.jsonl"]).run().code(0);
     folder.write("look.html", measuring(&folder.read("r.report.html")));
     let found = look(&browser, &folder, &folder.path("look.html"));

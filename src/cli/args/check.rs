@@ -1,7 +1,5 @@
 //! `tollgate check`: the arguments of the command that looks through a file.
 
-#![expect(clippy::doc_markdown, reason = "help is read on a terminal")]
-
 use std::path::PathBuf;
 
 use clap::Args;

@@ -23,7 +23,7 @@ Examples:
 Exit codes: 0 the page is written, 2 a file cannot be read or holds no results, 4 the page cannot
 be written.")]
 pub(crate) struct Report {
-    /// Results of runs
+    /// Results of runs; of a table, the records beside it
     #[arg(value_name = "OUT", required = true)]
     pub(crate) results: Vec<PathBuf>,
 
