@@ -270,7 +270,7 @@ impl Expected {
             ),
             (
                 output_tokens.is_none(),
-                format!("have {OUTPUT_TOKENS} tokens if they may"),
+                format!("have {OUTPUT_TOKENS} tokens, or fewer where a request sets a lower limit"),
                 "--output-tokens",
             ),
         ];
@@ -281,7 +281,7 @@ impl Expected {
             let (assumed, flags) = (assumed.join(" and "), flags.join(" and "));
             caveats.push(match earlier {
                 None => format!(
-                    "answers are assumed to {assumed}: give {flags}, or --like with the output of a run \
+                    "answers are assumed to {assumed}: give {flags}, or --like with the results of a run \
                      over some of the requests"
                 ),
                 Some((path, _)) => format!(
@@ -294,7 +294,7 @@ impl Expected {
             verdict,
             at_once: false,
         };
-        let (mut failures, mut from) = (Vec::new(), "the flags".to_owned());
+        let (mut failures, mut from) = (Vec::new(), "the flags and defaults".to_owned());
         if let Some((path, earlier)) = earlier {
             from = format!(
                 "{} in {path:?}",

@@ -52,8 +52,8 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
             .collect();
         let names = names.join(", ");
         return Err(config(format!(
-            "{names}: no line is a result. OUT is what run has written, with a custom_id and a response, \
-             an error or a result in each line"
+            "{names}: no line is a result. Give a file of results, such as run writes: each line has a \
+             custom_id and a response, an error or a result"
         )));
     }
     let mut title = first.map_or_else(String::new, |first| name_of(first));
@@ -132,7 +132,7 @@ fn page_beside(results: &Path) -> PathBuf {
     results.with_file_name(name)
 }
 
-/// What is wrong with a page that would replace something that is no page.
+/// What is wrong with a path at which a page would replace something that is no page.
 pub(super) fn check_page(path: &Path) -> Result<(), &'static str> {
     const START: &[u8] = b"<!doctype html";
     if !path.is_file() {
@@ -144,7 +144,7 @@ pub(super) fn check_page(path: &Path) -> Result<(), &'static str> {
     match read {
         Ok(0) => Ok(()),
         Ok(_) if start.eq_ignore_ascii_case(START) => Ok(()),
-        Ok(_) => Err("is there and is no page, and would be overwritten: name another"),
-        Err(_) => Err("is there and cannot be read: name another"),
+        Ok(_) => Err("exists and is no report, and would be overwritten: name another file"),
+        Err(_) => Err("exists and cannot be read: name another file"),
     }
 }

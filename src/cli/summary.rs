@@ -1,4 +1,5 @@
-//! The final report of a run: how it went, what limited it, where the files are, how to carry on.
+//! The summary of a run, which is shown at its end: how it went, what limited it, where the files
+//! are, how to carry on.
 
 use std::iter;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::jsonl::files::{Location, RunFiles};
 use crate::report::{Known, Limits};
 use crate::{Error, ErrorKind, FileProgress, Price, Rate, Result, Summary};
 
-/// A label and what it is about, for each line of the report.
+/// A label and what it is about, for each line of the summary.
 type Facts = Vec<(&'static str, String)>;
 
 const RETRY_FAILED: &str = "--retry-failed";

@@ -5,7 +5,8 @@
 //! a JSON object, as a template sees it. [`template`] is what the user writes, and [`render`] makes
 //! the body of a request of it and a row. [`RowFormat`] puts them together for `jsonl`.
 //!
-//! [`object`] is a JSON object as cells. [`cells`] goes the other way: what the cells of a table are that is written.
+//! [`object`] is a JSON object as cells. [`cells`] goes the other way: what the cells of a table
+//! are that is written.
 //!
 //! All of it is pure: files, lines, ids and what is done are the business of `jsonl`.
 

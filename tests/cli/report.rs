@@ -73,8 +73,8 @@ fn the_page_goes_where_it_is_told_and_replaces_pages_only() {
     let ended = tool(&["r.jsonl", "-o", "-"]).code(0);
     assert!(ended.stdout.starts_with("<!doctype html>"), "{ended:?}");
     for (arguments, words) in [
-        (&["r.jsonl", "-o", "notes.html"][..], "no page"),
-        (&["r.jsonl", "-o", "r.jsonl"], "no page"),
+        (&["r.jsonl", "-o", "notes.html"][..], "no report"),
+        (&["r.jsonl", "-o", "r.jsonl"], "no report"),
         (&["none.jsonl"], "none.jsonl"),
         (&[".", "-o", "page.html"], "cannot read"),
         (&["p.jsonl"], "no line is a result"),
