@@ -571,8 +571,8 @@
 //! and with [`strict`](crate::FileRun::strict) have no `timeline`: the page says what it cannot
 //! show for them. A time in which nothing was under way, as between two runs, is left out of the
 //! plots. Requests are counted when they are sent, so a burst that the limit allows stands above
-//! its line. The files are read on all cores, in memory that does not grow with them. A percentile
-//! is right to 1 %.
+//! its line. The files are read on all cores, in memory that does not grow with them. Percentiles
+//! are accurate to 1 %.
 //!
 //! # Money and time
 //!

@@ -13,7 +13,7 @@ use super::{signals, stdout};
 use crate::Price;
 use crate::error::{Error, ErrorKind, Result, config};
 use crate::jsonl::files::{Location, errors_beside, stem_of_results};
-use crate::report::{Known, Report};
+use crate::report::{Report, RunInfo};
 
 /// Makes the page of these files.
 ///
@@ -61,11 +61,11 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
         let more = counted(args.results.len() as u64 - 1, "more file", "more files");
         title = format!("{title} and {more}");
     }
-    let known = Known {
+    let info = RunInfo {
         title,
-        ..Known::default()
+        ..RunInfo::default()
     };
-    let page = report.page(&known)?;
+    let page = report.page(&info)?;
     match &output {
         Location::Stream => match stdout::write(&page) {
             Err(error) if !stdout::is_broken_pipe(&error) => return Err(error),
@@ -87,9 +87,9 @@ pub(super) fn of_run(
     page: &Path,
     files: &[PathBuf],
     price: Option<Price>,
-    known: &Known,
+    info: &RunInfo,
 ) -> Result<()> {
-    let made = read(files, price).and_then(|report| write(page, &report.page(known)?));
+    let made = read(files, price).and_then(|report| write(page, &report.page(info)?));
     made.map_err(|error| {
         let name = Location::File(page.to_owned());
         Error::new(ErrorKind::Io, format!("--report {name} cannot be written")).with_source(error)

@@ -1,8 +1,8 @@
-//! What an earlier output says of the requests to come: how long answers took, how long they were,
-//! and how many attempts failed.
+//! What the results of an earlier run say of the requests to come: how long answers took, how long
+//! they were, and how many attempts failed.
 //!
-//! Any batch output will do. What its records do not say is missing here, and whoever asks falls
-//! back on something else: other tools' records have no times, and some have no usage.
+//! Results of any tool will do. Records of other tools have no times, and some have no usage. What
+//! no record says is `None` here, and the caller assumes something.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -23,7 +23,7 @@ const MOST_IDS: usize = 100_000;
 /// How many values of a quantity are kept: enough for its 99.9th percentile.
 const MOST_VALUES: usize = 1 << 16;
 
-/// What the records of an earlier output say.
+/// What the records of an earlier run say.
 #[derive(Debug)]
 pub(crate) struct Earlier {
     pub(crate) records: u64,

@@ -78,7 +78,7 @@ fn the_page_goes_where_it_is_told_and_replaces_pages_only() {
         (&["none.jsonl"], "none.jsonl"),
         (&[".", "-o", "page.html"], "cannot read"),
         (&["p.jsonl"], "no line is a result"),
-        (&[], "OUT"),
+        (&[], "RESULTS"),
     ] {
         folder
             .write("p.jsonl", request("a"))

@@ -31,7 +31,7 @@ Examples:
   tollgate run prompts.jsonl --rpm 500 --tpm 200000  stay within these limits
   tollgate run prompts.jsonl --price 0.15,0.60 --max-cost 5
                                                      stop at about 5 US dollars
-  tollgate run prompts.txt --model gpt-4o-mini       one prompt a line
+  tollgate run questions.txt --model gpt-4o-mini     one prompt a line
   tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-4o-mini
                                                      one request a row, the answers in a table
   tollgate run prompts.jsonl --base-url http://127.0.0.1:8000/v1 --no-auth
@@ -158,8 +158,8 @@ pub(crate) struct Run {
 
 const FILES: &str = "Files";
 impl Run {
-    /// Whether each such run starts anew: simulated answers cost nothing, and these are in a file of
-    /// their own.
+    /// Whether each such run starts anew: simulated answers cost nothing, and these are in a file
+    /// of their own.
     pub(crate) fn starts_anew(&self) -> bool {
         self.server.simulate.is_some() && self.output.is_none()
     }
