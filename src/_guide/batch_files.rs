@@ -617,5 +617,5 @@
 //! | ids read so far, if the input is a stream | for the whole run | 20 to 40 |
 //! | hashes of requests, for rows without a column of ids | before anything is sent; for a stream, and for requests that come more than once, during the whole run | 17 to 35, for a moment half as much again |
 //! | records of an output that is sorted, or cleaned of repeats | at the end | 32 |
-//! | where the record of each row is, for a table (also in `tollgate extract`) | at the end | 24 |
+//! | where the record of each row is, for a table (also in `tollgate extract`) | at the end | 24, for a moment some 60 |
 //! | the order of the input, for sorting | for the whole run | 24 |

@@ -306,8 +306,10 @@ impl Expected {
                 from = format!("{from}, of which {some} say how long they took");
             }
             let for_good = earlier.failed_for_good as f64 / earlier.attempts as f64;
+            let usual = 1.0 - earlier.overloaded();
             failures = vec![
-                failing(earlier.failing(), Verdict::Retry),
+                failing(usual * earlier.failing(), Verdict::Retry),
+                failing((1.0 - usual) * earlier.failing(), Verdict::Throttled),
                 failing(for_good, Verdict::Fail),
             ];
             failures.retain(|failing| failing.share > 0.0);

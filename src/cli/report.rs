@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use super::args;
@@ -12,7 +13,7 @@ use super::summary_file::replace;
 use super::{signals, stdout};
 use crate::Price;
 use crate::error::{Error, ErrorKind, Result, config};
-use crate::jsonl::files::{Location, errors_beside, stem_of_results};
+use crate::jsonl::files::{Location, RunFiles, stem_of_results};
 use crate::report::{Report, RunInfo};
 
 /// Makes the page of these files.
@@ -33,13 +34,18 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
     }
     let mut files = Vec::new();
     for results in &args.results {
-        File::open(results).map_err(|error| {
-            let name = Location::File(results.clone());
-            config(format!("cannot read {name}: {error}")).with_source(error)
+        // Of a table, these are its records.
+        let run = RunFiles::complete("-".as_ref(), Some(results), None, false);
+        let (records, errors) = (run.output.path(), run.errors.path());
+        let records =
+            records.ok_or_else(|| config("RESULTS is a file: save standard input in one first"))?;
+        File::open(records).map_err(|error| {
+            config(format!("cannot read {}: {error}", run.output)).with_source(error)
         })?;
-        for file in with_errors(results) {
-            if !files.contains(&file) {
-                files.push(file);
+        let errors = errors.filter(|errors| errors.is_file());
+        for file in iter::once(records).chain(errors) {
+            if !files.iter().any(|known| known == file) {
+                files.push(file.to_owned());
             }
         }
     }
@@ -115,14 +121,6 @@ fn write(path: &Path, page: &str) -> Result<()> {
 pub(super) fn name_of(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str());
     name.to_string_lossy().into_owned()
-}
-
-/// The file, and the errors file beside it, if there is one.
-fn with_errors(results: &Path) -> Vec<PathBuf> {
-    let errors = errors_beside(results);
-    let mut files = vec![results.to_owned()];
-    files.extend(errors.is_file().then_some(errors));
-    files
 }
 
 /// `p.results.jsonl` → `p.report.html`, in the same folder.

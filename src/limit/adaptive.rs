@@ -106,6 +106,11 @@ impl Round {
 }
 
 impl Adaptive {
+    /// `None` if there is one number only.
+    pub(super) fn of_range(range: Concurrency, now: usize) -> Option<Self> {
+        range.is_range().then(|| Self::new(range, now))
+    }
+
     pub(super) fn new(range: Concurrency, now: usize) -> Self {
         let mut new = Self {
             range,

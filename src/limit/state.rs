@@ -69,7 +69,7 @@ impl LimiterState {
             requests: None,
             tokens: None,
             concurrency,
-            adaptive: adaptive(concurrency, concurrency.low()),
+            adaptive: Adaptive::of_range(concurrency, concurrency.low()),
             in_flight: 0,
             last: Start::default(),
             paused_until: 0,
@@ -110,7 +110,7 @@ impl LimiterState {
 
     /// A range goes on from the number that holds now, if that is within it.
     pub(super) fn set_concurrency(&mut self, concurrency: Concurrency) {
-        self.adaptive = adaptive(concurrency, self.set_in_flight());
+        self.adaptive = Adaptive::of_range(concurrency, self.set_in_flight());
         self.concurrency = concurrency;
     }
 
@@ -348,7 +348,7 @@ impl LimiterState {
             round: round.unwrap_or_default(),
             most: self.most_in_flight(),
         };
-        if let Some(requests) = &mut self.requests {
+        for requests in [&mut self.requests, &mut self.paced].into_iter().flatten() {
             requests.take(cost.requests(), now);
         }
         if let Some(tokens) = &mut self.tokens {
@@ -356,9 +356,6 @@ impl LimiterState {
         }
         if let Some(start) = &mut self.slow_start {
             start.take(now);
-        }
-        if let Some(paced) = &mut self.paced {
-            paced.take(cost.requests(), now);
         }
         self.announced.take(cost, now);
         self.pace.sent(now);
@@ -431,11 +428,6 @@ fn never_fits(asked: u64, what: &str, largest: u64) -> Error {
              make it smaller or raise the limit"
         ),
     )
-}
-
-fn adaptive(concurrency: Concurrency, now: usize) -> Option<Adaptive> {
-    let is_range = concurrency.is_range();
-    is_range.then(|| Adaptive::new(concurrency, now))
 }
 
 #[cfg(test)]

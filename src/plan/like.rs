@@ -23,6 +23,9 @@ const MOST_IDS: usize = 100_000;
 /// How many values of a quantity are kept: enough for its 99.9th percentile.
 const MOST_VALUES: usize = 1 << 16;
 
+/// The longest first wait after a failure, in seconds, unless the server is overloaded.
+const USUAL_BACKOFF: f64 = 0.5;
+
 /// What the records of an earlier run say.
 #[derive(Debug)]
 pub(crate) struct Earlier {
@@ -35,6 +38,10 @@ pub(crate) struct Earlier {
     pub(crate) attempts: u64,
     /// Those refused for the speed.
     pub(crate) throttled: u64,
+    /// Rows that failed once, and those of them that then waited longer than a failure of the usual
+    /// sort does.
+    failed_once: u64,
+    waited_long: u64,
     /// Records that say how long their attempts took.
     pub(crate) with_times: u64,
     /// Seconds of an attempt. Of a row that took several, only the mean is known.
@@ -56,6 +63,8 @@ impl Earlier {
             failed_for_good: 0,
             attempts: 0,
             throttled: 0,
+            failed_once: 0,
+            waited_long: 0,
             with_times: 0,
             seconds: Sample::of_at_most(MOST_VALUES),
             output_tokens: Sample::of_at_most(MOST_VALUES),
@@ -88,6 +97,10 @@ impl Earlier {
             attempts = 1;
         }
         self.attempts += attempts;
+        if let Some(backoff) = facts.backoff.filter(|_| attempts == 2) {
+            self.failed_once += 1;
+            self.waited_long += u64::from(backoff > USUAL_BACKOFF);
+        }
         match facts.state {
             RecordState::Done | RecordState::Unsure => self.answered += 1,
             RecordState::Permanent => self.failed_for_good += 1,
@@ -114,6 +127,13 @@ impl Earlier {
         failed as f64 / self.attempts as f64
     }
 
+    /// The share of these that were answers of an overloaded server. Their waits are evenly spread
+    /// over twice the time, so that half of them are told by their length.
+    pub(crate) fn overloaded(&self) -> f64 {
+        let long = 2.0 * self.waited_long as f64;
+        (long / self.failed_once.max(1) as f64).min(1.0)
+    }
+
     /// How long an attempt takes, in seconds; `None` if no record says it.
     pub(crate) fn latency(&self) -> Option<Dist> {
         Dist::measured(self.seconds.clone().into_kept())
@@ -137,6 +157,8 @@ struct Facts {
     attempts: Option<u64>,
     /// It was refused for the speed, as it waited for a pause to end and for no backoff.
     was_throttled: bool,
+    /// Seconds, of all waits together.
+    backoff: Option<f64>,
     /// Of all attempts together.
     seconds: Option<f64>,
     /// Of the prompt and of the answer.
@@ -162,6 +184,7 @@ impl Facts {
             state,
             attempts: attempts.and_then(count),
             was_throttled: pause.is_some() && backoff.is_none(),
+            backoff: backoff.and_then(|backoff| backoff.get().parse().ok()),
             seconds: wire.and_then(|wire| wire.get().parse().ok()),
             tokens: usage.map(|usage| (usage.prompt_tokens, usage.completion_tokens)),
         })
@@ -217,6 +240,19 @@ mod tests {
             (earlier.failing(), earlier.latency()),
             (0.0, Dist::measured(vec![2.0]))
         );
+    }
+
+    #[test]
+    fn long_waits_tell_of_an_overloaded_server() {
+        let after = |backoff: f64| {
+            format!(
+                "{ANSWER},\"tollgate\":{{\"attempts\":2,\"time_s\":{{\"backoff\":{backoff},\"wire\":1.0}}}}}}\n"
+            )
+        };
+        let waits = [0.1, 0.2, 0.3, 0.4, 0.45, 0.6, 0.9, 0.3].map(after);
+        assert!((read(&waits.concat(), "").unwrap().overloaded() - 0.5).abs() < 1e-9);
+        let waits = [0.7, 0.8].map(after);
+        assert!((read(&waits.concat(), "").unwrap().overloaded() - 1.0).abs() < 1e-9);
     }
 
     #[test]

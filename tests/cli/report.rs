@@ -72,8 +72,15 @@ fn the_page_goes_where_it_is_told_and_replaces_pages_only() {
     assert!(folder.read("r.report.html").contains("There are no rows."));
     let ended = tool(&["r.jsonl", "-o", "-"]).code(0);
     assert!(ended.stdout.starts_with("<!doctype html>"), "{ended:?}");
+    // Of a table, its records are read.
+    folder
+        .write("t.csv", "id,answer\n")
+        .write("t.csv.jsonl", "");
+    tool(&["t.csv"]).code(0);
+    assert!(folder.has("t.csv.report.html"));
     for (arguments, words) in [
-        (&["r.jsonl", "-o", "notes.html"][..], "no report"),
+        (&["-"][..], "RESULTS is a file"),
+        (&["r.jsonl", "-o", "notes.html"], "no report"),
         (&["r.jsonl", "-o", "r.jsonl"], "no report"),
         (&["none.jsonl"], "none.jsonl"),
         (&[".", "-o", "page.html"], "cannot read"),

@@ -37,7 +37,7 @@ const TEXTS: [&str; 12] = [
 
 /// The cells of a row. The text is one of [`TEXTS`], and the last cell is empty now and then.
 fn cells(row: usize) -> [String; 4] {
-    let note = if row % 3 == 0 { "" } else { "noted" };
+    let note = if row.is_multiple_of(3) { "" } else { "noted" };
     [
         row.to_string(),
         TEXTS[row % 12].to_owned(),
@@ -144,7 +144,7 @@ fn answered(folder: &Folder) -> usize {
 }
 
 /// `TOLLGATE_SEED` repeats a loop that failed. Where `TOLLGATE_TEST_PYTHON` names an interpreter
-/// with pandas and DuckDB, these read the table, too.
+/// with pandas and `DuckDB`, these read the table, too.
 #[test]
 fn killed_at_any_moment_a_table_is_whole_and_ends_with_one_answer_a_row() {
     let seed = std::env::var("TOLLGATE_SEED")
@@ -156,9 +156,9 @@ fn killed_at_any_moment_a_table_is_whole_and_ends_with_one_answer_a_row() {
     let folder = Folder::new();
     folder.write("in.csv", table());
     let provider = Provider::start();
-    let (mut kills, mut seen, mut stops, mut lost) = (0, 0, 0, 0);
+    let (mut kills, mut done, mut stops, mut lost) = (0, 0, 0, 0);
     while kills < KILLS {
-        let (before, left) = (provider.count(), ROWS - seen);
+        let (before, left) = (provider.count(), ROWS - done);
         let mut run = provider.run(&folder);
         // At its start, in its midst, or where it writes the table. A run that is not killed is
         // interrupted now and then, and leaves one.
@@ -183,12 +183,12 @@ fn killed_at_any_moment_a_table_is_whole_and_ends_with_one_answer_a_row() {
         if folder.has("in.results.csv") {
             answered(&folder);
         }
-        seen = records(&folder).len();
-        if seen == ROWS && kills < KILLS {
+        done = records(&folder).len();
+        if done == ROWS && kills < KILLS {
             // Half of the answers are lost, and those rows are to do again.
             let lines: Vec<String> = records(&folder);
             folder.write("in.results.csv.jsonl", lines[..ROWS / 2].concat());
-            seen = ROWS / 2;
+            done = ROWS / 2;
             lost += ROWS / 2;
         }
     }
@@ -207,7 +207,7 @@ fn killed_at_any_moment_a_table_is_whole_and_ends_with_one_answer_a_row() {
         !folder
             .names()
             .iter()
-            .any(|name| name.ends_with(".lock") || name.ends_with("-new"))
+            .any(|name| [".lock", "-new"].iter().any(|end| name.ends_with(end)))
     );
     // A kill costs what was in flight, and nothing else is asked for again.
     let beyond = provider.count() - ROWS - lost;

@@ -1,7 +1,5 @@
 //! `tollgate extract`: the arguments of the command that takes the answers out of results.
 
-#![expect(clippy::doc_markdown, reason = "help is read on a terminal")]
-
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};

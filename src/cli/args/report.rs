@@ -23,7 +23,7 @@ Examples:
 Exit codes: 0 the page is written, 2 a file cannot be read or holds no results, 4 the page cannot
 be written.")]
 pub(crate) struct Report {
-    /// Files of results
+    /// Files of results, or tables (.csv, .tsv) whose results are beside them
     #[arg(value_name = "RESULTS", required = true)]
     pub(crate) results: Vec<PathBuf>,
 
