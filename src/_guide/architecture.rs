@@ -101,12 +101,12 @@
 //! beside them. `tally.rs` counts, `summary.rs` is what a run says of itself, and `failures.rs`
 //! groups why rows failed. `ids.rs` keeps ids by their hashes, `hash.rs` tells whether a row has
 //! changed, and `check/` is `tollgate check`. `table.rs` reads the header of a table and its rows,
-//! which `rows/format.rs` makes requests of: `rows/table.rs` is CSV, `rows/row.rs` a row,
-//! `rows/template.rs` what the user says of it, and `rows/render.rs` makes the body.
-//! `rows/absent.rs` stands for all of them without the feature `rows`, and `occurrences.rs` names
-//! rows that have no ids. `answers.rs` finds the records of rows again, `row_source.rs` has them
-//! beside the user's own cells, `answer_table.rs` makes a table of both, and `rows/cells.rs` writes
-//! its cells; `rows/object.rs` is a JSON object as cells. `prompts.rs`
+//! and `rows/format.rs` makes requests of these: `rows/table.rs` reads CSV, `rows/row.rs` is a row,
+//! `rows/template.rs` is the user's template, and `rows/render.rs` makes the body.
+//! `rows/absent.rs` stands for all of them without the feature `rows`. `occurrences.rs` gives ids
+//! to rows that have none. For a table of answers, `row_source.rs` reads the user's own cells
+//! again, `answers.rs` finds the records of the rows, `answer_table.rs` puts both together, and
+//! `rows/cells.rs` writes the cells. `rows/object.rs` reads a JSON object as cells. `prompts.rs`
 //! stops a run whose model refuses a field of all prompts. In `journal`, `records.rs` reads what
 //! the lines of a file say (`readback.rs` reads one, and `facts.rs` all that it says, for
 //! `report`), `recover.rs` makes of it what a run carries on with (`resume_index.rs`), `append.rs`
@@ -124,11 +124,11 @@
 //! | Layer | Modules | Knows |
 //! |---|---|---|
 //! | tool | `main`, `cli` | arguments, terminals, signals, exit codes |
-//! | page | `report` | what records say together, plots, HTML |
-//! | bar | `bar` | what a run says while it goes on, terminals |
+//! | page | `report` | statistics of records, plots, HTML |
+//! | bar | `bar` | progress and the time left, terminals |
 //! | plans | `plan` | a run in virtual time, on the pure parts of a real one |
 //! | files | `jsonl` | lines, ids, what is done |
-//! | tables | `rows` | cells read and written, templates, the request of a row; no files |
+//! | tables | `rows` | cells, templates, the request of a row; no files |
 //! | AI APIs | `api`, `sim` | HTTP, JSON, keys, model tokens |
 //! | engine | `pool` | any blocking job; not what it does |
 //! | policies | `limit`, `retry` | when, and whether again; no threads of their own |

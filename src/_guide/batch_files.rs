@@ -114,11 +114,12 @@
 //! [minijinja](https://docs.rs/minijinja) has it, with Python's methods of strings and dictionaries
 //! (`{{ text.strip() }}`).
 //!
-//! - `{{ text }}` is the cell in the column `text`. The whole row is `row`. So a cell in a column
-//!   whose name is no identifier is `{{ row["my column"] }}`, and all of them are
-//!   `{{ row | tojson }}`. A column that is called `row` is `{{ row["row"] }}`.
-//! - A cell of CSV is a text, and an empty cell an empty text: write `{% if n | int > 3 %}`. What a
-//!   JSON object has is what it is: `{{ user.name }}`, `{% for tag in tags %}`.
+//! - `{{ text }}` is the cell in the column `text`. The whole row is `row`. So `{{ row["my column"]
+//!   }}` is a cell in a column whose name is no identifier, and `{{ row | tojson }}` is all cells.
+//!   A column that is called `row` is `{{ row["row"] }}`.
+//! - A cell of CSV is a text, and an empty cell an empty text: to compare numbers, write
+//!   `{% if n | int > 3 %}`. A value of a JSON object keeps its type: `{{ user.name }}`,
+//!   `{% for tag in tags %}`.
 //! - A name without a value is an error, never an empty text, unless the template allows for it
 //!   (`{{ note | default("none") }}`).
 //! - Nothing is escaped, and `tojson` writes plain JSON. A cell is a value: braces in it mean
@@ -126,8 +127,8 @@
 //!
 //! **Columns.** A column that a template names by itself must be there: if CSV or a file of objects
 //! has none of that name, or CSV has two, the run ends before anything is sent, with an error that
-//! lists the columns there are. What may be missing is `{{ row["note"] | default("none") }}`. The
-//! names of other columns may be empty or come twice.
+//! lists the columns there are. Write `{{ row["note"] | default("none") }}` for a column that may
+//! be missing. The names of other columns may be empty or come twice.
 //!
 //! **CSV** is read as the [csv](https://docs.rs/csv) crate does. A cell in quotes may hold
 //! separators, line ends and doubled quotes. The separator is the one of comma, semicolon and tab
@@ -135,19 +136,20 @@
 //! column, an empty cell is written `""`. A header may have 64 KiB, and a row 64 MiB. An input of
 //! another name is JSON if it begins with `{` or `[`, and CSV otherwise.
 //!
-//! A row becomes a failed row, with its line (the first one, if it has several), and the others are
-//! answered, if it has more or fewer cells than the header, is not UTF-8, has a quote that is never
-//! closed, lacks a value that the template needs, or makes the template fail. `tollgate check` with
-//! the same flags finds all of them. If a template fails on nearly all rows, the input is refused,
+//! A row fails, and the others are answered, if it has more or fewer cells than the header, is not
+//! UTF-8, has a quote that is never closed, lacks a value that the template needs, or makes the
+//! template fail. Its record has the number of its first line. `tollgate check` with the same flags
+//! finds all such rows. If a template fails on nearly all rows, the input is refused,
 //! as is said above for lines that are no requests.
 //!
-//! **Ids.** By default the `custom_id` of a row is the hash of its request, and of rows with the
-//! same request the second has `-2` behind it, the third `-3`. So rows may be added, removed and
-//! moved between runs, and other columns changed: what has been asked is not asked again. A run
-//! with another template asks everything anew, and keeps the old answers in its output. With
-//! [`id`](crate::Template::id) the rows are named by a column, a text or a number that is in no
-//! other row. A run with another template is then refused, as each request has changed
-//! (`--force-resume`, `--overwrite`).
+//! **Ids.** By default the `custom_id` of a row is the hash of its request. Of rows with the same
+//! request the second has `-2` behind it, the third `-3`. So rows may be added, removed and moved
+//! between runs, and other columns changed: what has been asked is not asked again. A run with
+//! another template asks everything anew, and keeps the old answers in its output.
+//!
+//! With [`id`](crate::Template::id), the cell of one column is the `custom_id`. It must be a text
+//! or a number that no other row has. A run with another template is then refused, as each request
+//! has changed; `--force-resume` keeps the old answers, and `--overwrite` starts anew.
 //!
 //! # Lines out
 //!
@@ -236,12 +238,12 @@
 //! is made of them when the run ends: when it is done, on Ctrl-C, at a deadline or a limit on
 //! money, and on an error. It is replaced as a whole, so there is no half of one, and what you have
 //! changed in it is lost with the next run. A run that is killed leaves the table of the run
-//! before. Only a second Ctrl-C does not wait for it, nor does a run that was cut off because its
-//! time to finish was over and that then takes more than 2 s to write it. Run the command again: if
-//! all is answered, it sends nothing and writes the table.
+//! before, and so does a second Ctrl-C. A run whose time to finish (`--grace`) is over has 2 s left
+//! to write the table. Run the command again: if all is answered, it sends nothing and writes the
+//! table.
 //!
-//! - **Rows.** Each row of the input has a line, in the order of the input. One that is not
-//!   answered has an empty `answer`. An answer without a text, such as a call of a tool, is given
+//! - **Rows.** Each row of the input is a row of the table, in the same order. One that is not
+//!   answered has an empty `answer`. An answer without a text, such as a tool call, is given
 //!   as its JSON. A row of CSV with more or fewer cells than the header has failed; it has as many
 //!   cells as there are columns.
 //! - **Your columns** come back as they are. Of an input of plain objects, the columns are the keys
@@ -250,11 +252,11 @@
 //!   `prompt`. An input that can be read only once, such as a pipe, cannot become a table.
 //! - **Added columns.** [`columns`](crate::FileRun::columns) (`--with`) adds `finish_reason`,
 //!   `prompt_tokens`, `completion_tokens` and `error`, which says why a row has failed. With
-//!   [`json_answer`](crate::FileRun::json_answer) (`--json-answer`) there is a column for each
-//!   top-level key of answers that are JSON objects, also in a Markdown code fence, behind `answer`
-//!   in the order in which they come in the table. There are at most 1,000 of them; `answer` has
-//!   all. If an added column's name is there already, in whatever case, it gets a number:
-//!   `answer_2`.
+//!   [`json_answer`](crate::FileRun::json_answer) (`--json-answer`), each top-level key of answers
+//!   that are JSON objects has a column behind `answer`. The object may be in a Markdown code
+//!   fence. The keys stand in the order in which they first come. At most 1,000 keys have a column;
+//!   `answer` has all. If an added column's name is there already, in whatever case, it gets a
+//!   number: `answer_2`.
 //! - **Formulas.** A spreadsheet runs a cell that begins with `=`, and what a model writes is not
 //!   to be trusted. So in added columns a text gets an apostrophe in front if it begins with `=`,
 //!   `+`, `-` or `@` (also in full width, and behind blanks), a tab or a carriage return, and is no
@@ -264,9 +266,9 @@
 //!   `.csv` has the delimiter of the input, or commas if that is a tab. If the input begins with a
 //!   byte order mark, which Excel wants, so does the table.
 //!
-//! A table that is there without its records is not the work of a run. It is refused, and
-//! [`overwrite`](crate::FileRun::overwrite) (`--overwrite`) replaces it, unless the run is
-//! simulated.
+//! A table that exists without its records may be the work of somebody else. So the run is refused,
+//! unless [`overwrite`](crate::FileRun::overwrite) (`--overwrite`) is set. A simulated run never
+//! replaces such a table.
 //!
 //! `tollgate extract` takes the answers out of any file of results, of other tools and of the
 //! providers' batch services, too: as text, one answer a line, or as a table.
@@ -278,13 +280,17 @@
 //!
 //! Of several records with one id the last answer counts, or the last failure if there is none.
 //! Failures are also looked for in the errors file beside the results, or in the file that
-//! `--errors` names. Without `--ordered-by` the rows are those that have a record, in its order,
-//! and the columns are `id` and those that are added; as text, only answers are given. With it they
-//! are those of that input, all of them and with its columns, and as text a row without an answer
-//! is an empty line. For prompts and rows, give the flags of the run that asked for them
-//! (`--prompt`, `--model` and so on), as these name the rows. As text, line ends
-//! within an answer become blanks; `-0` keeps them, and ends each answer with NUL. What is missing
-//! is said on standard error. Lines that are no records are left out, and the exit code is then 1.
+//! `--errors` names.
+//!
+//! | | Text | Table |
+//! |---|---|---|
+//! | alone | the answers, in the order of the results | a row for each id of the results, in their order, with `id` and the added columns |
+//! | `--ordered-by INPUT` | the answers in the order of INPUT; an empty line where there is none | all rows of INPUT, with its columns and the added columns |
+//!
+//! If INPUT is prompts or rows, give the flags of the run that asked for them (`--prompt`,
+//! `--model` and so on), as the ids follow from these. As text, line ends within an answer become
+//! blanks; `-0` keeps them, and ends each answer with NUL. Warnings say what is missing. Lines that
+//! are no records are left out, and the exit code is then 1.
 //!
 //! # A rerun
 //!
@@ -384,17 +390,17 @@
 //! | `held.error` | what the server said last |
 //! | `held.remedy` | the limit that it has named and the flag that keeps to it |
 //!
-//! # The report
+//! # The summary
 //!
-//! At the end the report has the reasons for which rows failed, the most frequent first, with the
+//! The summary at the end has the reasons for which rows failed, the most frequent first, with the
 //! first row of each: `10 x HTTP 400 "Invalid model name" (first: line 3, "r-3")`. Failures have
 //! the same reason if their kind, status, code and message are the same; numbers and ids in
-//! messages may differ. The report shows ten reasons. `--summary` and
+//! messages may differ. The summary shows ten reasons. `--summary` and
 //! [`FileProgress::failures`](crate::FileProgress::failures) have up to a hundred, and beyond them
 //! the number of rows by kind and status. These are the failures of this run. A row that an earlier
 //! run gave up counts as failed, and its record in the errors file says why.
 //!
-//! If the run took 2 s or more and sent 20 requests or more, the report ends with *advice*: which
+//! If the run took 2 s or more and sent 20 requests or more, the summary ends with *advice*: which
 //! limit bound for how much of the time, and a number that helps. For example: `the limit on
 //! requests (500/min learned from headers) bound for 81 % of the time; 34 at once would have been
 //! enough`.
@@ -479,7 +485,7 @@
 //! | also | 50,000 embedding inputs; no blank lines | a `max_tokens` of 1 or more; an id of 1 to 64 letters, digits, `_` and `-` | |
 //!
 //! `--json` prints one object instead. Its keys: `requests`, `bad_lines`, `blank_lines` (together
-//! `lines`, but that CSV also has a header and cells of several lines), `bytes`; `models` and
+//! `lines`, except that CSV also has a header and cells of several lines), `bytes`; `models` and
 //! `endpoints`, lists of `name` and `requests`, the most used first (1,000 at most, names cut to
 //! 200 bytes), with the requests of all others in `other_models_requests` and
 //! `other_endpoints_requests`; `prompt_tokens`, `output_tokens` (the sum of the limits that
@@ -498,14 +504,17 @@
 //! nothing. With `--requests N --tokens DIST` no file is needed. The parts that decide in a run,
 //! the limiter, the schedule and the retries, go through all requests in virtual time.
 //!
-//! What it must be told is what answers are like. `--like OUT.jsonl` takes that from the output of
-//! an earlier run, and from the errors file beside it: how long attempts took, how many tokens
-//! answers have, and which share of attempts failed. Of rows that are also in INPUT it takes how
-//! many tokens their prompts have, and corrects those of the others by that. Refusals for the speed
-//! are no failures, since the plan has limits of its own. A run over the first hundred rows is
-//! enough. Outputs of other tools do not say how long an answer took; `--latency DIST` does, and
-//! `--output-tokens DIST` says how long answers are. What nobody says is assumed, and the plan says
-//! so: `2.5s~0.8` and 500 tokens, or what requests allow.
+//! A plan must be told what answers are like. `--like RESULTS` takes that from the results of an
+//! earlier run, and from the errors file beside them: how long attempts took, how many tokens
+//! answers have, and which share of attempts failed. Refusals for the speed are no failures, since
+//! the plan has limits of its own. For rows that are also in INPUT, the provider has counted the
+//! tokens of their prompts; the estimates for the other rows are corrected by that. A run over the
+//! first hundred rows is enough.
+//!
+//! Results of other tools do not say how long an answer took. `--latency DIST` says it, and
+//! `--output-tokens DIST` says how long answers are. Both win over `--like`. What nobody says is
+//! assumed, and the plan says so: a latency of `2.5s~0.8`, and answers of 500 tokens, or fewer
+//! where a request sets a lower limit.
 //!
 //! | DIST | Means |
 //! |---|---|
@@ -514,42 +523,43 @@
 //! | `2s~0.5`, `300~0.5` | a mean, and the standard deviation ÷ mean; log-normal |
 //! | `p50=2s,p99=10s`, `p50=200,p95=900` | quantiles, two or more; log-normal between them |
 //!
-//! The time and the cost are those which half of all runs stay below, and 5 and 95 % of them. The
-//! table says what other concurrencies would take. Of more than 1,000,000 requests, the time is
-//! that of a run over all of them; the 5 and 95 % and the table come from runs over some of them,
-//! and the plan says so. Left out are what nobody knows before: limits that only the provider
-//! knows, outages, the second attempts of `--hedge`, and this machine's own speed.
+//! The time and the cost are medians: half of all runs stay below them. Beside them stand the
+//! values that 5 % and 95 % of runs stay below. The table says how long the run would take with
+//! other concurrencies. Above 1,000,000 requests, the median time is that of a run over all of
+//! them; the 5 and 95 % and the table come from runs over some of them, and the plan says so. A
+//! plan leaves out limits that only the provider knows, outages, the second attempts of `--hedge`,
+//! and the speed of this machine.
 //!
 //! `--json` prints one object. Its keys: `requests`; `duration_s` and, with a price, `cost_usd`
 //! (else null), each with `p5`, `p50` and `p95`; `prompt_tokens`, `completion_tokens`; `binding`,
 //! the limit that holds the run back longest ([`Binding`](crate::Binding) has their names), and
 //! `limits`, for which `share` of the time each does, by `name`; `concurrency_needed`, the requests
 //! that the given rates keep in flight (rate × latency, by Little's law; null without a rate);
-//! `by_concurrency`, a list of `concurrency` and `duration_s`. What is assumed is a warning on
-//! standard error.
+//! `by_concurrency`, a list of `concurrency` and `duration_s`. A warning on standard error
+//! says what is assumed.
 //!
-//! `tollgate run ... --dry-run` is both looks in one, for exactly these flags: what `check` says of
-//! the input, and what `plan` says of the rows that are left to send. It writes nothing, and its
-//! exit code is that of `check`. If the output has answers already, they tell what to expect.
+//! `tollgate run ... --dry-run` does both, with exactly the flags of the run: it says what `check`
+//! says of the input, and what `plan` says of the rows that are left to send. If the output has
+//! answers already, the plan takes what to expect from them. It writes nothing, and its exit code
+//! is that of `check`.
 //!
-//! # The page
+//! # The report page
 //!
-//! `tollgate report OUT...` makes one page of HTML of results: `p.report.html` of
-//! `p.results.jsonl`, unless `-o` names another. A file that is there and is no such page is not
-//! replaced. `tollgate run --report FILE` makes it at the end of a run and on every stop, of all
-//! that is in the output then. If the page cannot be written, the run ends as it would, with exit
-//! code 4.
+//! `tollgate report RESULTS...` makes one HTML page of files of results. For `p.results.jsonl` it
+//! is `p.report.html`, unless `-o` names another. It replaces only an HTML file. `tollgate run
+//! --report FILE` makes the page when a run ends or stops, of all that is in the output then. If
+//! the page cannot be written, the results are there all the same, and the exit code is 4.
 //!
 //! The page holds all that it needs: it loads nothing and runs no script, so it can be mailed, and
 //! read without a network. It is light or dark as its reader is, and fits a phone. It is smaller
-//! than 3 MB however many rows there are. No answer is in it. Ids and messages of errors are,
+//! than 3 MB however many rows there are. No answer is in it. Ids and error messages are,
 //! shortened; they are shown as text, whatever they hold.
 //!
-//! | It shows | from |
+//! | It shows | From |
 //! |---|---|
 //! | rows answered and failed, p50 and p95 in words | all records |
 //! | requests, model tokens, requests in flight and failed attempts over time; how long answers took over time | `timeline` |
-//! | the limits beside them | the run that it is made by: records do not hold them |
+//! | the limits beside them | the run, with `run --report`: records do not hold them |
 //! | how long answers took, and rows as a whole | `timeline`, `time_s` |
 //! | where the time went | `time_s` |
 //! | why rows failed, with an example each | the errors file beside each output, which is read as well |
@@ -558,11 +568,11 @@
 //! | the ten slowest rows | `time_s` |
 //!
 //! Several files make one page; a row that is in two of them counts twice. Records of other tools
-//! and with [`strict`](crate::FileRun::strict) have no `timeline`: the page says what it cannot show
-//! for them. A time in which nothing was under way, as between two runs, is left out of the plots.
-//! Requests are counted when they are sent, so a burst that the limit allows stands above its line.
-//! The files are read on all cores, in memory that does not grow with them. A percentile is right
-//! to 1 %.
+//! and with [`strict`](crate::FileRun::strict) have no `timeline`: the page says what it cannot
+//! show for them. A time in which nothing was under way, as between two runs, is left out of the
+//! plots. Requests are counted when they are sent, so a burst that the limit allows stands above
+//! its line. The files are read on all cores, in memory that does not grow with them. Percentiles
+//! are accurate to 1 %.
 //!
 //! # Money and time
 //!
@@ -605,7 +615,7 @@
 //! | rows that earlier runs answered | for the whole run | 24 |
 //! | rows that failed in earlier runs | for the whole run | 32 |
 //! | ids read so far, if the input is a stream | for the whole run | 20 to 40 |
-//! | requests of rows that have no column of ids | before anything is sent, or if the input is a stream, for the whole run; for the whole run those that come more than once | 17 to 35, for a moment half as much again |
+//! | hashes of requests, for rows without a column of ids | before anything is sent; for a stream, and for requests that come more than once, during the whole run | 17 to 35, for a moment half as much again |
 //! | records of an output that is sorted, or cleaned of repeats | at the end | 32 |
 //! | where the record of each row is, for a table (also in `tollgate extract`) | at the end | 24, for a moment some 60 |
 //! | the order of the input, for sorting | for the whole run | 24 |

@@ -43,7 +43,7 @@
 //! - Estimates of model tokens learn from the usage in answers.
 //! - `tollgate plan`, `run --dry-run`: how long a run will take, what it will cost and which limit
 //!   will hold it back, before anything is sent.
-//! - `tollgate report`, `run --report`: a page of HTML with plots of what became of a run. Records
+//! - `tollgate report`, `run --report`: an HTML page with plots of what became of a run. Records
 //!   have a `timeline`, which says when each attempt began and ended.
 //! - An output that ends in `.csv` or `.tsv` is a table: the columns of the input and the answers,
 //!   written whenever a run ends; [`FileRun::columns`](crate::FileRun::columns),

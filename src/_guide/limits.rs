@@ -198,7 +198,7 @@
 //!   not stray, if they are nine tenths of what was sent since the first of them. A cascade sets
 //!   the rate to at most 97 % of what was let in since the cascade before, and to at most 90 % of
 //!   the learned rate.
-//! - From there a higher rate is tried, at first by as much again at most. If a try is refused, the
+//! - From there a higher rate is tried, at first up to twice the rate. If a try is refused, the
 //!   rate goes back. A try is half of the way to the lowest rate that is known to be too much.
 //!   Beyond that, each try is twice as large as the one before. A small try lasts for a second and
 //!   eight requests at least, and as long as the server asked to wait. Once the tries are small,

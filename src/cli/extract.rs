@@ -126,7 +126,7 @@ fn flaw(args: &Extract, format: Format) -> Option<String> {
             ));
         }
     } else if args.null {
-        return Some("-0 is for text: leave it out, or the table".to_owned());
+        return Some("-0 is for text: leave out -0, or write no table".to_owned());
     }
     let output = args.output.as_deref()?;
     let read = [
@@ -137,7 +137,7 @@ fn flaw(args: &Extract, format: Format) -> Option<String> {
     let mut read = read.into_iter().flatten();
     if read.any(|read| is_same(output, read)) {
         return Some(format!(
-            "-o {output:?} is read, and would be overwritten: name another"
+            "-o {output:?} is a file that is read, and would be overwritten: name another"
         ));
     }
     is_device(output)

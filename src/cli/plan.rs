@@ -1,5 +1,5 @@
-//! `tollgate plan`, and the plan of `run --dry-run`: from arguments to a scenario, and what comes of
-//! it on standard output.
+//! `tollgate plan`, and the plan of `run --dry-run`: from arguments to a scenario, and what comes
+//! of it on standard output.
 //!
 //! Nothing is sent and nothing is written, and no key is looked for.
 
@@ -32,8 +32,8 @@ use crate::{Error, FileRun, Price, Provider, Result, Verdict};
 /// over all.
 const MOST_LISTED: usize = 1 << 21;
 
-/// What is assumed if nothing is known: about what chat models take for a few paragraphs, in seconds,
-/// its standard deviation ÷ mean, and model tokens. The help names them.
+/// What is assumed if nothing is known: about what chat models take for a few paragraphs, in
+/// seconds, its standard deviation ÷ mean, and model tokens. The help names them.
 const LATENCY: f64 = 2.5;
 const SPREAD: f64 = 0.8;
 const OUTPUT_TOKENS: f64 = 500.0;
@@ -44,7 +44,8 @@ const ENOUGH: u64 = 20;
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) for arguments that do not go together and for
-/// files that cannot be read, [`ErrorKind::Io`](crate::ErrorKind::Io) if the plan cannot be written.
+/// files that cannot be read, [`ErrorKind::Io`](crate::ErrorKind::Io) if the plan cannot be
+/// written.
 pub(crate) fn plan(args: &Plan, console: &Console) -> Result<Exit> {
     signals::stop_at_once().map_err(signals::cannot_receive)?;
     let earlier = like(&args.answers)?;
@@ -160,11 +161,11 @@ fn spent(args: &Run, plan: &Prediction) -> Option<String> {
     (share < 1.0).then(|| format!("{flag} stops the run when about {percent:.0} % of it is done"))
 }
 
-/// An output of the past, and its name.
-type Named = (PathBuf, Earlier);
+/// The results of an earlier run, and the path of their file.
+type EarlierFile = (PathBuf, Earlier);
 
 /// The output that `--like` names.
-fn like(answers: &Answers) -> Result<Option<Named>> {
+fn like(answers: &Answers) -> Result<Option<EarlierFile>> {
     let read = |path: &PathBuf| {
         let earlier = Earlier::read(path).map_err(|error| error.behind("--like"))?;
         Ok((path.clone(), earlier))
@@ -212,7 +213,7 @@ impl Listed {
         }
     }
 
-    fn add(&mut self, id: Option<LineHash>, request: &RequestFacts, earlier: Option<&Named>) {
+    fn add(&mut self, id: Option<LineHash>, request: &RequestFacts, earlier: Option<&EarlierFile>) {
         let size = request.size;
         if let Some(counted) = id.and_then(|id| earlier?.1.prompt_tokens(id)) {
             self.taken_for += size.prompt;
@@ -256,7 +257,7 @@ struct Expected {
 }
 
 impl Expected {
-    fn of(answers: &Answers, earlier: Option<&Named>) -> Self {
+    fn of(answers: &Answers, earlier: Option<&EarlierFile>) -> Self {
         let latency = answers.latency.clone();
         let latency = latency.or_else(|| earlier?.1.latency());
         let output_tokens = answers.output_tokens.clone();
@@ -270,7 +271,7 @@ impl Expected {
             ),
             (
                 output_tokens.is_none(),
-                format!("have {OUTPUT_TOKENS} tokens if they may"),
+                format!("have {OUTPUT_TOKENS} tokens, or fewer where a request sets a lower limit"),
                 "--output-tokens",
             ),
         ];
@@ -281,7 +282,7 @@ impl Expected {
             let (assumed, flags) = (assumed.join(" and "), flags.join(" and "));
             caveats.push(match earlier {
                 None => format!(
-                    "answers are assumed to {assumed}: give {flags}, or --like with the output of a run \
+                    "answers are assumed to {assumed}: give {flags}, or --like with the results of a run \
                      over some of the requests"
                 ),
                 Some((path, _)) => format!(
@@ -294,7 +295,7 @@ impl Expected {
             verdict,
             at_once: false,
         };
-        let (mut failures, mut from) = (Vec::new(), "the flags".to_owned());
+        let (mut failures, mut from) = (Vec::new(), "the flags and defaults".to_owned());
         if let Some((path, earlier)) = earlier {
             from = format!(
                 "{} in {path:?}",

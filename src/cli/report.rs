@@ -14,7 +14,7 @@ use super::{signals, stdout};
 use crate::Price;
 use crate::error::{Error, ErrorKind, Result, config};
 use crate::jsonl::files::{Location, RunFiles, stem_of_results};
-use crate::report::{Known, Report};
+use crate::report::{Report, RunInfo};
 
 /// Makes the page of these files.
 ///
@@ -37,7 +37,8 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
         // Of a table, these are its records.
         let run = RunFiles::complete("-".as_ref(), Some(results), None, false);
         let (records, errors) = (run.output.path(), run.errors.path());
-        let records = records.ok_or_else(|| config("OUT is a file: - cannot be read back"))?;
+        let records =
+            records.ok_or_else(|| config("RESULTS is a file: save standard input in one first"))?;
         File::open(records).map_err(|error| {
             config(format!("cannot read {}: {error}", run.output)).with_source(error)
         })?;
@@ -57,8 +58,8 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
             .collect();
         let names = names.join(", ");
         return Err(config(format!(
-            "{names}: no line is a result. OUT is what run has written, with a custom_id and a response, \
-             an error or a result in each line"
+            "{names}: no line is a result. Give a file of results, such as run writes: each line has a \
+             custom_id and a response, an error or a result"
         )));
     }
     let mut title = first.map_or_else(String::new, |first| name_of(first));
@@ -66,11 +67,11 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
         let more = counted(args.results.len() as u64 - 1, "more file", "more files");
         title = format!("{title} and {more}");
     }
-    let known = Known {
+    let info = RunInfo {
         title,
-        ..Known::default()
+        ..RunInfo::default()
     };
-    let page = report.page(&known)?;
+    let page = report.page(&info)?;
     match &output {
         Location::Stream => match stdout::write(&page) {
             Err(error) if !stdout::is_broken_pipe(&error) => return Err(error),
@@ -92,9 +93,9 @@ pub(super) fn of_run(
     page: &Path,
     files: &[PathBuf],
     price: Option<Price>,
-    known: &Known,
+    info: &RunInfo,
 ) -> Result<()> {
-    let made = read(files, price).and_then(|report| write(page, &report.page(known)?));
+    let made = read(files, price).and_then(|report| write(page, &report.page(info)?));
     made.map_err(|error| {
         let name = Location::File(page.to_owned());
         Error::new(ErrorKind::Io, format!("--report {name} cannot be written")).with_source(error)
@@ -129,7 +130,7 @@ fn page_beside(results: &Path) -> PathBuf {
     results.with_file_name(name)
 }
 
-/// What is wrong with a page that would replace something that is no page.
+/// What is wrong with a path at which a page would replace something that is no page.
 pub(super) fn check_page(path: &Path) -> Result<(), &'static str> {
     const START: &[u8] = b"<!doctype html";
     if !path.is_file() {
@@ -141,7 +142,7 @@ pub(super) fn check_page(path: &Path) -> Result<(), &'static str> {
     match read {
         Ok(0) => Ok(()),
         Ok(_) if start.eq_ignore_ascii_case(START) => Ok(()),
-        Ok(_) => Err("is there and is no page, and would be overwritten: name another"),
-        Err(_) => Err("is there and cannot be read: name another"),
+        Ok(_) => Err("exists and is no report, and would be overwritten: name another file"),
+        Err(_) => Err("exists and cannot be read: name another file"),
     }
 }

@@ -1,4 +1,5 @@
-//! The final report of a run: how it went, what limited it, where the files are, how to carry on.
+//! The summary of a run, which is shown at its end: how it went, what limited it, where the files
+//! are, how to carry on.
 
 use std::iter;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,10 @@ use super::report::{name_of, of_run};
 use super::stdout::is_broken_pipe;
 use super::summary_file::{to_json, write_summary};
 use crate::jsonl::files::{Location, RunFiles};
-use crate::report::{Known, Limits};
+use crate::report::{Limits, RunInfo};
 use crate::{Error, ErrorKind, FileProgress, Price, Rate, Result, Summary};
 
-/// A label and what it is about, for each line of the report.
+/// A label and what it is about, for each line of the summary.
 type Facts = Vec<(&'static str, String)>;
 
 const RETRY_FAILED: &str = "--retry-failed";
@@ -105,7 +106,7 @@ impl FinalReport {
             rates.min_by(|one, other| one.units_per_second().total_cmp(&other.units_per_second()))
         };
         let at_once = self.given.concurrency.high() as u64;
-        let known = Known {
+        let info = RunInfo {
             title: self.files.output.path().map(name_of).unwrap_or_default(),
             limits: Some(Limits {
                 requests: lower(requests, learned.requests),
@@ -124,7 +125,7 @@ impl FinalReport {
             .filter(|file| file.is_file())
             .map(Path::to_owned)
             .collect();
-        of_run(page, &files, self.price, &known)
+        of_run(page, &files, self.price, &info)
     }
 
     fn text(&self, summary: &Summary) -> String {

@@ -243,7 +243,7 @@ impl RunTable {
         };
         if path.exists() && !record.exists() && (!journal.overwrite || journal.simulated) {
             let why = format!(
-                "table {path:?} is there, and its records {record:?} are not: name another, or replace it"
+                "the table {path:?} exists, and its records {record:?} do not: name another table, or replace it"
             );
             let settings: &[_] = if journal.simulated {
                 &["output"]

@@ -92,11 +92,11 @@ fn why_failed(
 }
 
 /// Where a record is, and whether it is an answer: the number of its file, the offset of its line,
-/// and a bit. Places are in the order of the files and their lines.
+/// and a bit. Positions sort in the order of the files and their lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place(u64);
+pub(crate) struct RecordPosition(u64);
 
-impl Place {
+impl RecordPosition {
     const FILE: u32 = 63;
 
     fn new(file: u64, offset: u64, is_answer: bool) -> Self {
@@ -119,7 +119,7 @@ impl Place {
 /// The records that count: of each id the last answer, or the last failure if there is none.
 pub(crate) struct Answers {
     files: Vec<(PathBuf, LineSource)>,
-    places: IdTable<Place>,
+    places: IdTable<RecordPosition>,
     /// Lines that are no records, and the first of them.
     pub(crate) damaged: u64,
     pub(crate) first_damaged: Option<(PathBuf, u64)>,
@@ -145,8 +145,10 @@ impl Answers {
         for (number, path) in (0..).zip(there.filter(|path| path.exists())) {
             fold_file(path, cancel, indexed, |(line, offset, record)| {
                 match record {
-                    Some((id, true)) => done.push((id, Place::new(number, offset, true))),
-                    Some((id, false)) => failures.push((id, Place::new(number, offset, false))),
+                    Some((id, true)) => done.push((id, RecordPosition::new(number, offset, true))),
+                    Some((id, false)) => {
+                        failures.push((id, RecordPosition::new(number, offset, false)))
+                    }
                     None => {
                         answers.damaged += 1;
                         answers
@@ -172,7 +174,7 @@ impl Answers {
     }
 
     /// All that count, in the order of the files.
-    pub(crate) fn in_order(&self) -> Vec<Place> {
+    pub(crate) fn in_order(&self) -> Vec<RecordPosition> {
         let mut places: Vec<_> = self.places.values().copied().collect();
         places.sort_unstable();
         places
@@ -191,7 +193,7 @@ impl Answers {
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io).
-    pub(crate) fn read(&mut self, place: Place) -> Result<Answer> {
+    pub(crate) fn read(&mut self, place: RecordPosition) -> Result<Answer> {
         let (path, source) = &mut self.files[place.file()];
         self.line.clear();
         source
@@ -364,11 +366,11 @@ mod tests {
 
     #[test]
     fn an_entry_takes_24_bytes_and_a_place_holds_what_it_was_given() {
-        assert_eq!(size_of::<(LineHash, Place)>(), 24);
+        assert_eq!(size_of::<(LineHash, RecordPosition)>(), 24);
         for file in 0..2 {
             for offset in [0, 7, (1 << 62) - 1] {
                 for is_answer in [false, true] {
-                    let place = Place::new(file, offset, is_answer);
+                    let place = RecordPosition::new(file, offset, is_answer);
                     assert_eq!(
                         (place.file() as u64, place.offset(), place.is_answer()),
                         (file, offset, is_answer)

@@ -165,7 +165,7 @@ const CSV: Seems = "CSV: say what to ask of each row (`prompt`)";
 
 const MISFIT: Seems = "a table whose rows do not fit its header: correct it, or name what separates \
                        the cells (`delimiter`)";
-const UNFIT: Seems = "rows that the template does not fit";
+const UNFIT: Seems = "rows that the template does not fit: correct the template or the rows";
 
 /// What a file seems to be whose first line that is no request is this.
 fn seems(line: &[u8], error: &LineError) -> Seems {

@@ -104,7 +104,7 @@ pub(crate) fn scan<R: Read>(
     if repeated.len() > 0 {
         let lines = repeated.map(|(first, again, id)| format!("lines {first} and {again}{id}"));
         let what = match format.rows {
-            Some(_) => "each row needs another text in the column that names it",
+            Some(_) => "each row needs an id of its own in the column that names the rows",
             None => "each line needs a custom_id of its own",
         };
         return Err(config(format!(

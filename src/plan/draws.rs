@@ -1,7 +1,7 @@
-//! What the requests of a planned run are, and what becomes of each attempt.
+//! The requests of a planned run, and how each attempt ends: random numbers.
 //!
-//! All chance comes from the seed, the request and the attempt. So two runs that differ in a limit
-//! alone meet the same requests, answers and failures.
+//! Each number follows from the seed, the request and the attempt alone. So two runs that differ in
+//! a limit meet the same requests, answers and failures.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) type End = Result<u64, (Verdict, Reach)>;
 /// One run of a scenario.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Variant {
-    /// How many of the requests, spread evenly over them.
+    /// How many of the requests it has, spread evenly over all.
     pub(super) requests: u64,
     pub(super) concurrency: Concurrency,
     pub(super) seed: u64,

@@ -2,8 +2,8 @@
 //!
 //! What goes next, whether it may, and what becomes of a failure is asked of the same code that a
 //! real run asks: [`Schedule`], [`LimiterState`] and, within the schedule, the decider of failures.
-//! The loop is what threads are in a real run. At most one item waits at the limiter, all that are in
-//! flight are in a heap by when they end, and the time is that of the next event.
+//! The loop is what threads are in a real run. At most one item waits at the limiter, all that are
+//! in flight are in a heap by when they end, and the time is that of the next event.
 //!
 //! The costs, and with them the memory, are those of what is in flight or waits to be tried again,
 //! however many requests there are.
@@ -25,9 +25,9 @@ use crate::pool::{BindingTrack, Finished, InputQueue, Item, Next, Schedule};
 use crate::retry::{Decision, Failed, Reach, Verdict};
 use crate::sim::Ruling;
 
-/// What came of a run.
+/// The result of a run in virtual time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Came {
+pub(super) struct RunResult {
     pub(super) requests: u64,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
@@ -65,7 +65,7 @@ struct Flight {
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be.
-pub(super) fn run(scenario: &Scenario, variant: Variant) -> Result<Came> {
+pub(super) fn run(scenario: &Scenario, variant: Variant) -> Result<RunResult> {
     Ok(Engine::new(scenario, variant)?.run())
 }
 
@@ -91,7 +91,7 @@ struct Engine<'a> {
     /// When each flight ends.
     ends: BinaryHeap<Reverse<(Nanos, usize)>>,
     begun: u64,
-    came: Came,
+    result: RunResult,
 }
 
 impl<'a> Engine<'a> {
@@ -122,14 +122,14 @@ impl<'a> Engine<'a> {
             free: Vec::new(),
             ends: BinaryHeap::new(),
             begun: 0,
-            came: Came {
+            result: RunResult {
                 requests: variant.requests,
-                ..Came::default()
+                ..RunResult::default()
             },
         })
     }
 
-    fn run(mut self) -> Came {
+    fn run(mut self) -> RunResult {
         loop {
             let wake = self.send();
             let end = self.ends.peek().map(|Reverse((at, _))| *at);
@@ -150,8 +150,8 @@ impl<'a> Engine<'a> {
             }
         }
         self.bind(None);
-        self.came.bound = self.track.settle(self.instant).0;
-        self.came
+        self.result.bound = self.track.settle(self.instant).0;
+        self.result
     }
 
     /// Sends all that may go now. When to look again, if nothing ends before.
@@ -188,7 +188,7 @@ impl<'a> Engine<'a> {
             let cost = *item.cost.get_or_insert_with(|| self.cost(&request));
             let is_late = deadline.is_some_and(|deadline| deadline <= now);
             if is_late || self.limits.check_fits(cost).is_err() {
-                self.came.failed += 1;
+                self.result.failed += 1;
                 self.finished(&item, false);
                 continue;
             }
@@ -214,9 +214,9 @@ impl<'a> Engine<'a> {
         let attempt = item.history.attempts + 1;
         if item.history.attempts == 0 {
             self.begun += 1;
-            self.came.all_begun = Duration::from_nanos(self.now);
-            if self.begun == self.came.requests.div_ceil(2) {
-                self.came.half_begun = self.came.all_begun;
+            self.result.all_begun = Duration::from_nanos(self.now);
+            if self.begun == self.result.requests.div_ceil(2) {
+                self.result.half_begun = self.result.all_begun;
             }
         }
         let (mut took, mut end) = self.draws.attempt(&request, item.index, attempt);
@@ -252,12 +252,12 @@ impl<'a> Engine<'a> {
         self.ends
             .push(Reverse((self.now.saturating_add(took), slot)));
         let in_flight = self.limits.in_flight();
-        self.came.in_flight_peak = self.came.in_flight_peak.max(in_flight);
+        self.result.in_flight_peak = self.result.in_flight_peak.max(in_flight);
     }
 
     /// An attempt ends.
     fn end(&mut self, mut flight: Flight) {
-        self.came.wire += Duration::from_nanos(self.now - flight.sent);
+        self.result.wire += Duration::from_nanos(self.now - flight.sent);
         if let (Some(simulated), Some(ruling)) = (&mut self.simulated, &flight.ruling) {
             for announced in simulated.answered(ruling) {
                 self.limits.announced(&announced, flight.sent, self.now);
@@ -269,17 +269,17 @@ impl<'a> Engine<'a> {
         };
         let Flight { request, start, .. } = flight;
         flight.item.history.attempts += 1;
-        self.came.attempts += 1;
-        self.came.succeeded += 1;
-        self.came.prompt_tokens += request.prompt_tokens;
-        self.came.completion_tokens += output;
+        self.result.attempts += 1;
+        self.result.succeeded += 1;
+        self.result.prompt_tokens += request.prompt_tokens;
+        self.result.completion_tokens += output;
         let used = self.scenario.counting.used(&Usage {
             prompt_tokens: request.prompt_tokens,
             completion_tokens: output,
             total_tokens: request.prompt_tokens + output,
             ..Usage::default()
         });
-        self.came.counted_tokens += used.model_tokens();
+        self.result.counted_tokens += used.model_tokens();
         if self.limits.most_tokens().is_some() {
             self.estimates.answered(&request.size, used);
         }
@@ -301,7 +301,7 @@ impl<'a> Engine<'a> {
         let attempt = item.history.attempts + 1;
         let was_sent = reach != Reach::NotSent;
         item.history.attempts += u32::from(was_sent);
-        self.came.attempts += u64::from(was_sent);
+        self.result.attempts += u64::from(was_sent);
         let (verdict, hold) = match verdict.refusal() {
             Some(hint) if reach == Reach::Answered => {
                 let (heard, _) = self.limits.refused(start, hint, now);
@@ -322,13 +322,13 @@ impl<'a> Engine<'a> {
             self.limits.pause(now.saturating_add(nanos(pause)), now);
         }
         let is_refused = verdict.refusal().is_some() || matches!(verdict, Verdict::RetryAfter(_));
-        self.came.throttled += u64::from(is_refused);
+        self.result.throttled += u64::from(is_refused);
         // Of what was not worked on, the tokens are still there.
         let used = match verdict {
             Verdict::Retry | Verdict::Unusable => cost,
             _ => Cost::tokens(0),
         };
-        self.came.counted_tokens += used.model_tokens();
+        self.result.counted_tokens += used.model_tokens();
         self.limits.end(cost, used, (start, false), || now);
         let failed = Failed {
             verdict,
@@ -340,7 +340,7 @@ impl<'a> Engine<'a> {
             .schedule
             .decide(index, &mut item.history, failed, instant);
         let Decision::RetryAt(at) = decision else {
-            self.came.failed += 1;
+            self.result.failed += 1;
             self.finished(&item, false);
             return;
         };
@@ -360,7 +360,7 @@ impl<'a> Engine<'a> {
     }
 
     fn finished(&mut self, item: &Item<(), ()>, succeeded: bool) {
-        self.came.end = Duration::from_nanos(self.now);
+        self.result.end = Duration::from_nanos(self.now);
         self.schedule.finished(Finished {
             index: item.index,
             succeeded,

@@ -1,8 +1,8 @@
-//! What an earlier output says of the requests to come: how long answers took, how long they were,
-//! and how many attempts failed.
+//! What the results of an earlier run say of the requests to come: how long answers took, how long
+//! they were, and how many attempts failed.
 //!
-//! Any batch output will do. What its records do not say is missing here, and whoever asks falls
-//! back on something else: other tools' records have no times, and some have no usage.
+//! Results of any tool will do. Records of other tools have no times, and some have no usage. What
+//! no record says is `None` here, and the caller assumes something.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,7 +26,7 @@ const MOST_VALUES: usize = 1 << 16;
 /// The longest first wait after a failure, in seconds, unless the server is overloaded.
 const USUAL_BACKOFF: f64 = 0.5;
 
-/// What the records of an earlier output say.
+/// What the records of an earlier run say.
 #[derive(Debug)]
 pub(crate) struct Earlier {
     pub(crate) records: u64,

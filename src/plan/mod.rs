@@ -1,15 +1,16 @@
 //! What a run will take, before anything is sent: a whole run in virtual time.
 //!
-//! A [`Scenario`] says what the requests are, what is set, and what the provider is expected to do,
-//! by [`dist`]. [`engine`] is the run. It is one thread, no clock, and the parts that a real run
-//! has: the schedule, the limiter's state, the decider of failures and the estimates of model
-//! tokens. [`draws`] is its chance, and [`simulated`] the simulated provider in place of that.
-//! [`predict`] makes a [`Prediction`] of many such runs. [`like`] reads what an earlier output says
-//! of answers, and [`mod@sample`] keeps some of many things.
+//! A [`Scenario`] says what the requests are, which limits are set, and how the provider is
+//! expected to answer, in distributions ([`dist`]). [`engine`] does the run, on one thread and
+//! without a clock. It uses the parts of a real run: the schedule, the limiter's state, the decider
+//! of failures and the estimates of model tokens. [`draws`] draws how each attempt ends, and
+//! [`simulated`] asks the simulated provider instead. [`predict`] makes a [`Prediction`] of many
+//! such runs. [`like`] reads the results of an earlier run, and [`mod@sample`] keeps a sample of
+//! bounded size.
 //!
-//! What is not modelled is the machine itself: a run that needs more processor or network than there
-//! is takes longer. Copies of attempts that take long (hedging) are left out, too. So are limits
-//! that only the provider knows, unless it is the simulated one.
+//! The machine is not modelled: a run that needs more processor or network than there is takes
+//! longer. Hedged attempts are left out, too. So are limits that only the provider knows, unless it
+//! is the simulated one.
 
 mod dist;
 mod draws;

@@ -1,9 +1,9 @@
 //! A prediction: many runs in virtual time, and what they say together.
 //!
 //! The *main line* is one run over all requests. Runs over the same requests with other seeds tell
-//! how much of its result is chance, and runs with other concurrencies what those would bring. Above
-//! a million requests these others are scaled runs, over [`SCALED`] of the requests, spread evenly
-//! over all of them:
+//! how much of its result is chance, and runs with other concurrencies what those would bring.
+//! Above a million requests these others are scaled runs, over [`SCALED`] of the requests, spread
+//! evenly over all of them:
 //!
 //! - What chance adds up to grows with the square root of the number of requests. So the distances
 //!   from the middle grow by it.
@@ -21,7 +21,7 @@ use rayon::prelude::*;
 
 use super::Scenario;
 use super::draws::Variant;
-use super::engine::{Came, run};
+use super::engine::{RunResult, run};
 use crate::binding::{Binding, Times};
 use crate::error::Result;
 use crate::limit::{Concurrency, Rate};
@@ -139,15 +139,15 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
     // The main line is the first of those with seeds, unless they are scaled.
     let seeded = seeded.skip(usize::from(scaled.is_none()));
     let variants: Vec<Variant> = [main].into_iter().chain(seeded).chain(others).collect();
-    let mut came = each(variants, |variant| run(scenario, variant))?;
-    let others = came.split_off(came.len() - concurrencies.len());
-    let main = came[0];
+    let mut result = each(variants, |variant| run(scenario, variant))?;
+    let others = result.split_off(result.len() - concurrencies.len());
+    let main = result[0];
     if scaled.is_some() {
-        came.remove(0);
+        result.remove(0);
     }
     let longer = (all as f64 / requests.max(1) as f64).sqrt();
-    let range = |of: &dyn Fn(&Came) -> f64| {
-        let found = Range::of(came.iter().map(of).collect());
+    let range = |of: &dyn Fn(&RunResult) -> f64| {
+        let found = Range::of(result.iter().map(of).collect());
         let away = |value: f64| (of(&main) + (value - found.p50) * longer).max(0.0);
         match scaled {
             None => found,
@@ -159,18 +159,18 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
         }
     };
     let cost = scenario.price.map(|price| {
-        range(&|came| {
-            let cost = price.of(came.prompt_tokens, came.completion_tokens);
+        range(&|result| {
+            let cost = price.of(result.prompt_tokens, result.completion_tokens);
             cost.as_f64()
         })
     });
     let at_other = concurrencies.iter().copied().zip(&others);
     Ok(Prediction {
         requests: all,
-        duration_s: range(&|came| came.end.as_secs_f64()),
+        duration_s: range(&|result| result.end.as_secs_f64()),
         cost_usd: cost,
         by_concurrency: at_other
-            .map(|(at, came)| (at, lengthened(came, all)))
+            .map(|(at, result)| (at, lengthened(result, all)))
             .collect(),
         succeeded: main.succeeded,
         failed: main.failed,
@@ -189,18 +189,21 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
 }
 
 /// How long a run over `all` requests takes, in seconds, by one over some of them.
-pub(super) fn lengthened(came: &Came, all: u64) -> f64 {
-    let second_half = came.requests / 2;
-    let more = all.saturating_sub(came.requests) as f64 / second_half.max(1) as f64;
-    let took = came.all_begun.saturating_sub(came.half_begun).as_secs_f64();
-    came.end.as_secs_f64() + more * took
+pub(super) fn lengthened(result: &RunResult, all: u64) -> f64 {
+    let second_half = result.requests / 2;
+    let more = all.saturating_sub(result.requests) as f64 / second_half.max(1) as f64;
+    let took = result
+        .all_begun
+        .saturating_sub(result.half_begun)
+        .as_secs_f64();
+    result.end.as_secs_f64() + more * took
 }
 
-/// The concurrency by Little's law: the attempts that the rates allow in a second, times the seconds
-/// that each takes.
-fn needed(scenario: &Scenario, came: &Came) -> Option<f64> {
-    let attempts = came.attempts.max(1) as f64;
-    let tokens = came.counted_tokens as f64 / attempts;
+/// The concurrency by Little's law: the attempts that the rates allow in a second, times the
+/// seconds that each takes.
+fn needed(scenario: &Scenario, result: &RunResult) -> Option<f64> {
+    let attempts = result.attempts.max(1) as f64;
+    let tokens = result.counted_tokens as f64 / attempts;
     let requests = scenario.request_rate.map(Rate::units_per_second);
     let tokens = scenario
         .token_rate
@@ -209,21 +212,24 @@ fn needed(scenario: &Scenario, came: &Came) -> Option<f64> {
         .into_iter()
         .flatten()
         .min_by(f64::total_cmp)?;
-    Some(rate * came.wire.as_secs_f64() / attempts)
+    Some(rate * result.wire.as_secs_f64() / attempts)
 }
 
 /// All of them, on all cores, in their order.
 #[cfg(feature = "parallel")]
 fn each(
     variants: Vec<Variant>,
-    run: impl Fn(Variant) -> Result<Came> + Send + Sync,
-) -> Result<Vec<Came>> {
+    run: impl Fn(Variant) -> Result<RunResult> + Send + Sync,
+) -> Result<Vec<RunResult>> {
     // Each is long, and the first by far the longest.
     variants.into_par_iter().with_max_len(1).map(run).collect()
 }
 
 #[cfg(not(feature = "parallel"))]
-fn each(variants: Vec<Variant>, run: impl Fn(Variant) -> Result<Came>) -> Result<Vec<Came>> {
+fn each(
+    variants: Vec<Variant>,
+    run: impl Fn(Variant) -> Result<RunResult>,
+) -> Result<Vec<RunResult>> {
     variants.into_iter().map(run).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Some of many, spread evenly over all.
+//! A sample of bounded size, spread evenly over all that is added.
 
 /// Takes any number of things, and keeps a bounded number of them.
 #[derive(Clone, Debug)]

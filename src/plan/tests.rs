@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::draws::{Draws, Variant};
-use super::engine::{Came, run};
+use super::engine::{RunResult, run};
 use super::*;
 use crate::api::{Estimates, Provider};
 use crate::binding::Binding;
@@ -53,7 +53,7 @@ fn variant(scenario: &Scenario) -> Variant {
     }
 }
 
-fn plan(scenario: &Scenario) -> Came {
+fn plan(scenario: &Scenario) -> RunResult {
     run(scenario, variant(scenario)).unwrap()
 }
 
@@ -71,47 +71,50 @@ const fn ms(ms: u64) -> Duration {
 
 #[test]
 fn a_concurrency_takes_the_requests_in_turns() {
-    let came = plan(&Scenario {
+    let result = plan(&Scenario {
         concurrency: 2.into(),
         ..scenario(10)
     });
-    assert_eq!((came.end, came.wire), (ms(5_000), ms(10_000)));
-    assert_eq!((came.succeeded, came.attempts), (10, 10));
-    assert_eq!(came.completion_tokens, 1_000);
+    assert_eq!((result.end, result.wire), (ms(5_000), ms(10_000)));
+    assert_eq!((result.succeeded, result.attempts), (10, 10));
+    assert_eq!(result.completion_tokens, 1_000);
     // The last two have begun by then.
-    assert_eq!(came.bound.of(Binding::InFlight), ms(4_000));
-    assert_eq!(came.bound.of(Binding::Wire), ms(1_000));
-    assert_eq!((came.half_begun, came.all_begun), (ms(2_000), ms(4_000)));
-    assert_eq!(came.in_flight_peak, 2);
+    assert_eq!(result.bound.of(Binding::InFlight), ms(4_000));
+    assert_eq!(result.bound.of(Binding::Wire), ms(1_000));
+    assert_eq!(
+        (result.half_begun, result.all_begun),
+        (ms(2_000), ms(4_000))
+    );
+    assert_eq!(result.in_flight_peak, 2);
 }
 
 #[test]
 fn a_rate_lets_the_burst_go_and_then_one_at_a_time() {
-    let came = plan(&Scenario {
+    let result = plan(&Scenario {
         request_rate: Some(Rate::per_second(2)),
         concurrency: 100.into(),
         ..scenario(10)
     });
     // Two at once, the other eight half a second apart, and a second for the last.
-    assert_eq!(came.end, ms(5_000));
-    assert_eq!(came.bound.of(Binding::Requests), ms(4_000));
-    assert_eq!(came.bound.binding(), Some(Binding::Requests));
-    assert_eq!(came.in_flight_peak, 3);
+    assert_eq!(result.end, ms(5_000));
+    assert_eq!(result.bound.of(Binding::Requests), ms(4_000));
+    assert_eq!(result.bound.binding(), Some(Binding::Requests));
+    assert_eq!(result.in_flight_peak, 3);
 }
 
 #[test]
 fn a_token_rate_counts_what_answers_take() {
-    let came = plan(&Scenario {
+    let result = plan(&Scenario {
         token_rate: Some(Rate::per_minute(6_000)),
         concurrency: 100.into(),
         ..scenario(10)
     });
     // A hundred tokens a second are one request a second, and a second for the last. One token is
     // the least that a prompt counts.
-    let over = came.end.checked_sub(ms(10_000)).unwrap();
+    let over = result.end.checked_sub(ms(10_000)).unwrap();
     assert!(over <= ms(200), "{over:?}");
-    assert_eq!(came.bound.binding(), Some(Binding::Tokens));
-    assert_eq!(came.counted_tokens, 1_000);
+    assert_eq!(result.bound.binding(), Some(Binding::Tokens));
+    assert_eq!(result.counted_tokens, 1_000);
 }
 
 #[test]
@@ -121,8 +124,11 @@ fn what_fails_is_tried_again_as_often_as_the_policy_says() {
         retry: Retry::new().max_attempts(3).max_backoff(ms(0)),
         ..scenario(1)
     };
-    let came = plan(&always);
-    assert_eq!((came.succeeded, came.failed, came.attempts), (0, 1, 3));
+    let result = plan(&always);
+    assert_eq!(
+        (result.succeeded, result.failed, result.attempts),
+        (0, 1, 3)
+    );
     let at_once = Scenario {
         failures: failing(1.0, Verdict::Fail),
         ..always
@@ -149,22 +155,25 @@ fn a_timeout_and_a_deadline_end_what_takes_longer() {
 
 #[test]
 fn a_warm_up_goes_before_the_others() {
-    let came = plan(&Scenario {
+    let result = plan(&Scenario {
         warmup: 2,
         concurrency: 10.into(),
         ..scenario(10)
     });
-    assert_eq!((came.end, came.in_flight_peak), (ms(2_000), 8));
+    assert_eq!((result.end, result.in_flight_peak), (ms(2_000), 8));
 }
 
 #[test]
 fn a_range_of_concurrency_grows_while_it_pays() {
-    let came = plan(&Scenario {
+    let result = plan(&Scenario {
         concurrency: (2..=50).into(),
         ..scenario(2_000)
     });
-    assert_eq!(came.in_flight_peak, 50);
-    assert!(came.end > ms(40_000) && came.end < ms(100_000), "{came:?}");
+    assert_eq!(result.in_flight_peak, 50);
+    assert!(
+        result.end > ms(40_000) && result.end < ms(100_000),
+        "{result:?}"
+    );
 }
 
 #[test]
@@ -196,12 +205,12 @@ fn what_the_simulated_provider_refuses_is_learned_from() {
             5..60,
         ),
     ] {
-        let came = by(spec);
-        let told = format!("{spec}: {came:?}");
-        assert_eq!(came.succeeded, 300, "{told}");
-        assert!(refused.contains(&came.throttled), "{told}");
-        assert!((28.0..36.0).contains(&came.end.as_secs_f64()), "{told}");
-        assert_eq!(came.bound.binding(), Some(Binding::Requests), "{told}");
+        let result = by(spec);
+        let told = format!("{spec}: {result:?}");
+        assert_eq!(result.succeeded, 300, "{told}");
+        assert!(refused.contains(&result.throttled), "{told}");
+        assert!((28.0..36.0).contains(&result.end.as_secs_f64()), "{told}");
+        assert_eq!(result.bound.binding(), Some(Binding::Requests), "{told}");
     }
     let places = by("latency=100ms,jitter=0,places=3");
     assert!(
@@ -439,24 +448,24 @@ proptest! {
 
     #[test]
     fn no_run_is_faster_than_its_limits(scenario in scenarios()) {
-        let came = plan(&scenario);
-        prop_assert_eq!(came.succeeded + came.failed, came.requests, "{:?}", came);
-        let seconds = came.end.as_secs_f64() + 1e-6;
+        let result = plan(&scenario);
+        prop_assert_eq!(result.succeeded + result.failed, result.requests, "{:?}", result);
+        let seconds = result.end.as_secs_f64() + 1e-6;
         if let Some(rate) = scenario.request_rate {
             let most = rate.units_per_second() * (1.0 + seconds);
-            prop_assert!(came.attempts as f64 <= most + 1.0, "{:?}", came);
+            prop_assert!(result.attempts as f64 <= most + 1.0, "{:?}", result);
         }
         let at_once = scenario.concurrency.high();
         if let Some(rate) = scenario.token_rate {
             // What is in flight at the end may have taken more than was estimated.
             let most = rate.units_per_second() * (1.0 + seconds) + 100.0 * (at_once as f64 + 1.0);
-            prop_assert!(came.counted_tokens as f64 <= most, "{:?}", came);
+            prop_assert!(result.counted_tokens as f64 <= most, "{:?}", result);
         }
-        prop_assert!(came.in_flight_peak <= at_once);
-        prop_assert!(came.wire.as_secs_f64() <= seconds * at_once as f64);
+        prop_assert!(result.in_flight_peak <= at_once);
+        prop_assert!(result.wire.as_secs_f64() <= seconds * at_once as f64);
         // What is held back, and the wire, are no more than the run.
-        prop_assert!(came.bound.total() <= came.end);
-        prop_assert_eq!(came, plan(&scenario), "the same seed");
+        prop_assert!(result.bound.total() <= result.end);
+        prop_assert_eq!(result, plan(&scenario), "the same seed");
     }
 }
 
@@ -495,9 +504,9 @@ fn figures() {
         ("5,000 at once", many),
     ] {
         let began = std::time::Instant::now();
-        let came = plan(&scenario);
+        let result = plan(&scenario);
         let each = began.elapsed().as_nanos() / u128::from(REQUESTS);
-        let line = format!("{what}: {each} ns a request; {:?}\n", came.end);
+        let line = format!("{what}: {each} ns a request; {:?}\n", result.end);
         std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::classes::Classes;
 
-/// Times are told apart to a part in 128, so a percentile is right to 1 %.
+/// Times are told apart to a part in 128, so percentiles are accurate to 1 %.
 const CLASSES: Classes = Classes::in_each_doubling(128);
 /// A longer time counts as this one: 49 days.
 const LONGEST_MS: u64 = u32::MAX as u64;

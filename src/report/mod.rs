@@ -38,7 +38,7 @@ struct FileRead {
 
 /// What is known of a run beyond its records.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct RunInfo {
     /// What the page is called.
     pub(crate) title: String,
     /// `None` if the page is made of files alone.

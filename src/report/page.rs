@@ -15,7 +15,7 @@ use super::format::{count, counted, rate, time};
 use super::histogram::Histogram;
 use super::pictures::{Overtime, Picture, distribution};
 use super::timeline::Slot;
-use super::{Known, Report};
+use super::{Report, RunInfo};
 use crate::Binding;
 use crate::api::Usd;
 use crate::api::times::to_rfc3339;
@@ -33,9 +33,9 @@ impl Report {
     ///
     /// # Errors
     /// If it cannot be made, which has no reason.
-    pub(crate) fn page(&self, known: &Known) -> Result<String> {
+    pub(crate) fn page(&self, info: &RunInfo) -> Result<String> {
         let stats = &self.stats;
-        let limits = known.limits.unwrap_or_default();
+        let limits = info.limits.unwrap_or_default();
         let timeline = stats.timeline.clone().calm();
         let overtime = Overtime::new(&timeline, &limits);
         let mut pictures = Vec::new();
@@ -55,14 +55,14 @@ impl Report {
         let context = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "made": minute(SystemTime::now()),
-            "title": printable(&known.title, LONGEST_ID),
+            "title": printable(&info.title, LONGEST_ID),
             "simulated": simulated(stats),
             "lede": lede(stats),
             "sent": overtime.as_ref().map(|overtime| sent(stats, overtime)),
-            "stopped": known.stopped.as_ref().map(|why| printable(why, LONGEST_MESSAGE)),
-            "advice": known.advice.as_ref().map(|what| printable(what, LONGEST_MESSAGE)),
+            "stopped": info.stopped.as_ref().map(|why| printable(why, LONGEST_MESSAGE)),
+            "advice": info.advice.as_ref().map(|what| printable(what, LONGEST_MESSAGE)),
             "tiles": tiles(stats, overtime.as_ref()),
-            "notes": self.notes(known, overtime.as_ref()),
+            "notes": self.notes(info, overtime.as_ref()),
             "pictures": pictures.iter().map(Picture::to_json).collect::<Vec<_>>(),
             "bins": overtime.as_ref().map(bins),
             "where": times(stats),
@@ -79,7 +79,7 @@ impl Report {
     }
 
     /// What the page cannot show, and why.
-    fn notes(&self, known: &Known, overtime: Option<&Overtime<'_>>) -> Vec<String> {
+    fn notes(&self, info: &RunInfo, overtime: Option<&Overtime<'_>>) -> Vec<String> {
         let stats = &self.stats;
         let all = stats.records();
         let mut notes = Vec::new();
@@ -108,7 +108,7 @@ impl Report {
                     "A dotted line in the plots stands for {gap} in which nothing was under way."
                 ));
             }
-            if known.limits.is_none() {
+            if info.limits.is_none() {
                 let note =
                     "The limits of a run are not in its records: tollgate run --report draws them.";
                 notes.push(note.to_owned());
@@ -189,15 +189,15 @@ fn tiles(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<[String; 3]> {
     }
     if stats.answers.count() > 0 {
         let [half, most] = [0.5, 0.95].map(|share| time(stats.answers.quantile(share)));
-        tiles.push(("Median answer", half, "p50".to_owned()));
-        tiles.push(("95 % within", most, "p95".to_owned()));
+        tiles.push(("Median answer time", half, "p50".to_owned()));
+        tiles.push(("95 % answered within", most, "p95".to_owned()));
     }
     if let Some(overtime) = overtime {
         let seconds = (overtime.active_ms() as f64 / 1e3).max(1e-3);
         let sent = rate(stats.attempts as f64 / seconds);
         let retried = match stats.retried {
-            0 => "one for each row".to_owned(),
-            rows => format!("{} needed several", counted(rows, "row", "rows")),
+            0 => "one request for each row".to_owned(),
+            rows => format!("{} needed more than one", counted(rows, "row", "rows")),
         };
         tiles.push(("Requests a second", sent, retried));
     }
@@ -421,7 +421,7 @@ mod tests {
     }
 
     fn page(all: impl IntoIterator<Item = Facts>) -> String {
-        report(all).page(&Known::default()).unwrap()
+        report(all).page(&RunInfo::default()).unwrap()
     }
 
     /// A page leads nowhere, runs nothing and has no tag of somebody else's.
@@ -480,13 +480,13 @@ mod tests {
         })));
         let mut report = report(all);
         report.files[0].name = hostile.into();
-        let known = Known {
+        let info = RunInfo {
             title: hostile.to_owned(),
             stopped: Some(hostile.to_owned()),
             advice: Some(hostile.to_owned()),
             limits: None,
         };
-        let page = report.page(&known).unwrap();
+        let page = report.page(&info).unwrap();
         assert_closed(&page);
         assert!(
             !page.contains('\u{202e}') && page.contains("&lt;script&gt;"),
@@ -515,11 +515,11 @@ mod tests {
                 requests: Some(requests),
                 ..Limits::default()
             };
-            let known = Known {
+            let info = RunInfo {
                 limits: Some(limits),
-                ..Known::default()
+                ..RunInfo::default()
             };
-            report.page(&known).unwrap()
+            report.page(&info).unwrap()
         };
         let page = drawn(Rate::per_second(100));
         assert!(

@@ -248,8 +248,8 @@ impl<'t> Overtime<'t> {
             marks.push(Mark::Line(ink, line));
         }
         let words =
-            "The median and 95 % of the answers that came in each bin, from sending to the \
-                     last byte."
+            "The median and the 95th percentile of the answers in each bin of time, from sending \
+                     to the last byte."
                 .to_owned();
         let plot = self.plot(marks, (end * 1.12, "seconds"));
         let keys = &[("first", "median"), ("second", "95 %")];

@@ -185,9 +185,9 @@ fn id_in(row: &Row, column: &str) -> Result<String, RowFlaw> {
     let why = match row.get(column) {
         Some(Json::String(id)) if !id.is_empty() => return Ok(id.clone()),
         Some(Json::Number(id)) => return Ok(id.to_string()),
-        Some(Json::String(_)) => format!("{column:?} is empty, and is to name the row"),
-        Some(_) => format!("{column:?} is neither text nor a number, and is to name the row"),
-        None => format!("no {column:?}, which is to name the row"),
+        Some(Json::String(_)) => format!("{column:?} is empty, and must name the row"),
+        Some(_) => format!("{column:?} is neither text nor a number, and must name the row"),
+        None => format!("no {column:?}, which must name the row"),
     };
     Err(RowFlaw::Other("custom_id", why.into()))
 }

@@ -1,11 +1,11 @@
-//! Rows of a table as requests: what the cells of a row are, and the request that a template makes
-//! of them.
+//! Rows of a table as requests: the cells of a row, and the request that a template makes of them.
 //!
 //! [`table`] reads CSV: where a record ends, its cells, the columns. [`row`] is one row, of CSV or
 //! a JSON object, as a template sees it. [`template`] is what the user writes, and [`render`] makes
 //! the body of a request of it and a row. [`RowFormat`] puts them together for `jsonl`.
 //!
-//! [`object`] is a JSON object as cells. [`cells`] goes the other way: what the cells of a table are that is written.
+//! [`object`] is a JSON object as cells. [`cells`] goes the other way: it writes the cells
+//! of a table.
 //!
 //! All of it is pure: files, lines, ids and what is done are the business of `jsonl`.
 
@@ -45,14 +45,14 @@ use std::borrow::Cow;
 pub(crate) enum RowFlaw {
     /// It is no JSON object.
     Json(serde_json::Error),
-    /// A word for programs, and what it is.
+    /// The kind of the flaw, as records and findings name it, and a message for people.
     Other(&'static str, Cow<'static, str>),
 }
 
 /// What a row asks for.
 #[derive(Debug)]
 pub(crate) struct RowRequest {
-    /// Its id, where a column has it and the cell is none that cannot be one.
+    /// Its id, if a column has ids and the cell is a valid one.
     pub(crate) id: Option<String>,
     /// The body of its request.
     pub(crate) body: Result<String, RowFlaw>,

@@ -64,7 +64,7 @@ impl Renderer {
             return Err(config(why).with_settings(&["param"]));
         }
         if shape == Shape::Messages && !fields.contains_key("max_tokens") {
-            let why = "Anthropic's messages need the most tokens of an answer";
+            let why = "Anthropic's messages need a limit on the tokens of an answer: set one";
             return Err(config(why).with_settings(&["max_tokens"]));
         }
         Ok(renderer)
@@ -77,7 +77,7 @@ impl Renderer {
         setting: &'static [&'static str],
     ) -> Result<()> {
         let refused = |error: JinjaError| {
-            config(format!("no template can be made of it: {error}")).with_settings(setting)
+            config(format!("the template has a mistake: {error}")).with_settings(setting)
         };
         let source = source.to_owned();
         self.templates

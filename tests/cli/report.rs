@@ -79,13 +79,13 @@ fn the_page_goes_where_it_is_told_and_replaces_pages_only() {
     tool(&["t.csv"]).code(0);
     assert!(folder.has("t.csv.report.html"));
     for (arguments, words) in [
-        (&["-"][..], "OUT is a file"),
-        (&["r.jsonl", "-o", "notes.html"], "no page"),
-        (&["r.jsonl", "-o", "r.jsonl"], "no page"),
+        (&["-"][..], "RESULTS is a file"),
+        (&["r.jsonl", "-o", "notes.html"], "no report"),
+        (&["r.jsonl", "-o", "r.jsonl"], "no report"),
         (&["none.jsonl"], "none.jsonl"),
         (&[".", "-o", "page.html"], "cannot read"),
         (&["p.jsonl"], "no line is a result"),
-        (&[], "OUT"),
+        (&[], "RESULTS"),
     ] {
         folder
             .write("p.jsonl", request("a"))

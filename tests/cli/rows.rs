@@ -332,7 +332,7 @@ fn a_row_that_cannot_be_asked_is_one_failed_row() {
         ("line-4", "line 4: has 1 cell, and the header has 2"),
         ("line-5", "line 5: has 3 cells, and the header has 2"),
         ("line-6", "line 6: not UTF-8 at column 3"),
-        ("line-7", "line 7: \"id\" is empty, and is to name the row"),
+        ("line-7", "line 7: \"id\" is empty, and must name the row"),
         ("line-9", "line 9: a quote opens here and is never closed"),
     ];
     assert_eq!(

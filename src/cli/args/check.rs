@@ -24,8 +24,8 @@ Examples:
 
 Exit codes: 0 nothing is wrong, 1 something is, 2 the file cannot be read.")]
 pub(crate) struct Check {
-    /// The requests, one a line, or in a .txt file one prompt a line, or with --prompt the rows of a
-    /// table; - reads standard input
+    /// The requests, one a line, or in a .txt file one prompt a line, or with --prompt the rows of
+    /// a table; - reads standard input
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
 

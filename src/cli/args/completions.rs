@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::Shell;
 
-/// Print a script with which a shell completes commands, flags and values at the Tab key.
+/// Print a script that lets a shell complete commands, flags and values with the Tab key.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Where a shell looks for it:

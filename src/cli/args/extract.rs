@@ -11,7 +11,7 @@ use crate::cli::parse;
 
 /// Take the answers out of a file of results, as text or as a table.
 ///
-/// RESULTS is the output of a batch: of tollgate, of OpenAI's or Anthropic's batch service, or of
+/// RESULTS is a file of results: of tollgate, of OpenAI's or Anthropic's batch service, or of
 /// another tool that writes these formats. If an id has several records, its last answer counts.
 /// RESULTS stays as it is, and nothing is sent.
 ///
@@ -37,12 +37,12 @@ pub(crate) struct Extract {
     #[arg(value_name = "RESULTS")]
     pub(crate) results: PathBuf,
 
-    /// Write to FILE, as a table if its name ends in .csv or .tsv. A file that is there is replaced
+    /// Write to FILE, as a table if its name ends in .csv or .tsv. An existing FILE is replaced
     /// [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
-    /// Write this [default: by the name of FILE, else text]
+    /// The format to write [default: by the name of FILE, else text]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
 
@@ -50,8 +50,9 @@ pub(crate) struct Extract {
     #[arg(short = '0', long)]
     pub(crate) null: bool,
 
-    /// The requests that these are the results of, or the prompts or rows, with the flags of the run
-    /// that asked for them. All are given, in their order, those without an answer with an empty one
+    /// Give the answers in the order of INPUT, the input of the run that made RESULTS. A request
+    /// without an answer has an empty one. For prompts and rows, give the flags of that run too
+    /// (--prompt, --model and so on)
     #[arg(long, value_name = "INPUT")]
     pub(crate) ordered_by: Option<PathBuf>,
 

@@ -13,9 +13,9 @@ use crate::{Price, Provider};
 /// Say how long a file of requests will take, what it will cost, and which limit will hold it back.
 /// Sends nothing and needs no key.
 ///
-/// The run is simulated with the limits and retries of these flags. How long answers take and how
-/// long they are is best taken from an earlier output: send some of the requests, and give what
-/// came back as --like.
+/// The run is simulated with the limits and retries of these flags. It must know how long answers
+/// take and how long they are. Best send some of the requests first, and give their results as
+/// --like.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 DIST is how a number varies:
@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "N", requires = "tokens", conflicts_with_all = ["input", "by_line", "template", "system", "params"], value_parser = parse::up_to::<u64>(MOST_REQUESTS))]
     pub(crate) requests: Option<u64>,
 
-    /// The model tokens of each of their prompts
+    /// The model tokens of each prompt; required with --requests
     #[arg(long, value_name = "DIST", requires = "requests", value_parser = parse::tokens_dist)]
     pub(crate) tokens: Option<Dist>,
 
@@ -81,17 +81,17 @@ const MOST_REQUESTS: u64 = 1_000_000_000;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Answers")]
 pub(crate) struct Answers {
-    /// Take latency, length of answers and failures from this output of an earlier run, and from
-    /// the errors file beside it
-    #[arg(long, value_name = "OUT.jsonl")]
+    /// Take latency, length of answers and failures from these results of an earlier run, and from
+    /// the errors file beside them
+    #[arg(long, value_name = "RESULTS")]
     pub(crate) like: Option<PathBuf>,
 
-    /// How long an attempt takes, from sending it to the last byte. Goes before --like [default:
+    /// How long an attempt takes, from sending it to the last byte. Wins over --like [default:
     /// 2.5s~0.8]
     #[arg(long, value_name = "DIST", value_parser = parse::time_dist)]
     pub(crate) latency: Option<Dist>,
 
-    /// How many model tokens an answer has; never more than its request allows. Goes before --like
+    /// How many model tokens an answer has; never more than its request allows. Wins over --like
     /// [default: 500]
     #[arg(long, value_name = "DIST", value_parser = parse::tokens_dist)]
     pub(crate) output_tokens: Option<Dist>,

@@ -18,8 +18,8 @@ use crate::cli::parse;
 #[command(next_help_heading = "Rows and prompts")]
 pub(crate) struct Prompts {
     /// Make a request of each row of INPUT (CSV with a header, or one JSON object a line) by this
-    /// template, such as 'Classify: {{ text }}', where {{ text }} stands for what the row has in
-    /// the column text, and {{ row["a name"] }} for a column of any name. The language is Jinja
+    /// Jinja template, such as 'Classify: {{ text }}'. {{ text }} stands for the cell in the column
+    /// text, and {{ row["a name"] }} for that in a column of any name
     #[arg(
         long,
         value_name = "TEMPLATE",
@@ -32,8 +32,8 @@ pub(crate) struct Prompts {
     #[arg(long, value_name = "FILE", group = "template")]
     pub(crate) prompt_file: Option<PathBuf>,
 
-    /// The column that names the rows in the results, another text in each [default: a hash of the
-    /// row's request]
+    /// The column whose cells are the ids (custom_id) of the rows, each used once [default: the id
+    /// is a hash of the row's request]
     #[arg(long, value_name = "COLUMN", requires = "template")]
     pub(crate) id: Option<String>,
 

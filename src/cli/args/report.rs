@@ -8,11 +8,11 @@ use crate::Price;
 
 /// Make one HTML page of what became of a run: rows, times, limits, failures and cost.
 ///
-/// OUT holds the results of `run`, or of another tool in a batch format. The errors file beside it
-/// is read as well. Several files make one page. It needs no network and no script: it can be
-/// mailed as it is. Texts of answers are not in it, and messages of errors are.
+/// RESULTS is a file of results: of `run`, or of another tool in a batch format. The errors file
+/// beside it is read as well. Several files make one page. The page needs no network and no script,
+/// so it can be mailed as it is. It shows ids and error messages, and no answers.
 ///
-/// `run --report FILE` makes the page at the end of a run, with its limits.
+/// `run --report FILE` makes the page when a run ends, and draws the run's limits in.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -23,11 +23,12 @@ Examples:
 Exit codes: 0 the page is written, 2 a file cannot be read or holds no results, 4 the page cannot
 be written.")]
 pub(crate) struct Report {
-    /// Results of runs; of a table, the records beside it
-    #[arg(value_name = "OUT", required = true)]
+    /// Files of results, or tables (.csv, .tsv) whose results are beside them
+    #[arg(value_name = "RESULTS", required = true)]
     pub(crate) results: Vec<PathBuf>,
 
-    /// Where the page goes; - is standard output [default: the first OUT's name with .report.html]
+    /// Where the page goes; - is standard output [default: the first RESULTS' name with
+    /// .report.html]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 

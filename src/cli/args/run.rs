@@ -19,8 +19,8 @@ use crate::{Concurrency, Fsync, Price, Provider, Rate, Usd};
 /// a table: a request is made of each row.
 ///
 /// Each result is written as soon as it arrives, in the input's format: for p.jsonl to
-/// p.results.jsonl. Requests that fail go to p.errors.jsonl. For p.csv they are in
-/// p.results.csv.jsonl, and when the run ends, the table p.results.csv is made of them.
+/// p.results.jsonl. Requests that fail go to p.errors.jsonl. For p.csv, results go to
+/// p.results.csv.jsonl, and the table p.results.csv is made of them when the run ends.
 ///
 /// To carry on after a stop, run the same command again. Requests that are answered are not sent
 /// again.
@@ -31,7 +31,7 @@ Examples:
   tollgate run prompts.jsonl --rpm 500 --tpm 200000  stay within these limits
   tollgate run prompts.jsonl --price 0.15,0.60 --max-cost 5
                                                      stop at about 5 US dollars
-  tollgate run prompts.txt --model gpt-4o-mini       one prompt a line
+  tollgate run questions.txt --model gpt-4o-mini     one prompt a line
   tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-4o-mini
                                                      one request a row, the answers in a table
   tollgate run prompts.jsonl --base-url http://127.0.0.1:8000/v1 --no-auth
@@ -53,9 +53,9 @@ pub(crate) struct Run {
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
 
-    /// Where results go; - is standard output. If the name ends in .csv or .tsv it is a table,
-    /// written when the run ends: INPUT's columns and answer, a row for each row of INPUT. The
-    /// results themselves are then in FILE.jsonl [default: INPUT's name with .results.jsonl, or
+    /// Where results go; - is standard output. If the name ends in .csv or .tsv, FILE is a table
+    /// with INPUT's rows and columns and the column answer. The table is written when the run ends,
+    /// from the results, which are in FILE.jsonl [default: INPUT's name with .results.jsonl, or
     /// .results.csv for a .csv; standard output if INPUT is -]
     #[arg(short, long, value_name = "FILE", help_heading = FILES)]
     pub(crate) output: Option<PathBuf>,
@@ -98,12 +98,12 @@ pub(crate) struct Run {
     #[arg(long, value_name = "WHEN", default_value = "interval", value_parser = parse::fsync(), hide_possible_values = true, help_heading = FILES)]
     pub(crate) fsync: Fsync,
 
-    /// Also write the final report to FILE, as JSON
+    /// Also write the summary, which is shown at the end, to FILE, as JSON
     #[arg(long, value_name = "FILE", help_heading = FILES)]
     pub(crate) summary: Option<PathBuf>,
 
-    /// Also make one HTML page of the results, at the end of the run and on every stop: rows, times,
-    /// limits, failures and cost, earlier runs included (see `tollgate report`)
+    /// Also make one HTML page of the results when the run ends or stops: rows, times, limits,
+    /// failures and cost. Earlier runs into the same results are in it (see `tollgate report`)
     #[arg(long, value_name = "FILE", help_heading = FILES)]
     pub(crate) report: Option<PathBuf>,
 
@@ -158,8 +158,8 @@ pub(crate) struct Run {
 
 const FILES: &str = "Files";
 impl Run {
-    /// Whether each such run starts anew: simulated answers cost nothing, and these are in a file of
-    /// their own.
+    /// Whether each such run starts anew: simulated answers cost nothing, and these are in a file
+    /// of their own.
     pub(crate) fn starts_anew(&self) -> bool {
         self.server.simulate.is_some() && self.output.is_none()
     }

@@ -10,19 +10,19 @@ use crate::jsonl::answer_table::TableOptions;
 
 /// What a table has beside the columns of INPUT.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Tables (a file that ends in .csv or .tsv)")]
+#[command(next_help_heading = "Output tables (.csv or .tsv)")]
 pub(crate) struct Table {
-    /// Give each top-level key of answers that are JSON objects a column, too
+    /// Add a column for each top-level key of answers that are JSON objects
     #[arg(long)]
     pub(crate) json_answer: bool,
 
-    /// Further columns, with commas between them: finish_reason, prompt_tokens, completion_tokens,
-    /// error
+    /// Add these columns, with commas between them: finish_reason, prompt_tokens,
+    /// completion_tokens, error
     #[arg(long = "with", value_name = "COLUMNS", value_delimiter = ',', value_parser = parse::column)]
     pub(crate) columns: Vec<Column>,
 
-    /// Write answers as they are. Without this an answer that a spreadsheet would run, as it begins
-    /// with =, +, - or @ and is no number, gets an apostrophe in front
+    /// Write answers as they are. Without this, an answer that a spreadsheet would run as a formula
+    /// gets an apostrophe in front: one that begins with =, +, - or @ and is no number
     #[arg(long)]
     pub(crate) raw_cells: bool,
 }
