@@ -93,8 +93,8 @@ impl Forecast {
         facts.extend(rows.iter().map(|(at, time)| (at.as_str(), time.clone())));
         if let Some(scaled) = plan.scaled {
             let fact = format!(
-                "time and cost are those of all requests; their 5 and 95 % and the times at other \
-                 concurrencies are from runs over {} requests, made longer",
+                "time and cost are of a run over all requests; their 5 and 95 % and the times at other \
+                 concurrencies are scaled up, from runs over {} requests",
                 count(scaled)
             );
             facts.push(("scaled", fact));
@@ -194,10 +194,10 @@ impl Forecast {
                 "failures and the waits after them take most of the time".to_owned()
             }
             (Some(Binding::InFlight), None) if plan.concurrency_needed.is_some() => {
-                "the concurrency and the rates go together: only both higher make it faster"
+                "the concurrency and the rates bind together: raise both to make it faster"
                     .to_owned()
             }
-            (Some(Binding::InFlight), None) => "more at once is hardly faster".to_owned(),
+            (Some(Binding::InFlight), None) => "a higher -c is hardly faster".to_owned(),
             _ => "no limit holds it back: it takes as long as its slowest answers".to_owned(),
         }
     }
@@ -354,7 +354,7 @@ advice     only a higher --tpm than 80,000 tokens/min makes it faster, and -c 13
         assert!(both.starts_with("the concurrency and the rates"), "{both}");
         let mut alone = forecast(Binding::InFlight, &level);
         alone.prediction.concurrency_needed = None;
-        assert_eq!(alone.advice(), "more at once is hardly faster");
+        assert_eq!(alone.advice(), "a higher -c is hardly faster");
         let none = at(Binding::Wire, &[(10, 60.0), (20, 60.0), (50, 59.0)]);
         assert!(none.starts_with("no limit"), "{none}");
         let failures = at(Binding::Backoff, &[(20, 60.0)]);
