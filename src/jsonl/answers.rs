@@ -169,7 +169,7 @@ impl Answers {
                 match record {
                     Some((id, true)) => done.push((id, RecordPosition::new(number, offset, true))),
                     Some((id, false)) => {
-                        failures.push((id, RecordPosition::new(number, offset, false)))
+                        failures.push((id, RecordPosition::new(number, offset, false)));
                     }
                     None => {
                         answers.damaged += 1;

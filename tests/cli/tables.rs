@@ -416,10 +416,7 @@ fn answers_are_extracted_as_text_and_as_tables() {
         "two\nlines\n\0=4\0{\"a\": \"0\", \"b\": 1}\0"
     );
     let table = "id,answer,error\nr2,\"two\nlines\n\",\nr3,,HTTP 400: no\nr4,'=4,\nr0,\"{\"\"a\"\": \"\"0\"\", \"\"b\"\": 1}\",\n";
-    assert_eq!(
-        extracted(&folder, &["--format", "csv", "--with", "error"]),
-        table
-    );
+    assert_eq!(extracted(&folder, &["--csv", "--with", "error"]), table);
     let ordered = ["--ordered-by", "p.jsonl", "--json-answer", "-o", "a.tsv"];
     let arguments = [&["extract", "o.jsonl"], &ordered[..]].concat();
     let ended = folder.tool(&arguments).run().code(0);
@@ -453,10 +450,10 @@ fn what_is_no_record_is_told_and_what_is_no_results_refused() {
         (&["extract", "-"], "no file"),
         (&["extract", "o.jsonl", "--with", "error"], "--with"),
         (
-            &["extract", "o.jsonl", "--with", "cost", "--format", "csv"],
+            &["extract", "o.jsonl", "--with", "cost", "--csv"],
             "finish_reason",
         ),
-        (&["extract", "o.jsonl", "-0", "--format", "csv"], "-0"),
+        (&["extract", "o.jsonl", "-0", "--csv"], "--null"),
         (&["extract", "o.jsonl", "-o", "o.jsonl"], "overwritten"),
         (
             &["extract", "o.jsonl", "--ordered-by", "none.jsonl"],
@@ -504,8 +501,7 @@ fn failures_in_a_file_of_their_own_are_found_beside_the_results() {
     let arguments = [
         "extract",
         "p.results.jsonl",
-        "--format",
-        "csv",
+        "--csv",
         "--with",
         "error",
         "--ordered-by",
