@@ -243,9 +243,11 @@
 //! table.
 //!
 //! - **Rows.** Each row of the input is a row of the table, in the same order. One that is not
-//!   answered has an empty `answer`. An answer without a text, such as a tool call, is given
-//!   as its JSON. A row of CSV with more or fewer cells than the header has failed; it has as many
-//!   cells as there are columns.
+//!   answered has an empty `answer`. Of an answer without a text, the tool calls are given as JSON,
+//!   or the whole response if there are none, as with an embedding. A row of CSV with more or fewer
+//!   cells than the header has failed. It has as many cells as there are columns: those that are too
+//!   many stand in the last one. A quote that is never closed takes the rest of the file into its
+//!   cell.
 //! - **Your columns** come back as they are. Of an input of plain objects, the columns are the keys
 //!   of all objects; a text is itself, null is an empty cell, and anything else is its JSON. For
 //!   lines that are requests the one column is `id`, the `custom_id`; for prompts they are `id` and
@@ -253,7 +255,7 @@
 //! - **Added columns.** [`columns`](crate::FileRun::columns) (`--with`) adds `finish_reason`,
 //!   `prompt_tokens`, `completion_tokens` and `error`, which says why a row has failed. With
 //!   [`json_answer`](crate::FileRun::json_answer) (`--json-answer`), each top-level key of answers
-//!   that are JSON objects has a column behind `answer`. The object may be in a Markdown code
+//!   whose text is a JSON object has a column behind `answer`. The object may be in a Markdown code
 //!   fence. The keys stand in the order in which they first come. At most 1,000 keys have a column;
 //!   `answer` has all. If an added column's name is there already, in whatever case, it gets a
 //!   number: `answer_2`.

@@ -135,7 +135,7 @@ impl Forecast {
         let peak = count(plan.in_flight_peak as u64);
         let needed = plan.concurrency_needed.map(|needed| {
             format!(
-                "; the rates need {} (rate × latency)",
+                "; the rates can keep {} in flight (rate × latency)",
                 count(at_least(needed))
             )
         });
@@ -326,7 +326,7 @@ failed     1 request fails
 time       1 min 00 s; 5 % of runs stay below 58.0 s, 95 % below 1 min 03 s
 cost       $0.3000
 bound by   the limit on model tokens for 90 % of the time, the last answers for 10 % of the time
-in flight  7.5 on average, 20 at most; the rates need 8 (rate × latency)
+in flight  7.5 on average, 20 at most; the rates can keep 8 in flight (rate × latency)
 at once    time
      10    1 min 30 s
      20    1 min 00 s
