@@ -133,13 +133,14 @@
 //! **CSV** is read as the [csv](https://docs.rs/csv) crate does. A cell in quotes may hold
 //! separators, line ends and doubled quotes. The separator is the one of comma, semicolon and tab
 //! that the header has most of, and a tab in `.tsv`. Blank lines are skipped: in a table of one
-//! column, an empty cell is written `""`. A header may have 64 KiB, and a row 64 MiB. An input of
-//! another name is JSON if it begins with `{` or `[`, and CSV otherwise.
+//! column, an empty cell is written `""`. Lines end in LF or CRLF: a table whose header ends in CR
+//! alone is refused. A header may have 64 KiB, and a row 64 MiB. An input of another name is JSON if
+//! it begins with `{` or `[`, and CSV otherwise.
 //!
 //! A row fails, and the others are answered, if it has more or fewer cells than the header, is not
 //! UTF-8, has a quote that is never closed, lacks a value that the template needs, or makes the
-//! template fail. Its record has the number of its first line. `tollgate check` with the same flags
-//! finds all such rows. If a template fails on nearly all rows, the input is refused,
+//! template fail or take more than 1,000,000 steps. Its record has the number of its first line.
+//! `tollgate check` with the same flags finds all such rows. If a template fails on nearly all rows, the input is refused,
 //! as is said above for lines that are no requests.
 //!
 //! **Ids.** By default the `custom_id` of a row is the hash of its request. Of rows with the same

@@ -253,7 +253,7 @@ mod tests {
         // What is not named does no harm, nor does a file with nothing in it.
         format(&Template::new("m", "{{ a }}"), "a,b,b,,\r\n").unwrap();
         format(&Template::new("m", "{{ a }}"), "").unwrap();
-        assert!(RowFormat::new(&Template::new("m", "").delimiter('é'), "/").is_err());
+        assert!(RowFormat::new(&Template::new("m", "x").delimiter('é'), "/").is_err());
     }
 
     #[test]
