@@ -84,8 +84,8 @@
 //!
 //! # Rows of a table
 //!
-//! A table is CSV with a header, or JSON lines that are plain objects. A template makes one request
-//! of each row:
+//! An input can be a table: CSV with a header, or JSON lines that are plain objects. A template
+//! makes one request of each row:
 //!
 //! ```text
 //! tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-5 --max-tokens 5
@@ -98,25 +98,25 @@
 //!
 //! | Setting | Flag | Meaning |
 //! |---|---|---|
-//! | [`new`](crate::Template::new) | `--prompt`, or `--prompt-file` with the name of a file; `--model` | the template of the prompt, and the model |
+//! | [`new`](crate::Template::new) | `--prompt TEMPLATE` or `--prompt-file FILE`; `--model` | the template of the prompt; the model |
 //! | [`system`](crate::Template::system) | `--system` | the template of the system message |
 //! | [`max_tokens`](crate::Template::max_tokens) | `--max-tokens` | the longest answer; Anthropic's messages need it |
-//! | [`param`](crate::Template::param) | `--param` | a further field of all requests, which is no template |
-//! | [`id`](crate::Template::id) | `--id` | the column that names the rows |
+//! | [`param`](crate::Template::param) | `--param` | a further field of all requests; its value is no template |
+//! | [`id`](crate::Template::id) | `--id` | the column whose cells are the `custom_id`s |
 //! | [`delimiter`](crate::Template::delimiter) | `--delimiter` | what separates the cells of CSV |
 //!
-//! Rows go to [`endpoint`](crate::FileRun::endpoint) (`--endpoint`), with `--provider anthropic` to
-//! `/v1/messages` unless it says otherwise. The end of its path tells where the prompt stands in a
-//! body: in `messages` for chats, for Anthropic's `messages` and for all paths that are not known,
-//! in `input` for `responses`, `embeddings` and `moderations`, in `prompt` for `completions`.
+//! Rows go to [`endpoint`](crate::FileRun::endpoint) (`--endpoint`). With `--provider anthropic`
+//! its default is `/v1/messages`. The end of the path tells which field of the body holds the
+//! prompt: `input` for `responses`, `embeddings` and `moderations`, `prompt` for `completions`, and
+//! `messages` for all others.
 //!
 //! **Templates** are [Jinja](https://jinja.palletsprojects.com/en/stable/templates/), as
 //! [minijinja](https://docs.rs/minijinja) has it, with Python's methods of strings and dictionaries
 //! (`{{ text.strip() }}`).
 //!
-//! - `{{ text }}` is the cell in the column `text`. The whole row is `row`. So `{{ row["my column"]
-//!   }}` is a cell in a column whose name is no identifier, and `{{ row | tojson }}` is all cells.
-//!   A column that is called `row` is `{{ row["row"] }}`.
+//! - `{{ text }}` is the cell in the column `text`. The whole row is `row`. A cell in a
+//!   column whose name is no identifier is `{{ row["my column"] }}`, and all cells are
+//!   `{{ row | tojson }}`. A column that is called `row` is `{{ row["row"] }}`.
 //! - A cell of CSV is a text, and an empty cell an empty text: to compare numbers, write
 //!   `{% if n | int > 3 %}`. A value of a JSON object keeps its type: `{{ user.name }}`,
 //!   `{% for tag in tags %}`.
@@ -222,7 +222,7 @@
 //! `-` stands for standard input or standard output. If results go to standard output, failures do,
 //! too.
 //!
-//! # Tables
+//! # Tables of answers
 //!
 //! An output whose name ends in `.csv` or `.tsv` is a *table*: the columns of the input in their
 //! order, and `answer`. The input `p.csv` has one by default, `p.results.csv`. The library has it
@@ -243,9 +243,11 @@
 //! table.
 //!
 //! - **Rows.** Each row of the input is a row of the table, in the same order. One that is not
-//!   answered has an empty `answer`. An answer without a text, such as a tool call, is given
-//!   as its JSON. A row of CSV with more or fewer cells than the header has failed; it has as many
-//!   cells as there are columns.
+//!   answered has an empty `answer`. Of an answer without a text, the tool calls are given as JSON,
+//!   or the whole response if there are none, as with an embedding. A row of CSV with more or fewer
+//!   cells than the header has failed. It has as many cells as there are columns: those that are too
+//!   many stand in the last one. A quote that is never closed takes the rest of the file into its
+//!   cell.
 //! - **Your columns** come back as they are. Of an input of plain objects, the columns are the keys
 //!   of all objects; a text is itself, null is an empty cell, and anything else is its JSON. For
 //!   lines that are requests the one column is `id`, the `custom_id`; for prompts they are `id` and
@@ -253,7 +255,7 @@
 //! - **Added columns.** [`columns`](crate::FileRun::columns) (`--with`) adds `finish_reason`,
 //!   `prompt_tokens`, `completion_tokens` and `error`, which says why a row has failed. With
 //!   [`json_answer`](crate::FileRun::json_answer) (`--json-answer`), each top-level key of answers
-//!   that are JSON objects has a column behind `answer`. The object may be in a Markdown code
+//!   whose text is a JSON object has a column behind `answer`. The object may be in a Markdown code
 //!   fence. The keys stand in the order in which they first come. At most 1,000 keys have a column;
 //!   `answer` has all. If an added column's name is there already, in whatever case, it gets a
 //!   number: `answer_2`.
@@ -551,9 +553,9 @@
 //! the page cannot be written, the results are there all the same, and the exit code is 4.
 //!
 //! The page holds all that it needs: it loads nothing and runs no script, so it can be mailed, and
-//! read without a network. It is light or dark as its reader is, and fits a phone. It is smaller
-//! than 3 MB however many rows there are. No answer is in it. Ids and error messages are,
-//! shortened; they are shown as text, whatever they hold.
+//! read without a network. It follows the light or dark mode of the browser, and fits a phone. It
+//! is smaller than 3 MB however many rows there are. No answer is in it. Ids and error messages
+//! are, shortened; they are shown as text, whatever they hold.
 //!
 //! | It shows | From |
 //! |---|---|

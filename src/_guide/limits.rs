@@ -187,12 +187,13 @@
 //!   Where up to 6 % are refused by chance all the time, that share is learned, and as many as it
 //!   explains are stray too.
 //!   Requests in flight count as answers, up to as many as those.
-//! - Any other refusal makes everyone wait, and may lower a learned rate by 7 %, or by up to a half
-//!   if much less was let in. The wait is as long as the server asks, or 0.25 s if the server does
-//!   not say. The 0.25 s double with each such refusal, up to 8 s or `max_backoff`, until something
-//!   is let in. If nothing has been let in for a second, the doubled wait counts if it is longer
-//!   than what the server asks. An item that was refused twice before waits at least 0.4 s, and
-//!   from then on 1.6 s, while the others go.
+//! - Any other refusal makes everyone wait. The wait is as long as the server asks, or 0.25 s if
+//!   the server does not say. The 0.25 s double with each such refusal, up to 8 s or `max_backoff`,
+//!   until something is let in. If nothing has been let in for a second, the doubled wait counts if
+//!   it is longer than what the server asks.
+//! - Such a refusal may lower a learned rate by 7 %, or by up to a half if much less was let in.
+//! - An item that was refused twice before waits at least 0.4 s, and from then on 1.6 s, while the
+//!   others go.
 //! - A *cascade* is at least five refusals that are a tenth of the latest requests or more. The
 //!   first cascade must be larger: 14 refusals, or a quarter. Five refusals are also a cascade, and
 //!   not stray, if they are nine tenths of what was sent since the first of them. A cascade sets

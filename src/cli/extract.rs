@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use super::args::{Extract, ExtractFormat as Format};
+use super::args::Extract;
 use super::check::nobodys_client;
 use super::config::is_same;
 use super::console::Console;
@@ -103,12 +103,22 @@ fn opened(input: &Path, args: &Extract) -> Result<(Location, InputFormat)> {
     run.input()
 }
 
+/// What answers are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Text,
+    Csv,
+    Tsv,
+}
+
 fn format_of(args: &Extract) -> Format {
-    args.format.unwrap_or_else(|| match &args.output {
+    match &args.output {
+        _ if args.csv => Format::Csv,
+        _ if args.tsv => Format::Tsv,
         Some(path) if is_tsv(path) => Format::Tsv,
         Some(path) if is_table(path) => Format::Csv,
         _ => Format::Text,
-    })
+    }
 }
 
 /// What is wrong with the arguments.
@@ -122,7 +132,7 @@ fn flaw(args: &Extract, format: Format) -> Option<String> {
     if format == Format::Text {
         if let Some(flag) = args.table.first_given() {
             return Some(format!(
-                "{flag} is for a table: --format csv, or -o with a name that ends in .csv"
+                "{flag} is for a table: give --csv, or -o with a name that ends in .csv"
             ));
         }
     } else if args.null {

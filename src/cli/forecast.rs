@@ -93,8 +93,8 @@ impl Forecast {
         facts.extend(rows.iter().map(|(at, time)| (at.as_str(), time.clone())));
         if let Some(scaled) = plan.scaled {
             let fact = format!(
-                "time and cost are those of all requests; their 5 and 95 % and the times at other \
-                 concurrencies are from runs over {} requests, made longer",
+                "time and cost are of a run over all requests; their 5 and 95 % and the times at other \
+                 concurrencies are scaled up, from runs over {} requests",
                 count(scaled)
             );
             facts.push(("scaled", fact));
@@ -135,7 +135,7 @@ impl Forecast {
         let peak = count(plan.in_flight_peak as u64);
         let needed = plan.concurrency_needed.map(|needed| {
             format!(
-                "; the rates need {} (rate × latency)",
+                "; the rates can keep {} in flight (rate × latency)",
                 count(at_least(needed))
             )
         });
@@ -206,10 +206,10 @@ impl Forecast {
                 "failures and the waits after them take most of the time".to_owned()
             }
             (Some(Binding::InFlight), None) if plan.concurrency_needed.is_some() => {
-                "the concurrency and the rates go together: only both higher make it faster"
+                "the concurrency and the rates bind together: raise both to make it faster"
                     .to_owned()
             }
-            (Some(Binding::InFlight), None) => "more at once is hardly faster".to_owned(),
+            (Some(Binding::InFlight), None) => "a higher -c is hardly faster".to_owned(),
             _ => "no limit holds it back: it takes as long as its slowest answers".to_owned(),
         }
     }
@@ -356,7 +356,7 @@ failed     1 request fails
 time       1 min 00 s; 5 % of runs stay below 58.0 s, 95 % below 1 min 03 s
 cost       $0.3000
 bound by   the limit on model tokens for 90 % of the time, the last answers for 10 % of the time
-in flight  7.5 on average, 20 at most; the rates need 8 (rate × latency)
+in flight  7.5 on average, 20 at most; the rates can keep 8 in flight (rate × latency)
 at once    time
      10    1 min 30 s
      20    1 min 00 s
@@ -384,7 +384,7 @@ advice     only a higher --tpm than 80,000 tokens/min makes it faster, and -c 13
         assert!(both.starts_with("the concurrency and the rates"), "{both}");
         let mut alone = forecast(Binding::InFlight, &level);
         alone.prediction.concurrency_needed = None;
-        assert_eq!(alone.advice(), "more at once is hardly faster");
+        assert_eq!(alone.advice(), "a higher -c is hardly faster");
         let none = at(Binding::Wire, &[(10, 60.0), (20, 60.0), (50, 59.0)]);
         assert!(none.starts_with("no limit"), "{none}");
         let failures = at(Binding::Backoff, &[(20, 60.0)]);

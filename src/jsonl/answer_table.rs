@@ -174,9 +174,7 @@ pub(crate) fn write_table(
     rows.each(answers, |own, answer| {
         counts.add(answer);
         let text = answer.and_then(|answer| answer.text.as_deref());
-        let object = text
-            .filter(|_| !keys.is_empty())
-            .and_then(Members::of_answer);
+        let object = answer.filter(|_| !keys.is_empty()).and_then(object_in);
         let cell = |key: &String| {
             object
                 .as_ref()
@@ -194,12 +192,17 @@ pub(crate) fn write_table(
     Ok(counts)
 }
 
+/// The JSON object that a model has written as its answer.
+fn object_in(answer: &Answer) -> Option<Members<'_>> {
+    let text = answer.text.as_deref().filter(|_| answer.is_written);
+    text.and_then(Members::of_answer)
+}
+
 /// The top-level keys of all answers that are JSON objects, in the order in which they come.
 fn keys_of(rows: &RowSource<'_>, answers: &mut Answers) -> Result<Vec<String>> {
     let (mut known, mut keys, mut left_out) = (HashSet::new(), Vec::new(), false);
     rows.each(answers, |_, answer| {
-        let text = answer.and_then(|answer| answer.text.as_deref());
-        let object = text.and_then(Members::of_answer);
+        let object = answer.and_then(object_in);
         for key in object.map(|object| object.keys).into_iter().flatten() {
             if keys.len() < MOST_KEYS && known.insert(key.clone()) {
                 keys.push(key);

@@ -25,9 +25,11 @@ const LONGEST_ERROR: usize = 2 << 10;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) custom_id: Option<String>,
-    /// The answer's text, or its JSON if it has none, as with a tool call or an embedding. `None`
-    /// if the row has failed.
+    /// The answer's text. If it has none: its tool calls, or the JSON of the whole response, as with
+    /// an embedding. `None` if the row has failed.
     pub(crate) text: Option<String>,
+    /// The model has written the text, and not a provider the response around it.
+    pub(crate) is_written: bool,
     pub(crate) finish_reason: Option<String>,
     pub(crate) usage: Option<Usage>,
     /// Why the row has failed.
@@ -57,9 +59,29 @@ impl Answer {
         answer.usage = usage.and_then(|usage| Usage::read(usage.get()));
         let content = Content::read(body.as_bytes());
         answer.finish_reason = content.finish_reason;
-        answer.text = content.text.or_else(|| Some(body.into_owned()));
+        answer.is_written = content.text.is_some();
+        answer.text = content
+            .text
+            .or_else(|| Some(without_text(&body).to_owned()));
         answer
     }
+}
+
+/// What a response without a text holds: the tool calls of a chat, the blocks of a message, the
+/// items of OpenAI's responses, and all of anything else.
+fn without_text(body: &str) -> &str {
+    let [choices, content, output] = first_fields(body, &["choices", "content", "output"]);
+    let choices =
+        choices.and_then(|choices| serde_json::from_str::<Vec<&RawValue>>(choices.get()).ok());
+    let first = choices.and_then(|choices| choices.first().copied());
+    let [message] = members(first, &["message"]);
+    let [calls] = members(message, &["tool_calls"]);
+    let parts = [calls, content, output]
+        .into_iter()
+        .flatten()
+        .map(RawValue::get);
+    let mut told = parts.filter(|part| part.starts_with('[') && *part != "[]");
+    told.next().unwrap_or(body)
 }
 
 /// What the record of a failure says, in a line or two: `HTTP 400: no such model`.
@@ -147,7 +169,7 @@ impl Answers {
                 match record {
                     Some((id, true)) => done.push((id, RecordPosition::new(number, offset, true))),
                     Some((id, false)) => {
-                        failures.push((id, RecordPosition::new(number, offset, false)))
+                        failures.push((id, RecordPosition::new(number, offset, false)));
                     }
                     None => {
                         answers.damaged += 1;

@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::Read;
 
 use csv::ByteRecord;
-use serde_json::Value;
 
 use super::answers::{Answer, Answers, row_key};
 use super::files::{Location, OpenInput};
@@ -16,7 +15,8 @@ use crate::error::{Result, config};
 use crate::rows::cells::{BOM, Layout};
 use crate::rows::object::Members;
 
-/// The rows of a table: those of an input in its order, or those that have a record in theirs.
+/// The rows of a table: all rows of an input in its order, or the rows that have a record in the
+/// order of the records.
 pub(crate) struct RowSource<'a> {
     input: Option<(&'a Location, &'a Format)>,
     pub(super) columns: Vec<String>,
@@ -99,19 +99,17 @@ impl<'a> RowSource<'a> {
         Ok(())
     }
 
-    /// As many cells as there are columns. A row of CSV that has more or fewer has failed.
+    /// As many cells as there are columns. A row of CSV that has more or fewer has failed, and
+    /// shows what it has as well as can be.
     fn push_cells(&self, own: &mut ByteRecord, row: &TableRow<'_>, format: &Format) {
-        let text = row.text.as_deref().unwrap_or_default();
         match &format.rows {
             Some(rows) if rows.is_csv() => {
-                let cells = row.row.iter().flat_map(|row| &row.cells);
-                let mut cells = cells.filter_map(Value::as_str);
-                for _ in &self.columns {
-                    own.push_field(cells.next().unwrap_or_default().as_bytes());
-                }
+                let cells = rows.fitted_cells(row.bytes.unwrap_or_default());
+                own.extend(cells.unwrap_or_default());
             }
             Some(_) => {
-                let object = Members::of(text).unwrap_or_default();
+                let text = row.text();
+                let object = Members::of(&text).unwrap_or_default();
                 for column in &self.columns {
                     own.push_field(object.cell(column).as_bytes());
                 }
@@ -121,7 +119,7 @@ impl<'a> RowSource<'a> {
                 let id = row.id.as_deref().map_or_else(unnamed, Cow::Borrowed);
                 own.push_field(id.as_bytes());
                 if format.prompts.is_some() {
-                    own.push_field(text.as_bytes());
+                    own.push_field(row.text().as_bytes());
                 }
             }
         }
@@ -148,7 +146,8 @@ fn columns_of_objects(location: &Location, format: &Format) -> Result<Vec<String
     let (mut known, mut columns) = (HashSet::new(), Vec::new());
     let mut rows = TableRows::new(open(location)?, format.clone());
     while let Some(row) = rows.next().map_err(|error| location.unreadable(error))? {
-        let object = row.text.as_deref().and_then(Members::of);
+        let text = row.text();
+        let object = Members::of(&text);
         let keys = object.unwrap_or_default().keys.into_iter();
         columns.extend(keys.filter(|key| known.insert(key.clone())));
     }

@@ -333,10 +333,10 @@ impl FileRun<'_> {
     /// Further columns of a table, behind `answer` and in this order. Default: none.
     ///
     /// An output whose name ends in `.csv` or `.tsv` is a table: the columns of the input, and
-    /// `answer`. It has a line for each row of the input, in its order. It is written when the run
+    /// `answer`. It has the rows of the input, in their order. It is written when the run
     /// ends, however that is, and a rerun replaces it. The records, which a rerun carries on with,
     /// are in a file beside it, `out.csv.jsonl` for `out.csv`. The
-    /// [guide](crate::_guide::batch_files#tables) has all of it.
+    /// [guide](crate::_guide::batch_files#tables-of-answers) has all of it.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -412,9 +412,9 @@ impl FileRun<'_> {
     }
 
     /// Looks through the input as a run would, and changes nothing: what it holds, as
-    /// [`check`](check::check) says it, with the rules of a provider's own batch service if there is
-    /// one. Each request that is left to send is shown to `each`, with the hash of its id. Lines of
-    /// the output are not repaired.
+    /// [`check`](check::check) says it, with the rules of a provider's own batch service if there
+    /// is one. Each request that is left to send is shown to `each`, with the hash of its id. Lines
+    /// of the output are not repaired.
     ///
     /// # Errors
     /// Those of [`run`](Self::run), but for ids that are in two lines and rows that have changed:

@@ -1,5 +1,5 @@
 //! An input that is a table: its header is read before a run begins, as the template must fit it,
-//! and its rows can be read once more, each with the id that the run gives it.
+//! and its rows can be read again, each with the id that the run gives it.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -14,16 +14,16 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
 use crate::rows::{Row, RowFormat, Template, header};
 
-/// How many names of fields are kept to be told.
+/// How many names of fields are kept for an error message.
 const MOST_NAMES: usize = 1_000;
 
 /// Makes `format` that of rows, which become what `template` says. The input that is given back can
 /// be read from its beginning.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) for a template that is none, or that names a
-/// column which the input has not; [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and those
-/// of [`Location::unreadable`].
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for an invalid template, or one that names a
+/// column that the input does not have; [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and
+/// those of [`Location::unreadable`].
 pub(crate) fn open(
     template: &Template,
     mut format: Format,
@@ -125,11 +125,15 @@ pub(crate) struct TableRow<'a> {
     /// Its id in the records of a run. `None` if it has none: the record of its failure is then
     /// named by its line.
     pub(crate) id: Option<String>,
-    /// Its cells: as many as it has, which need not be as many as there are columns. `None` if it
-    /// has none, as it is no JSON object, or too long. Bytes that are no UTF-8 have been replaced.
-    pub(crate) row: Option<Row>,
     /// The whole of it. `None` if it is too long.
-    pub(crate) text: Option<Cow<'a, str>>,
+    pub(crate) bytes: Option<&'a [u8]>,
+}
+
+impl TableRow<'_> {
+    /// The whole of it, in which bytes that are no UTF-8 have been replaced.
+    pub(crate) fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.bytes.unwrap_or_default())
+    }
 }
 
 impl<R: Read> TableRows<R> {
@@ -150,20 +154,15 @@ impl<R: Read> TableRows<R> {
         let Some(line) = self.lines.next()? else {
             return Ok(None);
         };
-        let text = line.text.map(String::from_utf8_lossy);
+        let bytes = line.text;
         let mut parsed = self.format.parse(line);
         if let Some(occurrences) = &mut self.occurrences {
             occurrences.name(&mut parsed);
         }
-        let rows = self.format.rows.as_ref();
-        let row = rows
-            .zip(text.as_ref())
-            .and_then(|(rows, text)| rows.row(text).ok());
         Ok(Some(TableRow {
             line: parsed.number,
             id: parsed.custom_id,
-            row,
-            text,
+            bytes,
         }))
     }
 }
@@ -183,11 +182,13 @@ mod tests {
         let OpenInput::Stream(stream) = input else {
             panic!("a stream");
         };
-        let (mut rows, mut found) = (TableRows::new(stream, format), Vec::new());
+        let mut rows = TableRows::new(stream, format.clone());
+        let (rows_format, mut found) = (format.rows.unwrap(), Vec::new());
         while let Some(row) = rows.next().unwrap() {
-            let cells = row.row.map_or_else(String::new, |row| {
-                serde_json::to_string(&row.cells).unwrap()
-            });
+            let cells = rows_format.row(&row.text()).map_or_else(
+                |_| String::new(),
+                |row| serde_json::to_string(&row.cells).unwrap(),
+            );
             found.push((row.line, row.id, cells));
         }
         Ok(found)

@@ -1,7 +1,7 @@
-//! The requests of a planned run, and how each attempt ends: random numbers.
+//! The requests of a planned run, and how each attempt ends, drawn at random.
 //!
-//! Each number follows from the seed, the request and the attempt alone. So two runs that differ in
-//! a limit meet the same requests, answers and failures.
+//! Each random number follows from the seed, the request and the attempt alone. So two runs that
+//! differ in a limit meet the same requests, answers and failures.
 
 use std::time::Duration;
 

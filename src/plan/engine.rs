@@ -46,7 +46,7 @@ pub(super) struct RunResult {
     pub(super) counted_tokens: u64,
     /// What held the run back.
     pub(super) bound: Times,
-    /// The sum over all attempts.
+    /// The time under way, summed over all attempts.
     pub(super) wire: Duration,
     pub(super) in_flight_peak: usize,
     pub(super) end: Duration,
@@ -63,11 +63,11 @@ struct Flight {
     sent: Nanos,
     cost: Cost,
     end: End,
-    /// Of the simulated provider.
+    /// What the simulated provider decided, if it answers.
     ruling: Option<Box<Ruling>>,
 }
 
-/// Runs it to its end.
+/// Runs a scenario to its end.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be.

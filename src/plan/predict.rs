@@ -33,7 +33,7 @@ const SCALED: u64 = 100_000;
 const SEEDED_REQUESTS: u64 = 5_000_000;
 const SEEDS: [u64; 2] = [11, 101];
 
-/// What a run will take.
+/// How long a run will take, what it will cost and what holds it back.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Prediction {
     pub(crate) requests: u64,
@@ -43,7 +43,7 @@ pub(crate) struct Prediction {
     pub(crate) cost_usd: Option<Range>,
     /// Seconds at other concurrencies.
     pub(crate) by_concurrency: Vec<(usize, f64)>,
-    /// The rest is that of the main line.
+    /// This and what follows is of the main line.
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
     pub(crate) attempts: u64,

@@ -338,7 +338,7 @@ pub(super) mod tests {
             let (one, other) = (all(&sent), all(&turned));
             prop_assert_eq!(one.timeline.range, other.timeline.range);
             let bins = |stats: &Stats| {
-                let timeline = stats.timeline.clone().calm();
+                let timeline = stats.timeline.clone().coarsened();
                 let (slots, breaks) = timeline.slots();
                 let bins = slots.iter().map(|slot| {
                     let bin = slot.bin;

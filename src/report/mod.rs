@@ -1,14 +1,15 @@
-//! The picture of a run: one page of HTML from the records that runs have written.
+//! One HTML page that shows what became of a run, made of the records that runs have written.
 //!
 //! [`fold`] makes statistics of records, with times in a [`histogram`] and attempts in a
-//! [`timeline`]. [`pictures`] makes plots of them, which [`plots`] draws, and [`page`] the HTML.
+//! [`timeline`]. [`figures`] puts these into plots with captions, [`plots`] draws a plot, and
+//! [`page`] makes the HTML.
 //! Nothing grows with the number of records: a million of them take as much memory as ten thousand,
 //! and the page is as large.
 
+mod figures;
 mod fold;
 mod histogram;
 mod page;
-mod pictures;
 mod plots;
 mod timeline;
 
@@ -36,7 +37,7 @@ struct FileRead {
     others: u64,
 }
 
-/// What is known of a run beyond its records.
+/// What the page says of a run beyond its records.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunInfo {
     /// What the page is called.

@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde_json::{Value, json};
 
+use super::figures::{Figure, TimeFigures, distribution};
 use super::fold::{Reason, SlowRow, Stats};
 use super::format::{count, counted, rate, time};
 use super::histogram::Histogram;
-use super::pictures::{Overtime, Picture, distribution};
 use super::timeline::Slot;
 use super::{Report, RunInfo};
 use crate::Binding;
@@ -32,18 +32,18 @@ impl Report {
     /// The page.
     ///
     /// # Errors
-    /// If it cannot be made, which has no reason.
+    /// If the template cannot be rendered.
     pub(crate) fn page(&self, info: &RunInfo) -> Result<String> {
         let stats = &self.stats;
         let limits = info.limits.unwrap_or_default();
-        let timeline = stats.timeline.clone().calm();
-        let overtime = Overtime::new(&timeline, &limits);
-        let mut pictures = Vec::new();
-        if let Some(overtime) = &overtime {
-            pictures = overtime.pictures(stats, &limits)?;
+        let timeline = stats.timeline.clone().coarsened();
+        let over_time = TimeFigures::new(&timeline, &limits);
+        let mut figures = Vec::new();
+        if let Some(over_time) = &over_time {
+            figures = over_time.figures(stats, &limits)?;
         }
         if stats.answers.count() > 0 {
-            pictures.push(distribution(&stats.answers)?);
+            figures.push(distribution(&stats.answers)?);
         }
         let files = self.files.iter().map(|file| {
             json!([
@@ -58,13 +58,13 @@ impl Report {
             "title": printable(&info.title, LONGEST_ID),
             "simulated": simulated(stats),
             "lede": lede(stats),
-            "sent": overtime.as_ref().map(|overtime| sent(stats, overtime)),
+            "sent": over_time.as_ref().map(|over_time| sent(stats, over_time)),
             "stopped": info.stopped.as_ref().map(|why| printable(why, LONGEST_MESSAGE)),
             "advice": info.advice.as_ref().map(|what| printable(what, LONGEST_MESSAGE)),
-            "tiles": tiles(stats, overtime.as_ref()),
-            "notes": self.notes(info, overtime.as_ref()),
-            "pictures": pictures.iter().map(Picture::to_json).collect::<Vec<_>>(),
-            "bins": overtime.as_ref().map(bins),
+            "tiles": tiles(stats, over_time.as_ref()),
+            "notes": self.notes(info, over_time.as_ref()),
+            "figures": figures.iter().map(Figure::to_json).collect::<Vec<_>>(),
+            "bins": over_time.as_ref().map(bins),
             "where": times(stats),
             "percentiles": percentiles(stats),
             "failures": reasons(&stats.failures, stats.failed()),
@@ -79,7 +79,7 @@ impl Report {
     }
 
     /// What the page cannot show, and why.
-    fn notes(&self, info: &RunInfo, overtime: Option<&Overtime<'_>>) -> Vec<String> {
+    fn notes(&self, info: &RunInfo, over_time: Option<&TimeFigures<'_>>) -> Vec<String> {
         let stats = &self.stats;
         let all = stats.records();
         let mut notes = Vec::new();
@@ -101,8 +101,8 @@ impl Report {
             let lines = counted(others, "line is no record", "lines are no records");
             notes.push(format!("{lines}, and not counted."));
         }
-        if let Some(overtime) = overtime {
-            for (_, gap) in overtime.breaks() {
+        if let Some(over_time) = over_time {
+            for (_, gap) in over_time.breaks() {
                 let gap = time(Duration::from_millis(*gap));
                 notes.push(format!(
                     "A dotted line in the plots stands for {gap} in which nothing was under way."
@@ -166,21 +166,21 @@ fn simulated(stats: &Stats) -> Option<String> {
 }
 
 /// How many requests were sent, and when.
-fn sent(stats: &Stats, overtime: &Overtime<'_>) -> Value {
+fn sent(stats: &Stats, over_time: &TimeFigures<'_>) -> Value {
     let (from, to) = stats.timeline.range.unwrap_or_default();
     let [from, to] = [from, to].map(|ms| second(UNIX_EPOCH + Duration::from_millis(ms)));
     // A day is said once.
     let to = to.strip_prefix(&from[..11]).unwrap_or(&to);
     json!({
         "requests": counted(stats.attempts, "request was", "requests were"),
-        "took": time(Duration::from_millis(overtime.active_ms())),
+        "took": time(Duration::from_millis(over_time.active_ms())),
         "from": from,
         "to": to,
     })
 }
 
 /// The key figures: a label, a number and a word below it.
-fn tiles(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<[String; 3]> {
+fn tiles(stats: &Stats, over_time: Option<&TimeFigures<'_>>) -> Vec<[String; 3]> {
     let all = stats.records();
     let mut tiles = Vec::new();
     if all > 0 {
@@ -192,8 +192,8 @@ fn tiles(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<[String; 3]> {
         tiles.push(("Median answer time", half, "p50".to_owned()));
         tiles.push(("95 % answered within", most, "p95".to_owned()));
     }
-    if let Some(overtime) = overtime {
-        let seconds = (overtime.active_ms() as f64 / 1e3).max(1e-3);
+    if let Some(over_time) = over_time {
+        let seconds = (over_time.active_ms() as f64 / 1e3).max(1e-3);
         let sent = rate(stats.attempts as f64 / seconds);
         let retried = match stats.retried {
             0 => "one request for each row".to_owned(),
@@ -223,7 +223,7 @@ fn tiles(stats: &Stats, overtime: Option<&Overtime<'_>>) -> Vec<[String; 3]> {
 }
 
 /// The plots over time as a table.
-fn bins(overtime: &Overtime<'_>) -> Value {
+fn bins(over_time: &TimeFigures<'_>) -> Value {
     let row = |slot: &Slot<'_>| {
         let bin = slot.bin;
         let answer = |share| match bin.answers.count() {
@@ -234,15 +234,15 @@ fn bins(overtime: &Overtime<'_>) -> Value {
             second(UNIX_EPOCH + Duration::from_millis(slot.start_ms)),
             count(bin.sent),
             count(bin.tokens),
-            rate(overtime.in_flight(bin)),
+            rate(over_time.in_flight(bin)),
             count(bin.failed),
             answer(0.5),
             answer(0.95),
         ])
     };
     json!({
-        "width": overtime.width(),
-        "rows": overtime.slots().iter().map(row).collect::<Vec<_>>(),
+        "width": over_time.width(),
+        "rows": over_time.slots().iter().map(row).collect::<Vec<_>>(),
     })
 }
 

@@ -63,12 +63,12 @@ pub(super) struct Bin {
     pub(super) answers: Histogram,
 }
 
-/// A bin in a picture.
+/// A bin in a plot.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot<'t> {
     /// When it began, in milliseconds since 1970.
     pub(super) start_ms: u64,
-    /// Its place in the picture, in widths from the left: long empty times are left out.
+    /// Its place in the plot, in widths from the left: long empty times are left out.
     pub(super) place: u64,
     pub(super) bin: &'t Bin,
 }
@@ -122,9 +122,9 @@ impl Timeline {
         }
     }
 
-    /// The same with bins that are wide enough for a calm picture: a narrow bin is less than three
+    /// The same with bins that are wide enough for a calm plot: a narrow bin is less than three
     /// pixels wide, and of few requests it has one or none.
-    pub(super) fn calm(mut self) -> Self {
+    pub(super) fn coarsened(mut self) -> Self {
         const MANY_BINS: usize = 130;
         const FEW_BINS: usize = 30;
         const FEW_REQUESTS: u64 = 8;
@@ -235,9 +235,12 @@ mod tests {
 
     #[test]
     fn of_few_requests_bins_are_wide() {
-        let all = of((0..100).map(|n| (n * 300, 100))).calm();
+        let all = of((0..100).map(|n| (n * 300, 100))).coarsened();
         assert_eq!(all.width_ms(), 1_000);
-        assert_eq!(of((0..10).map(|n| (n * 300, 100))).calm().width_ms(), 100);
+        assert_eq!(
+            of((0..10).map(|n| (n * 300, 100))).coarsened().width_ms(),
+            100
+        );
     }
 
     proptest! {

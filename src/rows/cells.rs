@@ -47,7 +47,7 @@ impl<W: Write> TableWriter<W> {
 
     /// Writes a cell of the user's own, to the byte.
     pub(crate) fn own(&mut self, cell: &[u8]) -> io::Result<()> {
-        Ok(self.csv.write_field(cell)?)
+        self.csv.write_field(cell).map_err(cause)
     }
 
     /// Writes a cell of a column that is added.
@@ -57,17 +57,25 @@ impl<W: Write> TableWriter<W> {
         } else {
             guarded(text)
         };
-        Ok(self.csv.write_field(cell.as_bytes())?)
+        self.csv.write_field(cell.as_bytes()).map_err(cause)
     }
 
     /// Ends a row. All rows must have the same number of cells.
     pub(crate) fn end_row(&mut self) -> io::Result<()> {
-        Ok(self.csv.write_record(None::<&[u8]>)?)
+        self.csv.write_record(None::<&[u8]>).map_err(cause)
     }
 
     /// Writes what is left in the buffer.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.csv.flush()
+    }
+}
+
+/// What has failed below: the crate's own error hides of which kind it was.
+fn cause(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }
 

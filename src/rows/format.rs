@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::render::Renderer;
 use super::row::Row;
-use super::table::{RecordEnds, Table};
+use super::table::{RecordEnds, Table, texts};
 use super::template::Template;
 use super::{RowFlaw, RowRequest};
 use crate::error::{Error, Result, config};
@@ -63,6 +63,11 @@ impl RowFormat {
     pub(crate) fn read_header(&mut self, header: &[u8], has_tabs: bool) -> Result<()> {
         let header = str::from_utf8(header)
             .map_err(|_| config("the header is not UTF-8: convert the file, as `iconv` does"))?;
+        if header.ends_with('\r') {
+            let why = "the lines end in CR alone, as old Macs wrote them: end them in LF, as \
+                       `tr '\\r' '\\n'` does";
+            return Err(config(why));
+        }
         let header = header.trim_end_matches(['\r', '\n']);
         let separator = self.separator.or(has_tabs.then_some(b'\t'));
         let table = Table::new(header, separator)
@@ -145,14 +150,20 @@ impl RowFormat {
         let Some(table) = &self.table else {
             return Row::of_json(text).map_err(RowFlaw::Json);
         };
-        let open = || {
-            RowFlaw::Other(
-                "open_quote",
-                "a quote opens here and is never closed".into(),
-            )
-        };
-        let cells = table.cells(text).ok_or_else(open)?;
-        Ok(Row::of_texts(&table.columns, cells))
+        let cells = table.cells(text.as_bytes()).ok_or_else(|| {
+            let mut why = "a quote opens here and is never closed".to_owned();
+            let lines = text.lines().count();
+            if lines > 1 {
+                why.push_str(&format!(", so the {lines} lines to the end are one row"));
+            }
+            RowFlaw::Other("open_quote", why.into())
+        })?;
+        Ok(Row::of_texts(&table.columns, texts(cells)))
+    }
+
+    /// The cells of any row of CSV, one for each column; see [`Table::fitted_cells`].
+    pub(crate) fn fitted_cells(&self, row: &[u8]) -> Option<Vec<Vec<u8>>> {
+        self.table.as_ref().map(|table| table.fitted_cells(row))
     }
 
     /// Makes the request of a row.

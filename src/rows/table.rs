@@ -87,7 +87,7 @@ impl Table {
         };
         // A table without any column has a header that is blank.
         if !header.is_empty() {
-            table.columns = table.cells(header)?.into();
+            table.columns = texts(table.cells(header.as_bytes())?).into();
         }
         Some(table)
     }
@@ -100,26 +100,48 @@ impl Table {
     }
 
     /// The cells of a record, without its line end. `None` if a quote is not closed.
-    pub(crate) fn cells(&self, record: &str) -> Option<Vec<String>> {
-        let (mut cells, mut cell, mut place) = (Vec::new(), String::new(), Place::CellStart);
-        for character in record.chars() {
-            // Neither a quote nor a separator is more than ASCII.
-            let byte = u8::try_from(character).unwrap_or(u8::MAX);
-            let (next, part) = step(place, byte, self.separator);
+    pub(crate) fn cells(&self, record: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let (cells, place) = self.split(record);
+        (place != Place::Quoted).then_some(cells)
+    }
+
+    /// As many cells as there are columns, of any record: those that are too many stay in the last
+    /// one, and a quote that is not closed takes all that follows.
+    pub(crate) fn fitted_cells(&self, record: &[u8]) -> Vec<Vec<u8>> {
+        let (mut cells, _) = self.split(record);
+        let columns = self.columns.len().max(1);
+        if cells.len() > columns {
+            let last = cells.split_off(columns - 1).join(&self.separator);
+            cells.push(last);
+        }
+        cells.resize(columns, Vec::new());
+        cells
+    }
+
+    fn split(&self, record: &[u8]) -> (Vec<Vec<u8>>, Place) {
+        let (mut cells, mut cell, mut place) = (Vec::new(), Vec::new(), Place::CellStart);
+        for byte in record {
+            let (next, part) = step(place, *byte, self.separator);
             place = next;
             match part {
-                Part::Text => cell.push(character),
+                Part::Text => cell.push(*byte),
                 Part::Quote => {}
                 Part::CellEnd | Part::RecordEnd => cells.push(mem::take(&mut cell)),
             }
         }
         cells.push(cell);
-        (place != Place::Quoted).then_some(cells)
+        (cells, place)
     }
 }
 
+/// The cells of a record that is UTF-8. They are so, too: what parts them is ASCII.
+pub(crate) fn texts(cells: Vec<Vec<u8>>) -> Vec<String> {
+    let text = |cell| String::from_utf8(cell).unwrap_or_default();
+    cells.into_iter().map(text).collect()
+}
+
 /// The header of a table, with its line end, if all of it is in `start`: the first line that is not
-/// blank, and those that belong to it as they end in quotes.
+/// blank, and those that belong to it as they end in quotes. A CR alone ends it, too.
 pub(crate) fn header(start: &[u8], at_end: bool) -> Option<&[u8]> {
     let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
     let blank = start
@@ -127,9 +149,14 @@ pub(crate) fn header(start: &[u8], at_end: bool) -> Option<&[u8]> {
         .take_while(|byte| matches!(byte, b'\r' | b'\n'));
     let start = &start[blank.count()..];
     let mut in_quotes = false;
-    let end = start.iter().position(|byte| {
+    let end = start.iter().enumerate().position(|(at, byte)| {
         in_quotes ^= *byte == b'"';
-        *byte == b'\n' && !in_quotes
+        let is_alone = || {
+            start
+                .get(at + 1)
+                .is_some_and(|next| !b"\r\n".contains(next))
+        };
+        !in_quotes && (*byte == b'\n' || (*byte == b'\r' && is_alone()))
     });
     match end {
         Some(end) => Some(&start[..=end]),
@@ -190,9 +217,13 @@ mod tests {
             ("1", &["1"]),
             ("1,2,3", &["1", "2", "3"]),
         ] {
-            assert_eq!(table("a,b").cells(record).unwrap(), cells, "{record}");
+            assert_eq!(
+                texts(table("a,b").cells(record.as_bytes()).unwrap()),
+                cells,
+                "{record}"
+            );
         }
-        assert_eq!(table("a,b").cells("1,\"2"), None);
+        assert_eq!(table("a,b").cells(b"1,\"2"), None);
     }
 
     #[test]
@@ -221,6 +252,13 @@ mod tests {
         assert_eq!(header(b"a,b", false), None);
         assert_eq!(header(b"a,b", true), Some(&b"a,b"[..]));
         assert_eq!(header(b"\n", true), Some(&b""[..]));
+        // A CR alone ends it, too, so that it can be refused. What follows a CR may come later.
+        assert_eq!(
+            header(b"a,\"\rb\"\r1,x\r", false),
+            Some(&b"a,\"\rb\"\r"[..])
+        );
+        assert_eq!(header(b"a,b\r", false), None);
+        assert_eq!(header(b"a,b\r\r\n1", false), Some(&b"a,b\r\r\n"[..]));
     }
 
     /// The records that the `csv` crate reads, but for blank lines.
@@ -247,11 +285,12 @@ mod tests {
             if record == "\n" {
                 record.clear();
             } else if ends.end_with(line.as_bytes()) {
-                records.push(table.cells(&record[..record.len() - 1]).unwrap());
+                let cells = table.cells(&record.as_bytes()[..record.len() - 1]);
+                records.push(texts(cells.unwrap()));
                 record.clear();
             }
         }
-        let cells = table.cells(&record);
+        let cells = table.cells(record.as_bytes()).map(texts);
         let is_whole = cells.is_some();
         records.extend(cells.filter(|_| !record.is_empty()));
         (records, is_whole)

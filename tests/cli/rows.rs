@@ -283,6 +283,12 @@ fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
             &["--prompt={{ text }}", "--model=m"],
             &["quote"],
         ),
+        (
+            "p.csv",
+            "id,text\r1,x\r2,y\r",
+            &["--prompt={{ id }}", "--model=m"],
+            &["p.csv", "CR alone", "tr '\\r' '\\n'"],
+        ),
     ] {
         let folder = Folder::new();
         folder.write(name, text);
@@ -333,7 +339,10 @@ fn a_row_that_cannot_be_asked_is_one_failed_row() {
         ("line-5", "line 5: has 3 cells, and the header has 2"),
         ("line-6", "line 6: not UTF-8 at column 3"),
         ("line-7", "line 7: \"id\" is empty, and must name the row"),
-        ("line-9", "line 9: a quote opens here and is never closed"),
+        (
+            "line-9",
+            "line 9: a quote opens here and is never closed, so the 2 lines to the end are one row",
+        ),
     ];
     assert_eq!(
         failed,

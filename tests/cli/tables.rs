@@ -315,6 +315,64 @@ fn objects_and_requests_and_prompts_have_tables_too() {
 }
 
 /// Results of a batch service: answers out of order, one twice, failures among them.
+#[test]
+fn the_cells_of_a_row_that_cannot_be_read_come_back_as_far_as_they_can() {
+    let folder = Folder::new();
+    let table = b"id,text,stars\n1,a,2\n4,5,6,\"7;8\"\n5\n6,\xff\xfe,1\n9,\"Zo\xc3\xab\n2,y,1\n";
+    folder.write("in.csv", table);
+    run(&folder, &echo(), &["-o", "out.csv"]).code(1);
+    let written = std::fs::read(folder.path("out.csv")).unwrap();
+    let expected = b"id,text,stars,answer\n1,a,2,re 1\n4,5,\"6,7;8\",\n5,,,\n6,\xff\xfe,1,\n9,\"Zo\xc3\xab\n2,y,1\",,\n";
+    assert_eq!(
+        String::from_utf8_lossy(&written),
+        String::from_utf8_lossy(expected)
+    );
+    assert_eq!(written, expected);
+}
+
+#[test]
+fn a_response_without_a_text_is_no_object_of_answers() {
+    let folder = Folder::new();
+    let call = r#"[{"id":"t","function":{"name":"f","arguments":"{}"}}]"#;
+    let block = r#"[{"type":"tool_use","input":{}}]"#;
+    let bodies = [
+        format!(r#"{{"id":"x","choices":[{{"message":{{"content":null,"tool_calls":{call}}}}}]}}"#),
+        format!(r#"{{"id":"x","content":{block},"stop_reason":"tool_use"}}"#),
+        r#"{"object":"list","data":[{"embedding":[0.5]}]}"#.to_owned(),
+        r#"{"choices":[{"message":{"content":"{\"label\":1}"}}]}"#.to_owned(),
+    ];
+    let lines = (0..).zip(&bodies).map(|(n, body)| {
+        format!(
+            "{{\"custom_id\":\"r{n}\",\"response\":{{\"status_code\":200,\"body\":{body}}},\"error\":null}}\n"
+        )
+    });
+    folder.write("o.jsonl", lines.collect::<String>());
+    let table = extracted(&folder, &["--format", "csv", "--json-answer"]);
+    let rows = cells(&table, b',');
+    assert_eq!(rows[0], ["id", "answer", "label"]);
+    let answers: Vec<_> = rows[1..].iter().map(|row| row[1].as_str()).collect();
+    assert_eq!(answers, [call, block, &bodies[2], "{\"label\":1}"]);
+    assert_eq!(rows[4][2], "1");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    let folder = Folder::new();
+    let text = "x".repeat(1 << 17);
+    let body = format!(r#"{{"choices":[{{"message":{{"content":"{text}"}}}}]}}"#);
+    let record = format!(
+        r#"{{"custom_id":"a","response":{{"status_code":200,"body":{body}}},"error":null}}"#
+    );
+    folder.write("o.jsonl", record + "\n");
+    for more in [&[][..], &["--format", "csv"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let tool = folder.tool(&[&["extract", "o.jsonl"], more].concat());
+        let ended = tool.stdout(writer).run().code(0);
+        ended.never_says(&["error"]);
+    }
+}
+
 fn results() -> Folder {
     let folder = Folder::new();
     let answer = |id: &str, text: &str| {
@@ -358,10 +416,7 @@ fn answers_are_extracted_as_text_and_as_tables() {
         "two\nlines\n\0=4\0{\"a\": \"0\", \"b\": 1}\0"
     );
     let table = "id,answer,error\nr2,\"two\nlines\n\",\nr3,,HTTP 400: no\nr4,'=4,\nr0,\"{\"\"a\"\": \"\"0\"\", \"\"b\"\": 1}\",\n";
-    assert_eq!(
-        extracted(&folder, &["--format", "csv", "--with", "error"]),
-        table
-    );
+    assert_eq!(extracted(&folder, &["--csv", "--with", "error"]), table);
     let ordered = ["--ordered-by", "p.jsonl", "--json-answer", "-o", "a.tsv"];
     let arguments = [&["extract", "o.jsonl"], &ordered[..]].concat();
     let ended = folder.tool(&arguments).run().code(0);
@@ -395,10 +450,10 @@ fn what_is_no_record_is_told_and_what_is_no_results_refused() {
         (&["extract", "-"], "no file"),
         (&["extract", "o.jsonl", "--with", "error"], "--with"),
         (
-            &["extract", "o.jsonl", "--with", "cost", "--format", "csv"],
+            &["extract", "o.jsonl", "--with", "cost", "--csv"],
             "finish_reason",
         ),
-        (&["extract", "o.jsonl", "-0", "--format", "csv"], "-0"),
+        (&["extract", "o.jsonl", "-0", "--csv"], "--null"),
         (&["extract", "o.jsonl", "-o", "o.jsonl"], "overwritten"),
         (
             &["extract", "o.jsonl", "--ordered-by", "none.jsonl"],
@@ -446,8 +501,7 @@ fn failures_in_a_file_of_their_own_are_found_beside_the_results() {
     let arguments = [
         "extract",
         "p.results.jsonl",
-        "--format",
-        "csv",
+        "--csv",
         "--with",
         "error",
         "--ordered-by",

@@ -176,7 +176,7 @@ fn params_that_cannot_be_meant_are_refused() {
         (&["p.txt", "--model=m", "--param=x"][..], "KEY=VALUE"),
         (&["p.txt", "--model=m", "--param==1"], "KEY=VALUE"),
         (&["p.txt", "--model=m", "--param=model=n"], "--model"),
-        (&["p.txt", "--model=m", "--param=messages=[]"], "line"),
+        (&["p.txt", "--model=m", "--param=messages=[]"], "INPUT"),
         (&["p.txt", "--model=m", "--param=stream=true"], "streams"),
         (
             &["p.txt", "--model=m", "--param=a=1", "--param=a=2"],

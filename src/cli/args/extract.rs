@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args};
 
 use super::prompts::Prompts;
 use super::table::Table;
@@ -42,12 +42,16 @@ pub(crate) struct Extract {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
-    /// The format to write [default: by the name of FILE, else text]
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub(crate) format: Option<Format>,
+    /// Write a table with commas, whatever the name of FILE
+    #[arg(long, group = "format")]
+    pub(crate) csv: bool,
+
+    /// Write a table with tabs, whatever the name of FILE
+    #[arg(long, group = "format")]
+    pub(crate) tsv: bool,
 
     /// End each answer with NUL instead of a line end, and keep the line ends within it
-    #[arg(short = '0', long)]
+    #[arg(short = '0', long, group = "format")]
     pub(crate) null: bool,
 
     /// Give the answers in the order of INPUT, the input of the run that made RESULTS. A request
@@ -91,11 +95,3 @@ const OF_INPUT: [&str; 10] = [
     "params",
     "provider",
 ];
-
-/// What answers are written as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    Text,
-    Csv,
-    Tsv,
-}

@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use self::check::Check;
 pub(crate) use self::completions::Completions;
-pub(crate) use self::extract::{Extract, Format as ExtractFormat};
+pub(crate) use self::extract::Extract;
 pub(crate) use self::plan::{Answers, Plan};
 pub(crate) use self::prompts::Prompts;
 pub(crate) use self::report::Report;

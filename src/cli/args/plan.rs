@@ -45,9 +45,6 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "DIST", requires = "requests", value_parser = parse::tokens_dist)]
     pub(crate) tokens: Option<Dist>,
 
-    #[command(flatten)]
-    pub(crate) answers: Answers,
-
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -60,6 +57,9 @@ pub(crate) struct Plan {
     /// Where lines without a url go
     #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions")]
     pub(crate) endpoint: String,
+
+    #[command(flatten)]
+    pub(crate) answers: Answers,
 
     #[command(flatten)]
     pub(crate) limits: Limits,

@@ -1,4 +1,4 @@
-//! Statistics to plots, each with what it says in words for those who do not see it.
+//! Statistics to plots, each with a caption for those who do not see it.
 
 use std::time::Duration;
 
@@ -17,34 +17,34 @@ const BARS: u64 = 40;
 /// A limit that is so many times what was reached would leave nothing to see below it.
 const TOO_HIGH: f64 = 4.0;
 
-/// A plot on the page.
+/// A plot on the page, with its title and its caption.
 #[derive(Debug)]
-pub(super) struct Picture {
+pub(super) struct Figure {
     title: &'static str,
     /// What it shows, in a sentence or two.
-    words: String,
+    caption: String,
     /// The lines and what they are, if there are several.
     keys: &'static [(&'static str, &'static str)],
     svg: String,
 }
 
-impl Picture {
-    fn new(title: &'static str, words: String, plot: Plot) -> Result<Self> {
+impl Figure {
+    fn new(title: &'static str, caption: String, plot: Plot) -> Result<Self> {
         Ok(Self {
             title,
-            words,
+            caption,
             keys: &[],
             svg: plot.svg()?,
         })
     }
 
     pub(super) fn to_json(&self) -> Value {
-        json!({ "title": self.title, "words": self.words, "keys": self.keys, "svg": self.svg })
+        json!({ "title": self.title, "caption": self.caption, "keys": self.keys, "svg": self.svg })
     }
 }
 
-/// A timeline with the axis that its plots have in common.
-pub(super) struct Overtime<'t> {
+/// The figures over time: a timeline, and the axis that all its plots have in common.
+pub(super) struct TimeFigures<'t> {
     timeline: &'t Timeline,
     slots: Vec<Slot<'t>>,
     breaks: Vec<(u64, u64)>,
@@ -69,7 +69,7 @@ const MINUTE: Unit = Unit {
     word: "a minute",
 };
 
-impl<'t> Overtime<'t> {
+impl<'t> TimeFigures<'t> {
     /// `None` if nothing says when it was.
     pub(super) fn new(timeline: &'t Timeline, limits: &Limits) -> Option<Self> {
         let (slots, breaks) = timeline.slots();
@@ -125,13 +125,13 @@ impl<'t> Overtime<'t> {
     }
 
     /// All plots over time.
-    pub(super) fn pictures(&self, stats: &Stats, limits: &Limits) -> Result<Vec<Picture>> {
+    pub(super) fn figures(&self, stats: &Stats, limits: &Limits) -> Result<Vec<Figure>> {
         let per = |unit: Unit| move |number: f64| number * unit.seconds;
         let limit = limits.requests.map(|limit| {
             let number = per(self.rates)(limit.units_per_second());
             (number, per_period(limit, ""))
         });
-        let mut all = vec![self.picture(
+        let mut all = vec![self.figure(
             "Requests sent",
             self.rates.word,
             |bin| self.rate(bin.sent, self.rates),
@@ -144,11 +144,11 @@ impl<'t> Overtime<'t> {
                 (number, per_period(limit, " tokens"))
             });
             let tokens = |bin: &Bin| self.rate(bin.tokens, MINUTE);
-            all.push(self.picture("Model tokens", MINUTE.word, tokens, limit, Ink::First)?);
+            all.push(self.figure("Model tokens", MINUTE.word, tokens, limit, Ink::First)?);
         }
         let limit = limits.at_once.map(|limit| (limit as f64, count(limit)));
         let in_flight = |bin: &Bin| self.in_flight(bin);
-        all.push(self.picture(
+        all.push(self.figure(
             "In flight",
             "requests at once",
             in_flight,
@@ -157,7 +157,7 @@ impl<'t> Overtime<'t> {
         )?);
         if self.slots.iter().any(|slot| slot.bin.failed > 0) {
             let failed = |bin: &Bin| self.rate(bin.failed, self.rates);
-            all.push(self.picture(
+            all.push(self.figure(
                 "Attempts that failed",
                 self.rates.word,
                 failed,
@@ -188,14 +188,14 @@ impl<'t> Overtime<'t> {
         }
     }
 
-    fn picture(
+    fn figure(
         &self,
         title: &'static str,
         unit: &'static str,
         value: impl Fn(&Bin) -> f64,
         limit: Option<(f64, String)>,
         ink: Ink,
-    ) -> Result<Picture> {
+    ) -> Result<Figure> {
         let mut points = Vec::new();
         let (mut sum, mut most, mut next) = (0.0, 0.0_f64, 0);
         for slot in &self.slots {
@@ -209,25 +209,25 @@ impl<'t> Overtime<'t> {
         }
         let mean = sum / next.max(1) as f64;
         let (mean, peak, width) = (rate(mean), rate(most), self.width());
-        let mut words = vec![format!(
+        let mut caption = vec![format!(
             "{mean} {unit} on average, at most {peak} in {width}."
         )];
         let mut marks = vec![Mark::Area(ink, points)];
         let mut end = most;
         if let Some((limit, name)) = limit {
             if limit > most * TOO_HIGH {
-                words.push(format!("The limit of {name} is above the plot."));
+                caption.push(format!("The limit of {name} is above the plot."));
             } else {
-                words.push(format!("The limit is {name}."));
+                caption.push(format!("The limit is {name}."));
                 marks.push(Mark::Limit(limit, format!("limit {name}")));
                 end = end.max(limit);
             }
         }
         let plot = self.plot(marks, (end * 1.12, unit));
-        Picture::new(title, words.join(" "), plot)
+        Figure::new(title, caption.join(" "), plot)
     }
 
-    fn answer_times(&self) -> Result<Picture> {
+    fn answer_times(&self) -> Result<Figure> {
         let mut marks = Vec::new();
         let mut end = 0.0_f64;
         for (ink, share) in [(Ink::First, 0.5), (Ink::Second, 0.95)] {
@@ -247,22 +247,22 @@ impl<'t> Overtime<'t> {
             }
             marks.push(Mark::Line(ink, line));
         }
-        let words =
+        let caption =
             "The median and the 95th percentile of the answers in each bin of time, from sending \
                      to the last byte."
                 .to_owned();
         let plot = self.plot(marks, (end * 1.12, "seconds"));
         let keys = &[("first", "median"), ("second", "95 %")];
-        Ok(Picture {
+        Ok(Figure {
             keys,
-            ..Picture::new("Time to an answer", words, plot)?
+            ..Figure::new("Time to an answer", caption, plot)?
         })
     }
 }
 
 /// How the times of answers are distributed.
-pub(super) fn distribution(answers: &Histogram) -> Result<Picture> {
-    // What is beyond is told in words: one slow answer would leave no room for the others.
+pub(super) fn distribution(answers: &Histogram) -> Result<Figure> {
+    // The caption tells what is beyond: one slow answer would leave no room for the others.
     let end = (answers.quantile(0.99).mul_f64(1.3)).min(answers.longest());
     let end_ms = u64::try_from(end.as_millis()).unwrap_or(u64::MAX).max(1);
     // Whole milliseconds, as times are told in those.
@@ -290,7 +290,7 @@ pub(super) fn distribution(answers: &Histogram) -> Result<Picture> {
     let half_and_most =
         format!("Half of the answers took {half} or less, 95 % took {most} or less.");
     let longest = time(answers.longest());
-    let words = match behind {
+    let caption = match behind {
         0 => half_and_most,
         more => {
             let more = count(more);
@@ -302,5 +302,5 @@ pub(super) fn distribution(answers: &Histogram) -> Result<Picture> {
         x: (end.as_secs_f64(), "seconds"),
         y: (highest * 1.06, "answers"),
     };
-    Picture::new("Distribution of answer times", words, plot)
+    Figure::new("Distribution of answer times", caption, plot)
 }
