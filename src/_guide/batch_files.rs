@@ -503,8 +503,8 @@
 //! # A plan before the run
 //!
 //! `tollgate plan INPUT` says how long a run will take, what it will cost, and which limit will
-//! hold it back. It takes the limits, retries, prices and prompts of `run`, needs no key, and sends
-//! nothing. With `--requests N --tokens DIST` no file is needed. The parts that decide in a run,
+//! hold it back. It takes the limits, retries, prices, budgets and prompts of `run`, needs no key,
+//! and sends nothing. It says at which share a budget stops the run, and plans all of it. With `--requests N --tokens DIST` no file is needed. The parts that decide in a run,
 //! the limiter, the schedule and the retries, go through all requests in virtual time.
 //!
 //! A plan must be told what answers are like. `--like RESULTS` takes that from the results of an
@@ -570,7 +570,8 @@
 //! | model tokens and cost | `usage` of answers; `cost_usd`, or `--price` |
 //! | the ten slowest rows | `time_s` |
 //!
-//! Several files make one page; a row that is in two of them counts twice. Records of other tools
+//! Several files make one page. Each record counts: a row that has two, in one file or in two,
+//! counts twice. A page needs one record at least. Records of other tools
 //! and with [`strict`](crate::FileRun::strict) have no `timeline`: the page says what it cannot
 //! show for them. A time in which nothing was under way, as between two runs, is left out of the
 //! plots. Requests are counted when they are sent, so a burst that the limit allows stands above

@@ -21,8 +21,8 @@ const WINDOW: Duration = Duration::from_secs(30);
 const ROWS: u64 = 5;
 /// How close together the samples are kept: some 60 of them, however often progress is looked at.
 const STEP: Duration = Duration::from_millis(500);
-/// So many rows that are sent once are counted before the others. Otherwise the first failures of
-/// a run would say that every row fails.
+/// The mean number of attempts a row is taken as if so many more rows had been sent once. Else the
+/// first failures of a run would say that every row fails.
 const SENT_ONCE: f64 = 20.0;
 
 /// The recent past of a run.

@@ -53,8 +53,8 @@ pub fn bar() -> impl FnMut(&FileProgress) {
 
 /// A progress bar for the runs that it monitors, from when it is made until it is dropped.
 ///
-/// It is a [`Monitor`] that is looked at ten times a second, and looks like [`bar`]. A client or a
-/// pool takes it as one. In a statement that is over with the run, it is shown for as long as the
+/// It looks like [`bar`], and is drawn ten times a second. A client or a pool takes it as a
+/// [`Monitor`]. If it is made in the statement of the run, as below, it is shown for as long as the
 /// run lasts.
 ///
 /// ```
@@ -78,7 +78,7 @@ pub fn bar() -> impl FnMut(&FileProgress) {
 pub struct Bar {
     monitor: Monitor,
     screen: Option<Screen>,
-    /// Dropped to end the thread, which draws.
+    /// Dropped to end the thread that draws.
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -190,7 +190,7 @@ pub(crate) struct Display {
 }
 
 impl Display {
-    /// Shown ten times a second as a bar, and where there is none so often as a line.
+    /// A bar is drawn ten times a second. Where there is none, a line is written every `line`.
     pub(crate) fn new(screen: Option<Screen>, wording: Wording, line: Duration) -> Self {
         let (interval, next) = match screen {
             Some(_) => (BAR, Duration::ZERO),

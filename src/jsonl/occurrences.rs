@@ -34,12 +34,12 @@ impl Occurrences {
         }
     }
 
-    /// Whether a row can be passed over without a look at it.
+    /// Whether a row can be passed over without being read.
     pub(super) fn are_none(&self) -> bool {
         self.only_repeated && self.counts.is_empty()
     }
 
-    /// The id of the next row, if it is another one than the hash of its request.
+    /// The id of the next row, if it differs from the hash of its request.
     pub(super) fn id(&mut self, hash: LineHash) -> Option<String> {
         let count = if self.only_repeated {
             self.counts.get_mut(&hash.low)?

@@ -15,7 +15,8 @@ use crate::error::{Result, config};
 use crate::rows::cells::{BOM, Layout};
 use crate::rows::object::Members;
 
-/// The rows of a table: those of an input in its order, or those that have a record in theirs.
+/// The rows of a table: all rows of an input in its order, or the rows that have a record in the
+/// order of the records.
 pub(crate) struct RowSource<'a> {
     input: Option<(&'a Location, &'a Format)>,
     pub(super) columns: Vec<String>,

@@ -1,5 +1,5 @@
 //! An input that is a table: its header is read before a run begins, as the template must fit it,
-//! and its rows can be read once more, each with the id that the run gives it.
+//! and its rows can be read again, each with the id that the run gives it.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -14,16 +14,16 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
 use crate::rows::{Row, RowFormat, Template, header};
 
-/// How many names of fields are kept to be told.
+/// How many names of fields are kept for an error message.
 const MOST_NAMES: usize = 1_000;
 
 /// Makes `format` that of rows, which become what `template` says. The input that is given back can
 /// be read from its beginning.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) for a template that is none, or that names a
-/// column which the input has not; [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and those
-/// of [`Location::unreadable`].
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for an invalid template, or one that names a
+/// column that the input does not have; [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and
+/// those of [`Location::unreadable`].
 pub(crate) fn open(
     template: &Template,
     mut format: Format,

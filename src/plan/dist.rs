@@ -1,6 +1,6 @@
 //! How a quantity varies: as a person types it, or as an earlier run has measured it.
 //!
-//! Four forms can be typed, a unit in each as the quantity has it:
+//! Four forms can be typed, each number with the unit of the quantity:
 //!
 //! | Form | Meaning |
 //! |---|---|

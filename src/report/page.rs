@@ -32,7 +32,7 @@ impl Report {
     /// The page.
     ///
     /// # Errors
-    /// If it cannot be made, which has no reason.
+    /// If the template cannot be rendered.
     pub(crate) fn page(&self, info: &RunInfo) -> Result<String> {
         let stats = &self.stats;
         let limits = info.limits.unwrap_or_default();

@@ -71,7 +71,7 @@ impl Plot {
     /// The content of an `svg` element that is [`SIZE`] large.
     ///
     /// # Errors
-    /// If it cannot be drawn, which has no reason.
+    /// If `plotters` cannot draw it.
     pub(super) fn svg(mut self) -> Result<String> {
         for end in [&mut self.x.0, &mut self.y.0] {
             *end = if *end > 0.0 { *end } else { 1.0 };
