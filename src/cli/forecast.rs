@@ -166,10 +166,13 @@ impl Forecast {
         let plan = &self.prediction;
         if plan.never_fit > 0 {
             let largest = count(plan.largest);
+            let raise = self.too_low().map(|rate| {
+                let now = count(rate.units());
+                format!("raise --tpm from {now} to {largest} at least, or ")
+            });
             return format!(
-                "raise {} to {largest} at least, or make the requests smaller: they count as up to \
-                 {largest} tokens",
-                self.token_limit()
+                "{}make the requests smaller: they count as up to {largest} tokens",
+                raise.unwrap_or_default()
             );
         }
         if self.not_done().1 > 0 {
@@ -218,7 +221,11 @@ impl Forecast {
         let plan = &self.prediction;
         let never = (plan.never_fit > 0).then(|| {
             let requests = counted(plan.never_fit, "request never fits", "requests never fit");
-            format!("{}: {requests}", self.token_limit())
+            let limit = self.too_low().map_or_else(
+                || "the provider's limit on model tokens".to_owned(),
+                |rate| format!("--tpm {}", count(rate.units())),
+            );
+            format!("{limit}: {requests}")
         });
         let shares = by_share(plan).into_iter().map(share);
         let all: Vec<String> = never.into_iter().chain(shares).collect();
@@ -228,12 +235,10 @@ impl Forecast {
         all.join(", ")
     }
 
-    /// What does not let large requests in.
-    fn token_limit(&self) -> String {
-        match self.rates[1] {
-            Some(rate) => format!("--tpm {}", count(rate.units())),
-            None => "the provider's limit on model tokens".to_owned(),
-        }
+    /// `--tpm`, if it is that which does not let the largest request in, and not the provider.
+    fn too_low(&self) -> Option<Rate> {
+        let largest = self.prediction.largest;
+        self.rates[1].filter(|rate| rate.units() < largest)
     }
 
     /// The lowest concurrency of the table that is nearly as fast as any, if it is faster than this.
@@ -404,6 +409,27 @@ advice     only a higher --tpm than 80,000 tokens/min makes it faster, and -c 13
         let told = plan.to_text();
         assert!(
             told.contains("left       100 for") && !told.contains("fail\n"),
+            "{told}"
+        );
+        // What never fits has failed, whatever the deadline.
+        (plan.prediction.never_fit, plan.prediction.largest) = (3, 90_000);
+        let told = plan.to_text();
+        for words in [
+            "failed     3 requests fail\nleft       97 for",
+            "bound by   --tpm 80,000: 3 requests never fit, the concurrency for 90 %",
+            "raise --tpm from 80,000 to 90,000 at least, or make",
+        ] {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+        // The limit that is lower than this --tpm is the provider's.
+        plan.rates[1] = Some(Rate::per_minute(90_000));
+        let told = plan.to_text();
+        assert!(
+            told.contains("the provider's limit on model tokens: 3"),
+            "{told}"
+        );
+        assert!(
+            told.contains("advice     make the requests smaller"),
             "{told}"
         );
         plan.prediction.requests = 0;

@@ -154,7 +154,7 @@ impl RowFormat {
             let mut why = "a quote opens here and is never closed".to_owned();
             let lines = text.lines().count();
             if lines > 1 {
-                why.push_str(&format!(", so the {lines} lines to the end are one row"));
+                why = format!("{why}, so the {lines} lines to the end are one row");
             }
             RowFlaw::Other("open_quote", why.into())
         })?;
