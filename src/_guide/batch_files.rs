@@ -133,13 +133,14 @@
 //! **CSV** is read as the [csv](https://docs.rs/csv) crate does. A cell in quotes may hold
 //! separators, line ends and doubled quotes. The separator is the one of comma, semicolon and tab
 //! that the header has most of, and a tab in `.tsv`. Blank lines are skipped: in a table of one
-//! column, an empty cell is written `""`. A header may have 64 KiB, and a row 64 MiB. An input of
-//! another name is JSON if it begins with `{` or `[`, and CSV otherwise.
+//! column, an empty cell is written `""`. Lines end in LF or CRLF: a table whose header ends in CR
+//! alone is refused. A header may have 64 KiB, and a row 64 MiB. An input of another name is JSON if
+//! it begins with `{` or `[`, and CSV otherwise.
 //!
 //! A row fails, and the others are answered, if it has more or fewer cells than the header, is not
 //! UTF-8, has a quote that is never closed, lacks a value that the template needs, or makes the
-//! template fail. Its record has the number of its first line. `tollgate check` with the same flags
-//! finds all such rows. If a template fails on nearly all rows, the input is refused,
+//! template fail or take more than 1,000,000 steps. Its record has the number of its first line.
+//! `tollgate check` with the same flags finds all such rows. If a template fails on nearly all rows, the input is refused,
 //! as is said above for lines that are no requests.
 //!
 //! **Ids.** By default the `custom_id` of a row is the hash of its request. Of rows with the same
@@ -502,8 +503,8 @@
 //! # A plan before the run
 //!
 //! `tollgate plan INPUT` says how long a run will take, what it will cost, and which limit will
-//! hold it back. It takes the limits, retries, prices and prompts of `run`, needs no key, and sends
-//! nothing. With `--requests N --tokens DIST` no file is needed. The parts that decide in a run,
+//! hold it back. It takes the limits, retries, prices, budgets and prompts of `run`, needs no key,
+//! and sends nothing. It says at which share a budget stops the run, and plans all of it. With `--requests N --tokens DIST` no file is needed. The parts that decide in a run,
 //! the limiter, the schedule and the retries, go through all requests in virtual time.
 //!
 //! A plan must be told what answers are like. `--like RESULTS` takes that from the results of an
@@ -569,7 +570,8 @@
 //! | model tokens and cost | `usage` of answers; `cost_usd`, or `--price` |
 //! | the ten slowest rows | `time_s` |
 //!
-//! Several files make one page; a row that is in two of them counts twice. Records of other tools
+//! Several files make one page. Each record counts: a row that has two, in one file or in two,
+//! counts twice. A page needs one record at least. Records of other tools
 //! and with [`strict`](crate::FileRun::strict) have no `timeline`: the page says what it cannot
 //! show for them. A time in which nothing was under way, as between two runs, is left out of the
 //! plots. Requests are counted when they are sent, so a burst that the limit allows stands above

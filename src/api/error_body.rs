@@ -23,7 +23,7 @@ pub(crate) struct ErrorBody {
     /// `code`, a number or a word, as it came.
     pub(crate) code: Option<String>,
     /// `type`, or Gemini's `status`.
-    pub(super) category: Option<String>,
+    pub(crate) category: Option<String>,
     /// A more exact code further in: `details.error_code`, `innererror.code`.
     inner_code: Option<String>,
     /// The longest wait that a field names: `RetryInfo.retryDelay`, `estimated_time`,

@@ -4,7 +4,6 @@
 //! Every error names the flag, the variable or the file that it is about.
 
 use std::env;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use super::summary::FinalReport;
 use super::{headers, report, rlimit, server, stdout};
 use crate::api::path;
 use crate::error::{config, refuse};
-use crate::jsonl::files::{Location, RunFiles, first_id};
+use crate::jsonl::files::{Location, RunFiles, first_id, names_no_file};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Concurrency, Rate, Result, Retry};
@@ -44,7 +43,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         files,
         summary: run.summary.clone(),
         page: run.report.clone(),
-        price: run.price,
+        price: run.money.price,
         given: GivenLimits {
             concurrency,
             is_capped: concurrency != run.limits.concurrency,
@@ -114,11 +113,7 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
     else {
         return Ok(());
     };
-    // `/dev/stdin` is a link, also where it leads to a file.
-    let is_file = fs::symlink_metadata(input).is_ok_and(|metadata| metadata.is_file());
-    let absolute = std::path::absolute(input).unwrap_or_default();
-    let mut folders = ["/dev", "/proc"].iter();
-    if !is_file && folders.any(|folder| absolute.starts_with(folder)) {
+    if names_no_file(input) {
         return Err(config(format!(
             "-o is missing: INPUT {input:?} is a pipe or a device, so its results have no default name: \
              name a file with -o, or - for standard output"

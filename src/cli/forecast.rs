@@ -50,7 +50,7 @@ impl Forecast {
             "cost_usd": plan.cost_usd.map(|cost| range(cost, 6)),
             "prompt_tokens": plan.prompt_tokens,
             "completion_tokens": plan.completion_tokens,
-            "binding": plan.bound.binding().map(Binding::as_str),
+            "binding": plan.binding().map(Binding::as_str),
             "limits": limits,
             "concurrency_needed": plan.concurrency_needed.map(at_least),
             "by_concurrency": by_concurrency,
@@ -87,7 +87,7 @@ impl Forecast {
         let dollars =
             |usd: f64| Usd::try_from(usd).map_or_else(|_| format!("${usd}"), Usd::rounded);
         facts.extend(plan.cost_usd.map(|cost| ("cost", told(cost, dollars))));
-        facts.push(("bound by", bound(plan)));
+        facts.push(("bound by", self.bound()));
         facts.push(("in flight", self.in_flight()));
         facts.push(("at once", "time".to_owned()));
         facts.extend(rows.iter().map(|(at, time)| (at.as_str(), time.clone())));
@@ -119,7 +119,7 @@ impl Forecast {
     fn answers(&self) -> String {
         let each = time(seconds(self.latency));
         let plan = &self.prediction;
-        let failing = match plan.attempts - plan.succeeded {
+        let failing = match plan.attempts - plan.succeeded - plan.cut_off {
             0 => String::new(),
             failed => {
                 let percent = 100.0 * failed as f64 / plan.attempts as f64;
@@ -148,7 +148,11 @@ impl Forecast {
     /// Requests that fail, and those that are left. What a deadline cuts off is left, too.
     fn not_done(&self) -> (u64, u64) {
         let plan = &self.prediction;
-        let failed = if self.is_cut_off() { 0 } else { plan.failed };
+        let failed = if self.is_cut_off() {
+            plan.never_fit
+        } else {
+            plan.failed
+        };
         (failed, plan.requests - plan.succeeded - failed)
     }
 
@@ -160,6 +164,17 @@ impl Forecast {
     /// What to change, in a sentence.
     fn advice(&self) -> String {
         let plan = &self.prediction;
+        if plan.never_fit > 0 {
+            let largest = count(plan.largest);
+            let raise = self.too_low().map(|rate| {
+                let now = count(rate.units());
+                format!("raise --tpm from {now} to {largest} at least, or ")
+            });
+            return format!(
+                "{}make the requests smaller: they count as up to {largest} tokens",
+                raise.unwrap_or_default()
+            );
+        }
         if self.not_done().1 > 0 {
             let why = if self.is_cut_off() {
                 "--deadline ends the run before all is done"
@@ -173,7 +188,7 @@ impl Forecast {
         let faster = self.faster();
         let enough = plan.concurrency_needed.map(concurrency_for);
         let enough = enough.filter(|enough| *enough < at_once as u64);
-        match (plan.bound.binding(), faster) {
+        match (plan.binding(), faster) {
             (_, Some((more, then))) => {
                 let (now, then) = (time(seconds(now)), time(seconds(then)));
                 format!("-c {more} takes {then} instead of {now}, if the server can do it")
@@ -202,6 +217,30 @@ impl Forecast {
         }
     }
 
+    fn bound(&self) -> String {
+        let plan = &self.prediction;
+        let never = (plan.never_fit > 0).then(|| {
+            let requests = counted(plan.never_fit, "request never fits", "requests never fit");
+            let limit = self.too_low().map_or_else(
+                || "the provider's limit on model tokens".to_owned(),
+                |rate| format!("--tpm {}", count(rate.units())),
+            );
+            format!("{limit}: {requests}")
+        });
+        let shares = by_share(plan).into_iter().map(share);
+        let all: Vec<String> = never.into_iter().chain(shares).collect();
+        if all.is_empty() {
+            return "nothing".to_owned();
+        }
+        all.join(", ")
+    }
+
+    /// `--tpm`, if it is that which does not let the largest request in, and not the provider.
+    fn too_low(&self) -> Option<Rate> {
+        let largest = self.prediction.largest;
+        self.rates[1].filter(|rate| rate.units() < largest)
+    }
+
     /// The lowest concurrency of the table that is nearly as fast as any, if it is faster than this.
     fn faster(&self) -> Option<(usize, f64)> {
         let plan = &self.prediction;
@@ -222,24 +261,17 @@ fn told(range: Range, show: impl Fn(f64) -> String) -> String {
     format!("{p50}; 5 % of runs stay below {p5}, 95 % below {p95}")
 }
 
-fn bound(plan: &Prediction) -> String {
-    let shares = by_share(plan).into_iter().map(|(binding, share)| {
-        let what = match binding {
-            Binding::Requests => "the limit on requests",
-            Binding::Tokens => "the limit on model tokens",
-            Binding::InFlight => "the concurrency",
-            Binding::Backoff => "backoff",
-            Binding::Pause => "pauses",
-            Binding::Wire => "the last answers",
-            other => other.as_str(),
-        };
-        format!("{what} for {:.0} % of the time", 100.0 * share)
-    });
-    let shares: Vec<String> = shares.collect();
-    if shares.is_empty() {
-        return "nothing".to_owned();
-    }
-    shares.join(", ")
+fn share((binding, share): (Binding, f64)) -> String {
+    let what = match binding {
+        Binding::Requests => "the limit on requests",
+        Binding::Tokens => "the limit on model tokens",
+        Binding::InFlight => "the concurrency",
+        Binding::Backoff => "backoff",
+        Binding::Pause => "pauses",
+        Binding::Wire => "the last answers",
+        other => other.as_str(),
+    };
+    format!("{what} for {:.0} % of the time", 100.0 * share)
 }
 
 /// Those that bind for more than half a percent of the time, the one that binds longest first.
@@ -294,6 +326,9 @@ mod tests {
                 succeeded: 999,
                 failed: 1,
                 attempts: 1_010,
+                cut_off: 0,
+                never_fit: 0,
+                largest: 0,
                 throttled: 0,
                 prompt_tokens: 12_345,
                 completion_tokens: 67_890,
@@ -374,6 +409,27 @@ advice     only a higher --tpm than 80,000 tokens/min makes it faster, and -c 13
         let told = plan.to_text();
         assert!(
             told.contains("left       100 for") && !told.contains("fail\n"),
+            "{told}"
+        );
+        // What never fits has failed, whatever the deadline.
+        (plan.prediction.never_fit, plan.prediction.largest) = (3, 90_000);
+        let told = plan.to_text();
+        for words in [
+            "failed     3 requests fail\nleft       97 for",
+            "bound by   --tpm 80,000: 3 requests never fit, the concurrency for 90 %",
+            "raise --tpm from 80,000 to 90,000 at least, or make",
+        ] {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+        // The limit that is lower than this --tpm is the provider's.
+        plan.rates[1] = Some(Rate::per_minute(90_000));
+        let told = plan.to_text();
+        assert!(
+            told.contains("the provider's limit on model tokens: 3"),
+            "{told}"
+        );
+        assert!(
+            told.contains("advice     make the requests smaller"),
             "{told}"
         );
         plan.prediction.requests = 0;

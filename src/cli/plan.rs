@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{Answers, Limits, Plan, Run, Timeouts};
+use super::args::{Answers, Limits, Money, Plan, Run, Timeouts};
 use super::check;
 use super::config::{self, flaw_of_prompts};
 use super::console::Console;
@@ -26,7 +26,7 @@ use crate::plan::{
     concurrencies_around, predict,
 };
 use crate::sim::{NATURAL, SimSpec};
-use crate::{Error, FileRun, Price, Provider, Result, Verdict};
+use crate::{Error, FileRun, Provider, Result, Verdict};
 
 /// The most requests that are kept one by one. Of a file with more of them some are, spread evenly
 /// over all.
@@ -81,7 +81,7 @@ pub(crate) fn plan(args: &Plan, console: &Console) -> Result<Exit> {
     let scenario = Flags {
         limits: &args.limits,
         timeouts: &args.timeouts,
-        price: args.price,
+        money: &args.money,
         provider: args.provider.unwrap_or_default(),
         base_url: None,
     };
@@ -126,31 +126,30 @@ pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
     let flags = Flags {
         limits: &args.limits,
         timeouts: &args.timeouts,
-        price: args.price,
+        money: &args.money,
         provider: args.server.provider.unwrap_or_default(),
         base_url: args.server.base_url.as_deref(),
     };
     let text = match listed.requests() {
         Requests { count: 0, .. } => "planned  nothing is left to send\n".to_owned(),
-        requests => {
-            let mut forecast = flags.forecast(requests, answers)?;
-            forecast.caveats.extend(spent(args, &forecast.prediction));
-            forecast.to_text()
-        }
+        requests => flags.forecast(requests, answers)?.to_text(),
     };
     show(&format!("{}\n{text}", check::to_text(&report)))?;
     Ok(check::exit(&report))
 }
 
 /// What a budget leaves undone.
-fn spent(args: &Run, plan: &Prediction) -> Option<String> {
+fn spent(money: &Money, plan: &Prediction) -> Option<String> {
     let cost = plan.cost_usd.map_or(0.0, |cost| cost.p50);
     let tokens = (plan.prompt_tokens + plan.completion_tokens) as f64;
     let budgets = [
-        ("--max-cost", args.max_cost.map(|most| most.as_f64() / cost)),
+        (
+            "--max-cost",
+            money.max_cost.map(|most| most.as_f64() / cost),
+        ),
         (
             "--token-budget",
-            args.token_budget.map(|most| most as f64 / tokens),
+            money.token_budget.map(|most| most as f64 / tokens),
         ),
     ];
     let shares = budgets
@@ -346,7 +345,7 @@ impl Expected {
 struct Flags<'a> {
     limits: &'a Limits,
     timeouts: &'a Timeouts,
-    price: Option<Price>,
+    money: &'a Money,
     provider: Provider,
     base_url: Option<&'a str>,
 }
@@ -372,11 +371,12 @@ impl Flags<'_> {
             timeout: self.timeouts.timeout,
             deadline: self.timeouts.deadline,
             counting: Counting::of(self.provider, base_url.unwrap_or_default()),
-            price: self.price,
+            price: self.money.price,
             seed: 7,
         };
         let prediction = predict(&scenario, &concurrencies_around(concurrency.high()))?;
         let mut caveats = expected.caveats;
+        caveats.extend(spent(self.money, &prediction));
         if self.limits.hedge {
             caveats.push("--hedge is left out of the plan".to_owned());
         }

@@ -13,7 +13,7 @@ use super::summary_file::replace;
 use super::{signals, stdout};
 use crate::Price;
 use crate::error::{Error, ErrorKind, Result, config};
-use crate::jsonl::files::{Location, RunFiles, stem_of_results};
+use crate::jsonl::files::{Location, RunFiles, names_no_file, stem_of_results};
 use crate::report::{Report, RunInfo};
 
 /// Makes the page of these files.
@@ -26,6 +26,12 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
     let first = args.results.first();
     let output = match (&args.output, first) {
         (Some(output), _) => Location::new(output),
+        (None, Some(first)) if names_no_file(first) => {
+            return Err(config(format!(
+                "-o is missing: RESULTS {first:?} is a pipe or a device, so the page has no default \
+                 name: name a file with -o, or - for standard output"
+            )));
+        }
         (None, Some(first)) => Location::File(page_beside(first)),
         (None, None) => Location::Stream,
     };
@@ -50,7 +56,7 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
         }
     }
     let report = read(&files, args.price).map_err(|error| config(with_causes(&error)))?;
-    if report.is_of_something_else() {
+    if report.rows().1 == 0 {
         let names: Vec<_> = args
             .results
             .iter()

@@ -92,7 +92,7 @@ pub(super) fn file_run(args: &Run, client: &Client, files: RunFiles) -> Result<F
         .simulated(args.server.simulate.is_some());
     let (endpoint, provider) = (&args.server.endpoint, args.server.provider);
     let run = with_prompts(run, &args.prompts, endpoint, provider)?;
-    let run = with(run, args.price, FileRun::price);
-    let run = with(run, args.max_cost, FileRun::max_cost);
-    Ok(with(run, args.token_budget, FileRun::token_budget))
+    let run = with(run, args.money.price, FileRun::price);
+    let run = with(run, args.money.max_cost, FileRun::max_cost);
+    Ok(with(run, args.money.token_budget, FileRun::token_budget))
 }

@@ -78,7 +78,7 @@ impl FinalReport {
             let object = to_json(summary, exit, advice.as_deref());
             let event = json!({ "event": "summary", "summary": object });
             self.console.json(&event);
-        } else if summary.requests == 0 && summary.stopped.is_none() {
+        } else if summary.requests == 0 && summary.stopped.is_none() && !interrupted {
             let input = &self.files.input;
             self.console
                 .say(&format!("input {input} is empty: there is nothing to do"));
@@ -178,9 +178,8 @@ impl FinalReport {
             facts.push(("", fact));
         }
         if progress.bad_lines > 0 {
-            let (one, many) = ("line that is no request", "lines that are no requests");
-            let lines = counted(progress.bad_lines, one, many);
-            facts.push(("", format!("correct {lines} first")));
+            let lines = counted(progress.bad_lines, "line", "lines");
+            facts.push(("", format!("first correct {lines} that cannot be sent")));
         }
         facts
     }
@@ -475,7 +474,7 @@ advice     the limit of 20 at once (1.96 s an answer) bound for 96 % of the time
                     "5 for good\n",
                     again,
                     "with --retry-failed it also sends 4 requests",
-                    "correct 1 line that is no request first\n",
+                    "first correct 1 line that cannot be sent\n",
                 ],
             ),
         ] {

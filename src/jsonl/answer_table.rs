@@ -245,14 +245,19 @@ impl RunTable {
             return options.refuse_any().map(|()| None);
         };
         if path.exists() && !record.exists() && (!journal.overwrite || journal.simulated) {
-            let why = format!(
-                "the table {path:?} exists, and its records {record:?} do not: name another table, or replace it"
-            );
-            let settings: &[_] = if journal.simulated {
-                &["output"]
+            let (advice, settings): (_, &[_]) = if journal.simulated {
+                (
+                    "a simulated run replaces no table: name another",
+                    &["output"],
+                )
             } else {
-                &["output", "overwrite"]
+                (
+                    "name another table, or replace it",
+                    &["output", "overwrite"],
+                )
             };
+            let why =
+                format!("the table {path:?} exists, and its records {record:?} do not: {advice}");
             return Err(config(why).with_settings(settings));
         }
         Ok(Some(Self {

@@ -116,7 +116,7 @@ impl Facts {
             line,
         ] = members(extras, &NAMES);
         let [status, body] = members(response, &["status_code", "body"]);
-        let [message, errored] = members(result, &["message", "error"]);
+        let [became, message, errored] = members(result, &["type", "message", "error"]);
         let usage = match (prompt.and_then(count), completion.and_then(count)) {
             (None, None) => usage_in(body.or(message).filter(|_| read.is_done())),
             (prompt, completion) => {
@@ -132,7 +132,9 @@ impl Facts {
         let failure = (!read.is_done()).then(|| {
             let status = status.or(own_status).and_then(http_status);
             let said = errored.or(error.filter(|error| says_something(error.get())));
-            failed(status, code, said, body)
+            // A batch says of a row without an answer what became of it: `expired`, `canceled`.
+            let became = became.filter(|became| became.get() != "\"succeeded\"");
+            failed(status, [code, became], said, body)
         });
         let id = id.and_then(string).unwrap_or_default();
         Self {
@@ -175,7 +177,7 @@ fn kind(status: Option<u16>, code: Option<&str>) -> String {
 /// `said` is the record's own error, and the words of the answer's body are taken if there is none.
 fn failed(
     status: Option<u16>,
-    code: Option<&RawValue>,
+    [code, became]: [Option<&RawValue>; 2],
     said: Option<&RawValue>,
     body: Option<&RawValue>,
 ) -> Failed {
@@ -187,6 +189,8 @@ fn failed(
         None => ErrorBody::read(kept_text(body, true).as_bytes()),
     };
     let code = words.code.or_else(|| code.and_then(string));
+    let code = code.or(words.category);
+    let code = code.or_else(|| became.and_then(string));
     Failed {
         kind: kind(status, code.as_deref()),
         message: beginning(&words.message, LONGEST_MESSAGE).to_owned(),

@@ -250,6 +250,16 @@ pub(crate) fn first_id(path: &Path) -> Option<String> {
     string(id?)
 }
 
+/// Whether a path is that of a pipe or a device, beside which no file is made.
+#[cfg(feature = "cli")]
+pub(crate) fn names_no_file(path: &Path) -> bool {
+    // `/dev/stdin` is a link, also where it leads to a file.
+    let is_file = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
+    let absolute = std::path::absolute(path).unwrap_or_default();
+    let mut folders = ["/dev", "/proc"].iter();
+    !is_file && folders.any(|folder| absolute.starts_with(folder))
+}
+
 /// A device, a pipe or a terminal.
 pub(crate) fn is_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())

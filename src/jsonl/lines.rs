@@ -133,7 +133,7 @@ impl<R: Read> Lines<R> {
         if self.text_only
             && let Some(what) = not_text(start.get_ref())
         {
-            let message = format!("looks like {what}: give plain UTF-8 JSON lines");
+            let message = format!("looks like {what}: give plain UTF-8 text");
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
         self.has_begun = true;
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn a_record_of_a_table_is_read_as_one_line_within_the_cap() {
         use crate::rows::{RowFormat, Template};
-        let mut format = RowFormat::new(&Template::new("m", ""), "/").unwrap();
+        let mut format = RowFormat::new(&Template::new("m", "x"), "/").unwrap();
         format.read_header(b"a,b", false).unwrap();
         let table = "\u{feff}a,b\n\r\n1,\"x\r\n\r\ny\"\r\n \n2,\"much\nlonger\",\"\n3,z\n\"4\n5";
         let lines = capped(table.as_bytes(), 10);

@@ -428,10 +428,10 @@ impl FileRun<'_> {
         let mut options = self.checked()?;
         options.repair = false;
         self.files.check()?;
-        let cancel = &self.client.settings().cancel;
+        let (cancel, location) = (&self.client.settings().cancel, &self.files.input);
         let (index, _) = recover(&self.files, options, cancel)?;
-        let location = &self.files.input;
         let (input, format) = self.choices.open(location, cancel)?;
+        RunTable::new(&self.files, &format, options, self.choices.table)?;
         match input {
             OpenInput::Regular(it) => check::check(it, location, &format, &index, provider, each),
             OpenInput::Stream(it) => check::check(it, location, &format, &index, provider, each),

@@ -32,6 +32,12 @@ pub(super) struct RunResult {
     pub(super) succeeded: u64,
     pub(super) failed: u64,
     pub(super) attempts: u64,
+    /// Attempts that the deadline of the run ends.
+    pub(super) cut_off: u64,
+    /// Requests that no limit on model tokens ever lets in, and as how many tokens the largest of
+    /// them counts.
+    pub(super) never_fit: u64,
+    pub(super) largest: u64,
     /// Answers that said to slow down.
     pub(super) throttled: u64,
     pub(super) prompt_tokens: u64,
@@ -187,7 +193,12 @@ impl<'a> Engine<'a> {
             let deadline = item.history.deadline;
             let cost = *item.cost.get_or_insert_with(|| self.cost(&request));
             let is_late = deadline.is_some_and(|deadline| deadline <= now);
-            if is_late || self.limits.check_fits(cost).is_err() {
+            let never_fits = self.limits.check_fits(cost).is_err();
+            if never_fits {
+                self.result.never_fit += 1;
+                self.result.largest = self.result.largest.max(cost.model_tokens());
+            }
+            if is_late || never_fits {
                 self.result.failed += 1;
                 self.finished(&item, false);
                 continue;
@@ -226,14 +237,12 @@ impl<'a> Engine<'a> {
             (took, end) = (nanos(ruling.delay), simulated.end(&ruling, output));
             Box::new(ruling)
         });
-        let left = item
-            .history
-            .deadline
-            .map(|end| self.nanos(end).saturating_sub(self.now));
-        let longest = left.unwrap_or(Nanos::MAX).min(nanos(self.scenario.timeout));
-        if took > longest {
-            took = longest;
-            end = Err((Verdict::Retry, Reach::Unanswered));
+        let deadline = item.history.deadline;
+        let left = deadline.map_or(Nanos::MAX, |end| self.nanos(end).saturating_sub(self.now));
+        let timeout = nanos(self.scenario.timeout);
+        if took > left.min(timeout) {
+            (took, end) = (left.min(timeout), Err((Verdict::Retry, Reach::Unanswered)));
+            self.result.cut_off += u64::from(left < timeout);
         }
         let flight = Flight {
             item,
@@ -251,8 +260,7 @@ impl<'a> Engine<'a> {
         self.flights[slot] = Some(flight);
         self.ends
             .push(Reverse((self.now.saturating_add(took), slot)));
-        let in_flight = self.limits.in_flight();
-        self.result.in_flight_peak = self.result.in_flight_peak.max(in_flight);
+        self.result.in_flight_peak = self.result.in_flight_peak.max(self.limits.in_flight());
     }
 
     /// An attempt ends.

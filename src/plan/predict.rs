@@ -47,6 +47,12 @@ pub(crate) struct Prediction {
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
     pub(crate) attempts: u64,
+    /// Attempts that the deadline of the run ends.
+    pub(crate) cut_off: u64,
+    /// Requests that no limit on model tokens ever lets in, and as how many tokens the largest of
+    /// them counts.
+    pub(crate) never_fit: u64,
+    pub(crate) largest: u64,
     pub(crate) throttled: u64,
     pub(crate) prompt_tokens: u64,
     pub(crate) completion_tokens: u64,
@@ -89,6 +95,12 @@ impl Range {
 }
 
 impl Prediction {
+    /// The limit that binds. One that lets nothing in takes no time, and binds all the same.
+    pub(crate) fn binding(&self) -> Option<Binding> {
+        let tokens = (self.never_fit > 0).then_some(Binding::Tokens);
+        self.bound.binding().or(tokens)
+    }
+
     /// For which share of the time each limit holds the run back.
     pub(crate) fn shares(&self) -> Vec<(Binding, f64)> {
         let wall = self.wall.as_secs_f64().max(f64::MIN_POSITIVE);
@@ -175,6 +187,9 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
         succeeded: main.succeeded,
         failed: main.failed,
         attempts: main.attempts,
+        cut_off: main.cut_off,
+        never_fit: main.never_fit,
+        largest: main.largest,
         throttled: main.throttled,
         prompt_tokens: main.prompt_tokens,
         completion_tokens: main.completion_tokens,

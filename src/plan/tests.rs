@@ -151,6 +151,9 @@ fn a_timeout_and_a_deadline_end_what_takes_longer() {
     });
     assert_eq!((cut.succeeded, cut.end), (2, ms(2_500)));
     assert!(cut.attempts <= 3 && cut.failed <= 3, "{cut:?}");
+    // The deadline cuts one off, and none has failed. A timeout is a failure.
+    assert_eq!(cut.attempts - cut.succeeded - cut.cut_off, 0, "{cut:?}");
+    assert_eq!((cut.cut_off, late.cut_off), (1, 0));
 }
 
 #[test]
@@ -183,6 +186,8 @@ fn a_request_that_never_fits_fails_without_being_sent() {
         ..scenario(3)
     });
     assert_eq!((never.failed, never.attempts), (3, 0));
+    assert_eq!(never.never_fit, 3);
+    assert!(never.largest > 50, "{never:?}");
 }
 
 #[test]

@@ -84,9 +84,4 @@ impl Report {
     pub(crate) fn rows(&self) -> (u64, u64) {
         (self.stats.answered, self.stats.records())
     }
-
-    /// Whether the files have lines, and none of them is a record.
-    pub(crate) fn is_of_something_else(&self) -> bool {
-        self.stats.records() == 0 && self.files.iter().any(|file| file.others > 0)
-    }
 }

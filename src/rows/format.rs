@@ -154,7 +154,7 @@ impl RowFormat {
             let mut why = "a quote opens here and is never closed".to_owned();
             let lines = text.lines().count();
             if lines > 1 {
-                why.push_str(&format!(", so the {lines} lines to the end are one row"));
+                why = format!("{why}, so the {lines} lines to the end are one row");
             }
             RowFlaw::Other("open_quote", why.into())
         })?;
@@ -253,7 +253,7 @@ mod tests {
         // What is not named does no harm, nor does a file with nothing in it.
         format(&Template::new("m", "{{ a }}"), "a,b,b,,\r\n").unwrap();
         format(&Template::new("m", "{{ a }}"), "").unwrap();
-        assert!(RowFormat::new(&Template::new("m", "").delimiter('é'), "/").is_err());
+        assert!(RowFormat::new(&Template::new("m", "x").delimiter('é'), "/").is_err());
     }
 
     #[test]

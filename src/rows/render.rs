@@ -23,6 +23,10 @@ use crate::error::{Error, Result, config};
 const PROMPT: &str = "prompt";
 const SYSTEM: &str = "system";
 
+/// The most steps that a template may take for a row: a loop over 100,000 things. One that never
+/// seems to end would hold up the run, and Ctrl-C.
+const FUEL: u64 = 1_000_000;
+
 /// Makes the bodies of requests.
 pub(super) struct Renderer {
     templates: Environment<'static>,
@@ -79,6 +83,10 @@ impl Renderer {
         let refused = |error: JinjaError| {
             config(format!("the template has a mistake: {error}")).with_settings(setting)
         };
+        if source.trim().is_empty() {
+            let why = "the template is empty: say what to ask of each row";
+            return Err(config(why).with_settings(setting));
+        }
         let source = source.to_owned();
         self.templates
             .add_template_owned(name, source)
@@ -123,6 +131,9 @@ impl Renderer {
         {
             Some(name) if row.columns.contains(name) => format!("{name:?} is there twice"),
             Some(name) => format!("no {name:?}, which the template names"),
+            None if error.kind() == ErrorKind::OutOfFuel => {
+                "the template does too much for one row: shorten its loops".to_owned()
+            }
             None => format!("the template fails: {error}"),
         }
     }
@@ -145,6 +156,7 @@ impl fmt::Debug for Renderer {
 
 fn environment() -> Environment<'static> {
     let mut templates = Environment::new();
+    templates.set_fuel(Some(FUEL));
     templates.set_undefined_behavior(UndefinedBehavior::Strict);
     templates.set_auto_escape_callback(|_| AutoEscape::None);
     templates.set_unknown_method_callback(unknown_method_callback);
@@ -310,7 +322,7 @@ mod tests {
             ("{% set x = n %}{{ x }}{{ range(3) | list }}", "3[0, 1, 2]"),
             ("{{ big }} {{ none }}", "9007199254740993 None"),
             ("two\nlines\n", "two\nlines"),
-            ("", ""),
+            ("{# nothing #}", ""),
         ] {
             assert_eq!(
                 prompt(template, cells).as_deref(),
@@ -342,6 +354,10 @@ mod tests {
             ("{{ a.b.c }}", "(in prompt:1)"),
             ("{{ a | no_filter }}", "no_filter"),
             ("{{ a + 1 }}", "the template fails"),
+            (
+                "{% for i in range(50000) %}{% for j in range(50000) %}{% endfor %}{% endfor %}",
+                "too much",
+            ),
         ] {
             let told = prompt(template, r#"{"a":{},"twice":1,"twice":2}"#).unwrap_err();
             assert!(told.contains(error), "{template}: {told}");
@@ -417,6 +433,7 @@ mod tests {
         let template = || Template::new("m", "p");
         for (template, endpoint, words) in [
             (Template::new("m", "{{ a"), CHAT, "prompt:1"),
+            (Template::new("m", " \n"), CHAT, "the template is empty"),
             (Template::new("m", "{% if %}"), CHAT, "prompt:1"),
             (template().system("{{ a b }}"), CHAT, "system:1"),
             (template().system("s"), "/v1/embeddings", "system message"),

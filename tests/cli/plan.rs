@@ -284,6 +284,66 @@ fn a_dry_run_checks_and_plans_and_leaves_everything_as_it_is() {
 }
 
 #[test]
+fn requests_that_never_fit_are_told_with_their_tokens_and_the_limit() {
+    let folder = Folder::new();
+    let sizes = ["--requests", "10", "--tokens", "50000"];
+    let answers = ["--latency", "1s", "--output-tokens", "5"];
+    let arguments = [&sizes[..], &answers, &["--tpm", "40000"]].concat();
+    let ended = plan(&folder, &arguments).code(0);
+    for words in [
+        "failed     10 requests fail",
+        "bound by   --tpm 40,000: 10 requests never fit",
+        "up to 50,",
+    ] {
+        assert!(ended.stdout.contains(words), "no {words:?} in {ended:#?}");
+    }
+    assert!(!ended.stdout.contains("no limit"), "{ended:#?}");
+    assert_eq!(planned(&folder, &arguments)["binding"], "tokens");
+}
+
+#[test]
+fn a_budget_says_where_it_stops_the_run() {
+    let folder = Folder::new();
+    let answers = ["p.jsonl", "--latency", "1s", "--output-tokens", "10"];
+    folder.requests(40);
+    for budget in [
+        &["--token-budget", "50"][..],
+        &["--price", "1,1", "--max-cost", "0.0001"],
+    ] {
+        let ended = plan(&folder, &[&answers[..], budget].concat()).code(0);
+        let words = format!("{} stops the run when", budget[budget.len() - 2]);
+        assert!(ended.stdout.contains(&words), "{ended:#?}");
+    }
+    let enough = [&answers[..], &["--token-budget", "100000"]].concat();
+    let ended = plan(&folder, &enough).code(0);
+    assert!(!ended.stdout.contains("stops the run"), "{ended:#?}");
+}
+
+#[test]
+fn what_a_deadline_cuts_off_has_not_failed() {
+    let folder = Folder::new();
+    let requests = ["--requests", "100", "--tokens", "10", "-c", "10"];
+    let answers = ["--latency", "2s", "--output-tokens", "5"];
+    let flags = [&requests[..], &answers, &["--deadline", "5s"]].concat();
+    let ended = plan(&folder, &flags).code(0);
+    assert!(ended.stdout.contains("left       80 for"), "{ended:#?}");
+    assert!(!ended.stdout.contains("of attempts fail"), "{ended:#?}");
+}
+
+#[test]
+fn a_dry_run_refuses_a_table_of_another_origin_as_the_run_does() {
+    let folder = Folder::new();
+    folder.write("p.csv", "text\na\n").write("t.csv", "a,b\n");
+    let run = ["run", "p.csv", "--prompt", "{{ text }}", "--model", "m"];
+    let run = [&run[..], &["-o", "t.csv", "--no-auth"]].concat();
+    let real = folder.tool(&run).run().code(2);
+    let dry = folder.tool(&[&run[..], &["--dry-run"]].concat());
+    assert_eq!(dry.run().code(2).stderr, real.stderr);
+    let anew = [&run[..], &["--dry-run", "--overwrite"]].concat();
+    folder.tool(&anew).run().code(0);
+}
+
+#[test]
 fn a_dry_run_against_the_simulated_provider_knows_how_that_behaves() {
     let folder = Folder::new();
     folder.requests(300);

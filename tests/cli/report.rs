@@ -64,18 +64,24 @@ fn records_say_when_attempts_were_and_the_page_shows_it_from_several_files() {
 #[test]
 fn the_page_goes_where_it_is_told_and_replaces_pages_only() {
     let folder = Folder::new();
-    folder.write("r.jsonl", "").write("notes.html", "mine");
+    let record = json!({"custom_id": "x", "response": {"status_code": 200, "body": {"choices": [{}]}}, "error": null});
+    let record = format!("{record}\n");
+    folder.write("r.jsonl", &record).write("notes.html", "mine");
     let tool = |arguments: &[&str]| folder.tool(&[&["report"], arguments].concat()).run();
     for _again in 0..2 {
         tool(&["r.jsonl"]).code(0);
     }
-    assert!(folder.read("r.report.html").contains("There are no rows."));
+    assert!(
+        folder
+            .read("r.report.html")
+            .contains("1 row, and it was answered.")
+    );
     let ended = tool(&["r.jsonl", "-o", "-"]).code(0);
     assert!(ended.stdout.starts_with("<!doctype html>"), "{ended:?}");
     // Of a table, its records are read.
     folder
         .write("t.csv", "id,answer\n")
-        .write("t.csv.jsonl", "");
+        .write("t.csv.jsonl", record);
     tool(&["t.csv"]).code(0);
     assert!(folder.has("t.csv.report.html"));
     for (arguments, words) in [
@@ -85,17 +91,51 @@ fn the_page_goes_where_it_is_told_and_replaces_pages_only() {
         (&["none.jsonl"], "none.jsonl"),
         (&[".", "-o", "page.html"], "cannot read"),
         (&["p.jsonl"], "no line is a result"),
+        (&["empty.jsonl"], "\"empty.jsonl\": no line is a result"),
+        (&["/dev/null"], "-o is missing"),
+        (&["/dev/null", "-o", "page.html"], "no line is a result"),
         (&[], "RESULTS"),
     ] {
         folder
             .write("p.jsonl", request("a"))
-            .write("r.jsonl", " \n");
+            .write("empty.jsonl", " \n");
         tool(arguments).code(2).says(&[words]);
     }
     assert_eq!(folder.read("notes.html"), "mine");
+    assert!(!folder.has("empty.report.html") && !folder.has("page.html"));
     tool(&["r.jsonl", "-o", "nowhere/page.html"])
         .code(4)
         .says(&["page.html"]);
+}
+
+#[test]
+fn rows_of_a_batch_that_ended_without_an_answer_have_the_reason_that_it_says() {
+    let folder = Folder::new();
+    let of = |id: &str, result| json!({"custom_id": id, "result": result}).to_string();
+    let nope =
+        json!({"type": "error", "error": {"type": "invalid_request_error", "message": "nope"}});
+    let lines = [
+        of("a", json!({"type": "expired"})),
+        of("b", json!({"type": "canceled"})),
+        of("c", json!({"type": "errored", "error": nope})),
+        of(
+            "d",
+            json!({"type": "errored", "error": {"message": "no type"}}),
+        ),
+    ];
+    folder.write("r.jsonl", lines.join("\n"));
+    folder.tool(&["report", "r.jsonl"]).run().code(0);
+    let page = folder.read("r.report.html");
+    for words in [
+        "expired",
+        "canceled",
+        "invalid_request_error",
+        "nope",
+        "errored",
+    ] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    assert!(!page.contains("unknown"), "{page}");
 }
 
 #[test]

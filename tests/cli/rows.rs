@@ -248,6 +248,18 @@ fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
         (
             "p.csv",
             table,
+            &["--prompt=", "--model=m"],
+            &["the template is empty", "(--prompt)"],
+        ),
+        (
+            "p.csv",
+            "\u{0}id,text\n1,x\n",
+            &["--prompt=x", "--model=m"],
+            &["give plain UTF-8 text"],
+        ),
+        (
+            "p.csv",
+            table,
             &["--prompt=x", "--prompt-file=y"],
             &["--prompt-file"],
         ),

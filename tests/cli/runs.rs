@@ -179,14 +179,14 @@ fn the_final_report_says_what_a_rerun_repeats_and_a_rerun_does_so() {
         "5; a rerun tries 2 of them again\n",
         "try again",
         "with --retry-failed it also sends 1 request that failed for good\n",
-        "correct 2 lines that are no requests first\n",
+        "first correct 2 lines that cannot be sent\n",
     ]);
     assert_eq!(server.count(), 4);
     // What failed in an earlier run is counted in.
     run(&[]).says(&[
         "3 for good\n",
         "with --retry-failed it also sends 1 request that",
-        "correct 2 lines that",
+        "correct 2 lines that cannot",
     ]);
     assert_eq!(server.count(), 4 + 2);
     run(&["--retry-failed"])

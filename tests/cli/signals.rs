@@ -282,3 +282,35 @@ fn nohup_is_respected() {
     send(&running, Signal::HUP);
     running.wait().code(0).says(&["2 of 2 requests"]);
 }
+
+/// Whether the tool has a handler of this signal.
+#[cfg(target_os = "linux")]
+fn is_caught(running: &Running, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.id()));
+    let status = status.unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_input_that_was_never_read_is_not_called_empty() {
+    if is_ignored(Signal::INT) {
+        eprintln!("SKIPPED: SIGINT is ignored here");
+        return;
+    }
+    let folder = Folder::new();
+    let server = Faultd::script(|_| Reply::ok_chat("hello"));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    folder.write("p.csv", "text\nx\n");
+    // Nothing comes, and nothing says so to a thread that waits for it.
+    let template = ["--prompt-file", "/dev/stdin", "--model", "m"];
+    let arguments = [&["run", "p.csv", "--grace", "0s"], &template[..]].concat();
+    let tool = folder.tool(&arguments).at(&server).stdin(reader);
+    let running = tool.start();
+    until("the signal is caught", || is_caught(&running, Signal::INT));
+    running.interrupt();
+    running.wait().code(130).never_says(&["is empty"]);
+    drop(writer);
+}

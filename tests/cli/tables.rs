@@ -245,6 +245,11 @@ fn a_table_of_another_origin_is_not_replaced_unless_that_is_said() {
         (0, "mine".to_owned())
     );
     assert_eq!(folder.names(), ["in.csv", "out.csv"]);
+    let simulated = ["-o", "out.csv", "--simulate", "--overwrite"];
+    run(&folder, &server, &simulated)
+        .code(2)
+        .says(&["a simulated run replaces no table", "name another"])
+        .never_says(&["or replace it"]);
     run(&folder, &server, &["-o", "out.csv", "--overwrite"]).code(0);
     answers(&folder, ["re 1", "re 2", "re 3"]);
     run(&folder, &server, &["-o", "in.csv"])
@@ -347,7 +352,7 @@ fn a_response_without_a_text_is_no_object_of_answers() {
         )
     });
     folder.write("o.jsonl", lines.collect::<String>());
-    let table = extracted(&folder, &["--format", "csv", "--json-answer"]);
+    let table = extracted(&folder, &["--csv", "--json-answer"]);
     let rows = cells(&table, b',');
     assert_eq!(rows[0], ["id", "answer", "label"]);
     let answers: Vec<_> = rows[1..].iter().map(|row| row[1].as_str()).collect();
@@ -364,7 +369,7 @@ fn a_reader_that_has_gone_is_no_failure() {
         r#"{{"custom_id":"a","response":{{"status_code":200,"body":{body}}},"error":null}}"#
     );
     folder.write("o.jsonl", record + "\n");
-    for more in [&[][..], &["--format", "csv"]] {
+    for more in [&[][..], &["--csv"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let tool = folder.tool(&[&["extract", "o.jsonl"], more].concat());

@@ -23,7 +23,7 @@ pub(crate) use self::extract::Extract;
 pub(crate) use self::plan::{Answers, Plan};
 pub(crate) use self::prompts::Prompts;
 pub(crate) use self::report::Report;
-pub(crate) use self::run::{Limits, ProgressMode, Run, Server, Timeouts};
+pub(crate) use self::run::{Limits, Money, ProgressMode, Run, Server, Timeouts};
 pub(crate) use self::simulate::Simulate;
 
 /// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep

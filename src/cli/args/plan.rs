@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::prompts::Prompts;
-use super::run::{Limits, MONEY, Timeouts};
+use super::run::{Limits, Money, Timeouts};
+use crate::Provider;
 use crate::cli::parse;
 use crate::plan::Dist;
-use crate::{Price, Provider};
 
 /// Say how long a file of requests will take, what it will cost, and which limit will hold it back.
 /// Sends nothing and needs no key.
@@ -67,9 +67,8 @@ pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) timeouts: Timeouts,
 
-    /// What 1,000,000 model tokens cost in US dollars, in prompts and in answers, such as 0.15,0.60
-    #[arg(long, value_name = "IN,OUT", help_heading = MONEY)]
-    pub(crate) price: Option<Price>,
+    #[command(flatten)]
+    pub(crate) money: Money,
 
     #[command(flatten)]
     pub(crate) prompts: Prompts,

@@ -9,7 +9,8 @@ use crate::Price;
 /// Make one HTML page of what became of a run: rows, times, limits, failures and cost.
 ///
 /// RESULTS is a file of results: of `run`, or of another tool in a batch format. The errors file
-/// beside it is read as well. Several files make one page. The page needs no network and no script,
+/// beside it is read as well. Several files make one page. A row with two results, in one file or
+/// in two, counts twice. The page needs no network and no script,
 /// so it can be mailed as it is. It shows ids and error messages, and no answers.
 ///
 /// `run --report FILE` makes the page when a run ends, and draws the run's limits in.

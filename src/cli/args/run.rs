@@ -124,20 +124,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) timeouts: Timeouts,
 
-    /// What 1,000,000 model tokens cost in US dollars, in prompts and in answers, such as 0.15,0.60
-    #[arg(long, value_name = "IN,OUT", help_heading = MONEY)]
-    pub(crate) price: Option<Price>,
-
-    /// Stop when this run has spent this many US dollars by --price. Requests in flight finish, so
-    /// it may spend a little more. A rerun carries on and may spend as much again. An answer that
-    /// does not report its usage counts as nothing
-    #[arg(long, value_name = "USD", requires = "price", value_parser = parse::dollars, allow_negative_numbers = true, help_heading = MONEY)]
-    pub(crate) max_cost: Option<Usd>,
-
-    /// Stop in the same way when this run has used this many model tokens, of prompts and answers
-    /// together
-    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX), allow_negative_numbers = true, help_heading = MONEY)]
-    pub(crate) token_budget: Option<u64>,
+    #[command(flatten)]
+    pub(crate) money: Money,
 
     #[command(flatten)]
     pub(crate) prompts: Prompts,
@@ -165,8 +153,27 @@ impl Run {
     }
 }
 
-pub(super) const MONEY: &str = "Money";
+const MONEY: &str = "Money";
 const DISPLAY: &str = "Display";
+
+/// What requests cost, and how much may be spent.
+#[derive(Debug, Args)]
+pub(crate) struct Money {
+    /// What 1,000,000 model tokens cost in US dollars, in prompts and in answers, such as 0.15,0.60
+    #[arg(long, value_name = "IN,OUT", help_heading = MONEY)]
+    pub(crate) price: Option<Price>,
+
+    /// Stop when this run has spent this many US dollars by --price. Requests in flight finish, so
+    /// it may spend a little more. A rerun carries on and may spend as much again. An answer that
+    /// does not report its usage counts as nothing
+    #[arg(long, value_name = "USD", requires = "price", value_parser = parse::dollars, allow_negative_numbers = true, help_heading = MONEY)]
+    pub(crate) max_cost: Option<Usd>,
+
+    /// Stop in the same way when this run has used this many model tokens, of prompts and answers
+    /// together
+    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(u64::MAX), allow_negative_numbers = true, help_heading = MONEY)]
+    pub(crate) token_budget: Option<u64>,
+}
 
 /// Where requests go, and with which key.
 #[derive(Debug, Args)]
