@@ -136,18 +136,17 @@ fn page_beside(results: &Path) -> PathBuf {
     results.with_file_name(name)
 }
 
-/// What is wrong with a path at which a page would replace something that is no page.
+/// What is wrong with a path at which a page would replace something that is no page of ours.
 pub(super) fn check_page(path: &Path) -> Result<(), &'static str> {
-    const START: &[u8] = b"<!doctype html";
+    const MARK: &[u8] = b"<meta name=\"generator\" content=\"tollgate\">";
     if !path.is_file() {
         return Ok(());
     }
     let mut start = Vec::new();
-    let read =
-        File::open(path).and_then(|file| file.take(START.len() as u64).read_to_end(&mut start));
+    let read = File::open(path).and_then(|file| file.take(1_000).read_to_end(&mut start));
     match read {
         Ok(0) => Ok(()),
-        Ok(_) if start.eq_ignore_ascii_case(START) => Ok(()),
+        Ok(_) if start.windows(MARK.len()).any(|text| text == MARK) => Ok(()),
         Ok(_) => Err("exists and is no report, and would be overwritten: name another file"),
         Err(_) => Err("exists and cannot be read: name another file"),
     }

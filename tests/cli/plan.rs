@@ -194,6 +194,7 @@ fn what_cannot_be_meant_is_refused_by_its_flag_or_file() {
         (&["--output-tokens", "2s", "p.jsonl"], "--output-tokens"),
         (&["--requests", "5", "--tokens", "p50=1"], "--tokens"),
         (&["--requests", "5"], "--tokens"),
+        (&["p.jsonl", "--tokens", "5"], "--tokens"),
         (&["--requests", "5", "--tokens", "5", "p.jsonl"], "INPUT"),
         (&[], "INPUT"),
         (&["missing.jsonl"], "missing.jsonl"),

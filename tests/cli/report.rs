@@ -61,12 +61,17 @@ fn records_say_when_attempts_were_and_the_page_shows_it_from_several_files() {
     }
 }
 
+/// A page of somebody else.
+const OTHER_PAGE: &str = "<!doctype html>\n<title>mine</title>\n";
+
 #[test]
 fn the_page_goes_where_it_is_told_and_replaces_pages_only() {
     let folder = Folder::new();
     let record = json!({"custom_id": "x", "response": {"status_code": 200, "body": {"choices": [{}]}}, "error": null});
     let record = format!("{record}\n");
-    folder.write("r.jsonl", &record).write("notes.html", "mine");
+    folder
+        .write("r.jsonl", &record)
+        .write("notes.html", OTHER_PAGE);
     let tool = |arguments: &[&str]| folder.tool(&[&["report"], arguments].concat()).run();
     for _again in 0..2 {
         tool(&["r.jsonl"]).code(0);
@@ -101,7 +106,7 @@ fn the_page_goes_where_it_is_told_and_replaces_pages_only() {
             .write("empty.jsonl", " \n");
         tool(arguments).code(2).says(&[words]);
     }
-    assert_eq!(folder.read("notes.html"), "mine");
+    assert_eq!(folder.read("notes.html"), OTHER_PAGE);
     assert!(!folder.has("empty.report.html") && !folder.has("page.html"));
     tool(&["r.jsonl", "-o", "nowhere/page.html"])
         .code(4)

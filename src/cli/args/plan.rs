@@ -42,7 +42,7 @@ pub(crate) struct Plan {
     pub(crate) requests: Option<u64>,
 
     /// The model tokens of each prompt; required with --requests
-    #[arg(long, value_name = "DIST", requires = "requests", value_parser = parse::tokens_dist)]
+    #[arg(long, value_name = "DIST", requires = "requests", conflicts_with = "input", value_parser = parse::tokens_dist)]
     pub(crate) tokens: Option<Dist>,
 
     /// Print one JSON object
