@@ -139,7 +139,7 @@
 //!
 //! A row fails, and the others are answered, if it has more or fewer cells than the header, is not
 //! UTF-8, has a quote that is never closed, lacks a value that the template needs, or makes the
-//! template fail or take more than 1,000,000 steps. Its record has the number of its first line.
+//! template fail or take more than 200,000 steps. Its record has the number of its first line.
 //! `tollgate check` with the same flags finds all such rows. If a template fails on nearly all rows, the input is refused,
 //! as is said above for lines that are no requests.
 //!

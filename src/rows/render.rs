@@ -23,9 +23,9 @@ use crate::error::{Error, Result, config};
 const PROMPT: &str = "prompt";
 const SYSTEM: &str = "system";
 
-/// The most steps that a template may take for a row: a loop over 100,000 things. One that never
+/// The most steps that a template may take for a row: a loop over some 30,000 things. One that never
 /// seems to end would hold up the run, and Ctrl-C.
-const FUEL: u64 = 1_000_000;
+const FUEL: u64 = 200_000;
 
 /// Makes the bodies of requests.
 pub(super) struct Renderer {
