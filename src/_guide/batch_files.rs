@@ -235,9 +235,9 @@
 //! ```
 //!
 //! The records, which a rerun carries on with, stand beside it: for `out.csv` in `out.csv.jsonl`,
-//! failures in `out.csv.errors.jsonl`, and while a run goes on the lock `out.csv.lock`. The table
-//! is made of them when the run ends: when it is done, on Ctrl-C, at a deadline or a limit on
-//! money, and on an error. It is replaced as a whole, so there is no half of one, and what you have
+//! failures in `out.csv.errors.jsonl`. While a run goes on there are the locks `out.csv.lock` and
+//! `out.csv.errors.jsonl.lock`. The table is made of the records when the run ends: when it is done,
+//! on Ctrl-C, at a deadline or a limit on money, and on an error. It is replaced as a whole, so there is no half of one, and what you have
 //! changed in it is lost with the next run. A run that is killed leaves the table of the run
 //! before, and so does a second Ctrl-C. A run whose time to finish (`--grace`) is over has 2 s left
 //! to write the table. Run the command again: if all is answered, it sends nothing and writes the
