@@ -140,8 +140,8 @@
 //! A row fails, and the others are answered, if it has more or fewer cells than the header, is not
 //! UTF-8, has a quote that is never closed, lacks a value that the template needs, or makes the
 //! template fail or take more than 200,000 steps. Its record has the number of its first line.
-//! `tollgate check` with the same flags finds all such rows. If a template fails on nearly all rows, the input is refused,
-//! as is said above for lines that are no requests.
+//! `tollgate check` with the same flags finds all such rows. If a template fails on nearly all rows,
+//! the input is refused, as is said above for lines that are no requests.
 //!
 //! **Ids.** By default the `custom_id` of a row is the hash of its request. Of rows with the same
 //! request the second has `-2` behind it, the third `-3`. So rows may be added, removed and moved
@@ -237,8 +237,8 @@
 //! The records, which a rerun carries on with, stand beside it: for `out.csv` in `out.csv.jsonl`,
 //! failures in `out.csv.errors.jsonl`. While a run goes on there are the locks `out.csv.lock` and
 //! `out.csv.errors.jsonl.lock`. The table is made of the records when the run ends: when it is done,
-//! on Ctrl-C, at a deadline or a limit on money, and on an error. It is replaced as a whole, so there is no half of one, and what you have
-//! changed in it is lost with the next run. A run that is killed leaves the table of the run
+//! on Ctrl-C, at a deadline or a limit on money, and on an error. It is replaced as a whole, so
+//! there is no half of one, and what you have changed in it is lost with the next run. A run that is killed leaves the table of the run
 //! before, and so does a second Ctrl-C. A run whose time to finish (`--grace`) is over has 2 s left
 //! to write the table. Run the command again: if all is answered, it sends nothing and writes the
 //! table.
