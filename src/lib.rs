@@ -163,8 +163,8 @@
 //! | `rustls` | yes | `https`, with the bundled Mozilla roots. Without it an `https` URL fails in `build` |
 //! | `platform-verifier` | | the operating system's certificates as well |
 //! | `parallel` | yes | checks large input files on all cores, with rayon |
-//! | `bar` | | a progress bar on a terminal: [`bar`](fn@bar), [`Bar`] |
-//! | `rows` | | tables: [`Client::rows`] makes a request of each row, and an output that ends in `.csv` is one |
+//! | `bar` | | a progress bar on a terminal: `bar`, `Bar` |
+//! | `rows` | | tables: `Client::rows` makes a request of each row, and an output that ends in `.csv` is one |
 //! | `sim` | | the simulated provider; no further dependencies |
 //! | `cli` | | what the command-line tool needs; implies `bar`, `rows` and `sim` |
 //!

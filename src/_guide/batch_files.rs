@@ -623,3 +623,10 @@
 //! | records of an output that is sorted, or cleaned of repeats | at the end | 32 |
 //! | where the record of each row is, for a table (also in `tollgate extract`) | at the end | 24, for a moment some 60 |
 //! | the order of the input, for sorting | for the whole run | 24 |
+#![cfg_attr(
+    not(all(feature = "bar", feature = "rows")),
+    allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "what a feature adds is linked where it is there"
+    )
+)]

@@ -54,3 +54,10 @@
 //! - [`bar`](fn@crate::bar), [`Bar`](crate::Bar): the tool's progress bar for programs, behind the
 //!   feature `bar`. The time left follows from the limit that binds. `tollgate completions` and
 //!   `tollgate man` print scripts for shells and the manual.
+#![cfg_attr(
+    not(all(feature = "bar", feature = "rows")),
+    allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "what a feature adds is linked where it is there"
+    )
+)]
