@@ -172,7 +172,7 @@ fn killed_at_any_moment_a_table_is_whole_and_ends_with_one_answer_a_row() {
             thread::sleep(Duration::from_micros(100));
         }
         thread::sleep(Duration::from_micros(chance.u64(..30_000)));
-        if chance.u8(..4) == 0 {
+        if chance.u8(..4) == 0 && !ended(&mut run) {
             run.interrupt();
             stops += 1;
         } else {
