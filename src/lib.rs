@@ -225,6 +225,7 @@ mod report;
 mod retry;
 mod rows;
 mod settings;
+mod shared;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod sync;

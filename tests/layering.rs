@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 9] = [
     &[
         "sync", "clock", "binding", "classes", "error", "cancel", "escape", "opaque", "settings",
     ],
-    &["limit", "retry"],
+    &["limit", "retry", "shared"],
     &["pool"],
     &["api", "sim"],
     &["rows"],

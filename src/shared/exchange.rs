@@ -1,0 +1,88 @@
+//! What a process asks the store of a shared allowance, and what the store answers.
+//!
+//! A limit is a time axis: at `units` a `period`, each unit is worth `period / units` of it. A
+//! lease is a part of that axis. Nobody else gets the same part, so that all processes together
+//! never have more than the axis is long. Credit that is older than `burst` units lapses, wherever
+//! it is, so that what was saved up never adds up to more than one burst.
+//!
+//! Whatever is here in pairs is for requests and for model tokens, in this order.
+
+/// Microseconds by the store's clock, whatever its origin.
+pub(crate) type Micros = u64;
+
+/// A part of a limit's time axis, from its start to before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) from: Micros,
+    pub(crate) to: Micros,
+}
+
+/// A rate and its burst: `units` in each `period` of microseconds, `burst` of them at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) units: u64,
+    pub(crate) period: Micros,
+    pub(crate) burst: u64,
+}
+
+/// How many units a process asks for: as many as whoever is first needs, and as many as are of use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Want {
+    pub(crate) least: u64,
+    pub(crate) most: u64,
+}
+
+/// What one process says to the store, and asks of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ask {
+    /// A random number that no other process has.
+    pub(crate) holder: u64,
+    /// The incarnation that `back` is from; 0 before the first reply.
+    pub(crate) incarnation: u64,
+    /// The limits that this process was given.
+    pub(crate) configured: [Option<Limit>; 2],
+    /// The limits that the provider has announced to it.
+    pub(crate) announced: [Option<Limit>; 2],
+    pub(crate) wants: [Want; 2],
+    /// Leased credit that it does not need.
+    pub(crate) back: [Vec<Span>; 2],
+    /// Model tokens that were used beyond what was leased; below zero, tokens to be given back.
+    pub(crate) owed_tokens: i64,
+    /// Nobody may send for so long from now.
+    pub(crate) pause: Micros,
+    /// What all leases together are worth, in time.
+    pub(crate) lease: Micros,
+    /// How late a lease may be used: more than the time that a message takes.
+    pub(crate) slack: Micros,
+    /// The process ends, or sends nothing for a while.
+    pub(crate) leaves: bool,
+}
+
+/// What the store answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reply {
+    /// Another number when the store has lost its state, or its clock was set back. Leases from
+    /// before are void.
+    pub(crate) incarnation: u64,
+    /// The store's time.
+    pub(crate) now: Micros,
+    /// The lowest limits that any process was given.
+    pub(crate) configured: [Option<Limit>; 2],
+    /// The limits that hold: the lowest of those and of what the provider has announced to any.
+    pub(crate) limits: [Option<Limit>; 2],
+    /// Leased credit, oldest first.
+    pub(crate) credit: [Vec<Span>; 2],
+    /// Nobody may send before this time; 0 without a pause.
+    pub(crate) paused_until: Micros,
+    /// How many processes hold the allowance, this one among them.
+    pub(crate) holders: u64,
+}
+
+/// Where the allowance is kept.
+pub(crate) trait Store: Send {
+    /// One round trip. It may take as long as the store's time limit, and is made without a lock.
+    ///
+    /// # Errors
+    /// When the store cannot be reached, or gives no sensible answer. Nothing is leased then.
+    fn exchange(&mut self, ask: &Ask) -> crate::error::Result<Reply>;
+}
