@@ -22,7 +22,7 @@ use crate::jsonl::LineHash;
 use crate::jsonl::check::RequestFacts;
 use crate::jsonl::files::RunFiles;
 use crate::plan::{
-    Dist, Earlier, Failing, Planned, Prediction, Requests, Sample, Scenario, Sizes,
+    Dist, Earlier, Failing, Planned, Prediction, Processes, Requests, Sample, Scenario, Sizes,
     concurrencies_around, predict,
 };
 use crate::sim::{NATURAL, SimSpec};
@@ -84,6 +84,10 @@ pub(crate) fn plan(args: &Plan, console: &Console) -> Result<Exit> {
         money: &args.money,
         provider: args.provider.unwrap_or_default(),
         base_url: None,
+        processes: args.processes.map(|count| Processes {
+            count,
+            round_trip: args.store_rtt,
+        }),
     };
     let forecast = scenario.forecast(requests, answers)?;
     if args.json {
@@ -129,6 +133,7 @@ pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
         money: &args.money,
         provider: args.server.provider.unwrap_or_default(),
         base_url: args.server.base_url.as_deref(),
+        processes: None,
     };
     let text = match listed.requests() {
         Requests { count: 0, .. } => "planned  nothing is left to send\n".to_owned(),
@@ -141,7 +146,7 @@ pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
 /// What a budget leaves undone.
 fn spent(money: &Money, plan: &Prediction) -> Option<String> {
     let cost = plan.cost_usd.map_or(0.0, |cost| cost.p50);
-    let tokens = (plan.prompt_tokens + plan.completion_tokens) as f64;
+    let tokens = plan.prompt_tokens as f64 + plan.completion_tokens as f64;
     let budgets = [
         (
             "--max-cost",
@@ -348,6 +353,7 @@ struct Flags<'a> {
     money: &'a Money,
     provider: Provider,
     base_url: Option<&'a str>,
+    processes: Option<Processes>,
 }
 
 impl Flags<'_> {
@@ -366,6 +372,7 @@ impl Flags<'_> {
             burst: self.limits.burst,
             token_rate,
             concurrency,
+            processes: self.processes,
             warmup: self.limits.warmup.unwrap_or(0),
             retry: config::retry(self.timeouts),
             timeout: self.timeouts.timeout,

@@ -114,7 +114,7 @@ impl<'a> Engine<'a> {
                 let more = variant.seed.wrapping_sub(scenario.seed);
                 Simulated::new(spec.reseeded(more))
             }),
-            limits: scenario.limits(variant.concurrency).state()?,
+            limits: scenario.limits(variant.concurrency, variant.parts)?,
             estimates: Estimates::new(scenario.counting),
             schedule: Schedule::new(input, retry, deadline).with_warmup(scenario.warmup),
             parker: Parker::new(),

@@ -35,6 +35,7 @@ fn scenario(requests: u64) -> Scenario {
         burst: None,
         token_rate: None,
         concurrency: 1.into(),
+        processes: None,
         warmup: 0,
         retry: Retry::new(),
         timeout: Duration::from_secs(600),
@@ -49,6 +50,7 @@ fn variant(scenario: &Scenario) -> Variant {
     Variant {
         requests: scenario.requests.count,
         concurrency: scenario.concurrency,
+        parts: 1,
         seed: scenario.seed,
     }
 }

@@ -1,6 +1,7 @@
 //! `tollgate plan`: the arguments of the command that looks ahead.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -29,6 +30,7 @@ Examples:
   tollgate plan prompts.jsonl --like pilot.results.jsonl --rpm 500 --tpm 200000
   tollgate plan prompts.jsonl --latency p50=2s,p99=10s --output-tokens 300 --price 0.15,0.60
   tollgate plan --requests 1000000 --tokens 800~0.4 --latency 3s --output-tokens 200 -c 100
+  tollgate plan prompts.jsonl --like pilot.results.jsonl --rpm 30000 -c 200 --processes 8
   tollgate plan prompts.jsonl --like pilot.results.jsonl --json | jq .duration_s.p50
 
 Exit codes: 0 planned, 2 the command line or a file is wrong.")]
@@ -44,6 +46,15 @@ pub(crate) struct Plan {
     /// The model tokens of each prompt; required with --requests
     #[arg(long, value_name = "DIST", requires = "requests", conflicts_with = "input", value_parser = parse::tokens_dist)]
     pub(crate) tokens: Option<Dist>,
+
+    /// Plan this many processes that share the limits, each with its own --concurrency: how many
+    /// the rates need, what their leases cost, and which limit comes next
+    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(MOST_PROCESSES))]
+    pub(crate) processes: Option<u64>,
+
+    /// Time from asking the store of the shared limits to its answer
+    #[arg(long, value_name = "T", default_value = "1ms", requires = "processes", value_parser = parse::duration)]
+    pub(crate) store_rtt: Duration,
 
     /// Print one JSON object
     #[arg(long)]
@@ -74,7 +85,8 @@ pub(crate) struct Plan {
     pub(crate) prompts: Prompts,
 }
 
-const MOST_REQUESTS: u64 = 1_000_000_000;
+const MOST_PROCESSES: u64 = 10_000;
+const MOST_REQUESTS: u64 = 10_000_000_000;
 
 /// What is to be expected of answers.
 #[derive(Debug, Default, Args)]
