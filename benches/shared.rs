@@ -229,8 +229,8 @@ struct Sitting {
 }
 
 impl Sitting {
-    fn trial(&self, home: Home, trial: Trial) {
-        self.eventful(home, None, &trial, &mut |_, _| ());
+    fn trial(&self, home: Home, trial: &Trial) {
+        self.eventful(home, None, trial, &mut |_, _| ());
     }
 
     /// With an event after a third of the time, and another way to the store than the home's own.
@@ -419,7 +419,7 @@ fn main() {
     );
     println!("|---|---|---|---|---|---|---|---|");
     let eight = || Trial::requests("8 at 200/s", 200, 200);
-    sitting.trial(Home::Nowhere, eight());
+    sitting.trial(Home::Nowhere, &eight());
     if !measuring() {
         return;
     }
@@ -430,7 +430,7 @@ fn main() {
             println!("SKIPPED: there is no redis-server here");
             break;
         };
-        let plain = |trial| sitting.trial(home().expect("as before"), trial);
+        let plain = |trial: Trial| sitting.trial(home().expect("as before"), &trial);
         plain(eight());
         plain(Trial::requests("8 at 200/s, burst 20", 200, 20));
         plain(Trial::requests("8 at 1000/s", 1_000, 1_000));

@@ -143,5 +143,5 @@ pub fn worst_window(times: &[Duration], units: f64, per_second: f64, burst: f64)
 
 /// How many of them came in this stretch, from its start to before its end.
 pub fn within(times: &[Duration], from: Duration, to: Duration) -> usize {
-    times.iter().filter(|at| (from..to).contains(at)).count()
+    times.iter().filter(|at| (from..to).contains(*at)).count()
 }
