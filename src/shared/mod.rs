@@ -4,6 +4,8 @@
 
 #[allow(dead_code, reason = "the homes and the limiter follow")]
 mod exchange;
+mod status;
 
 #[allow(unused_imports, reason = "the homes and the limiter follow")]
 pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store, Want};
+pub use status::SharedStatus;
