@@ -212,3 +212,188 @@ pub(crate) fn at_least(number: f64) -> u64 {
     let whole = number.ceil() as u64;
     whole.max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
+    use super::super::tests::scenario;
+    use super::*;
+    use crate::shared::{Ask, Ledger, Limit, Micros, Want};
+
+    const SECOND: Micros = 1_000_000;
+
+    const fn processes(count: u64, round_trip_ms: u64) -> Processes {
+        Processes {
+            count,
+            round_trip: Duration::from_millis(round_trip_ms),
+        }
+    }
+
+    fn load(rate: f64) -> Load {
+        Load {
+            rate,
+            seconds: 2.0,
+            tokens: 500.0,
+            in_flight_peak: 160,
+        }
+    }
+
+    fn limited(rps: u64, tpm: Option<u64>) -> Scenario {
+        Scenario {
+            request_rate: Some(Rate::per_second(rps)),
+            token_rate: tpm.map(Rate::per_minute),
+            concurrency: 20.into(),
+            ..scenario(1)
+        }
+    }
+
+    #[track_caller]
+    fn close(found: f64, expected: f64, within: f64) {
+        let off = (found / expected - 1.0).abs();
+        assert!(off < within, "{found} and not {expected}");
+    }
+
+    #[test]
+    fn what_runs_out_next_is_said_lowest_first() {
+        // 600,000 tokens a minute are 20 requests a second.
+        let found = capacity(&limited(50, Some(600_000)), processes(8, 1), &load(20.0));
+        let names: Vec<_> = found.ceilings.iter().map(|(what, _)| *what).collect();
+        use Ceiling::{InFlight, Memory, Ports, Requests, Threads, Tokens};
+        assert_eq!(names, [Tokens, Requests, InFlight, Ports, Memory, Threads]);
+        for ((_, found), expected) in
+            (found.ceilings.iter()).zip([20.0, 50.0, 80.0, 14_116.0, 61_440.0, 64_000.0])
+        {
+            close(*found, expected, 1e-6);
+        }
+        // 40 in flight on average, and two standard deviations: 53 of them.
+        assert_eq!((found.needed, found.hosts), (Some(3), 1));
+        // 20 of each process: 4 MiB and 20 × 68 KiB; 2.5 a second × 0.37 ms.
+        assert_eq!(found.in_flight, 20);
+        close(found.memory_mib, 5.328, 1e-3);
+        close(found.cores, 0.000_925, 1e-6);
+    }
+
+    #[test]
+    fn without_a_rate_nothing_is_leased_and_the_concurrency_is_first() {
+        let found = capacity(&scenario(1), processes(30_000, 1), &load(20.0));
+        assert_eq!((found.leases, found.needed), (None, None));
+        assert_eq!(found.ceilings[0], (Ceiling::Ports, 14_116.0));
+        assert_eq!(found.ceilings[1], (Ceiling::InFlight, 15_000.0));
+        assert_eq!(found.hosts, 2);
+        // An answer that takes no time holds nothing.
+        let none = Load {
+            seconds: 0.0,
+            ..load(20.0)
+        };
+        assert_eq!(capacity(&scenario(1), processes(2, 1), &none).ceilings, []);
+    }
+
+    #[test]
+    fn a_store_is_a_ceiling_from_so_many_processes_on() {
+        let found = |count| capacity(&limited(1_000_000, None), processes(count, 1), &load(9.0));
+        let has_store = |found: &Capacity| found.ceilings.iter().any(|it| it.0 == Ceiling::Store);
+        assert!(!has_store(&found(1_000)));
+        assert!(has_store(&found(1_001)));
+    }
+
+    #[test]
+    fn leases_cost_what_the_page_says() {
+        let cost = |rps, count, ms| {
+            let scenario = limited(rps, None);
+            leases(&scenario, processes(count, ms), &load(rps as f64)).unwrap()
+        };
+        // An eighth of 100 ms at 1,000 a second: 12 of 12.5.
+        let many = cost(1_000, 8, 1);
+        close(many.requests, 12.0, 1e-9);
+        close(many.round_trips, 83.3, 1e-3);
+        close(many.waiting, 0.010_4, 2e-3);
+        assert!(many.per_request < 0.1);
+        // One at least, and with a slow store twice its round trip.
+        close(cost(2, 8, 1).requests, 1.0, 1e-9);
+        let slow = cost(1_000, 8, 100);
+        close(slow.length, 0.2, 1e-9);
+        close(slow.requests, 25.0, 1e-9);
+        // Model tokens bind: 100 ms of 100,000 a second are 10,000, for each of 8 two requests.
+        let scenario = limited(1_000, Some(6_000_000));
+        let tokens = leases(&scenario, processes(8, 1), &load(200.0)).unwrap();
+        close(tokens.requests, 2.5, 1e-9);
+    }
+
+    /// Round trips a request, the share of the time waited for them, and requests a second, of
+    /// processes that always have something to send. They lease from a real account, and use each
+    /// unit on its date.
+    fn simulated(rps: u64, processes: Processes, seconds: u64) -> (f64, f64, f64) {
+        let round_trip = Micros::try_from(processes.round_trip.as_micros()).unwrap();
+        let ask = Ask {
+            configured: [
+                Some(Limit {
+                    units: rps,
+                    period: SECOND,
+                    burst: rps,
+                }),
+                None,
+            ],
+            wants: [
+                Want {
+                    least: 1,
+                    most: u64::MAX,
+                },
+                Want::default(),
+            ],
+            lease: (2 * round_trip).max(SECOND / 10),
+            ..Ask::default()
+        };
+        let mut ledger = Ledger::default();
+        let (mut asks, mut requests) = (0, 0);
+        let start = 5 * SECOND;
+        let mut next: BinaryHeap<Reverse<(Micros, u64)>> = (0..processes.count)
+            .map(|id| Reverse((start, id)))
+            .collect();
+        while let Some(Reverse((sent, holder))) = next.pop() {
+            let now = sent + round_trip / 2;
+            if now >= start + seconds * SECOND {
+                break;
+            }
+            let ask = Ask {
+                holder,
+                ..ask.clone()
+            };
+            let reply = ledger.exchange(&ask, now, 1);
+            let credit: Micros = reply.credit[0].iter().map(|span| span.to - span.from).sum();
+            let last = reply.credit[0].last().map_or(now, |span| span.to);
+            asks += 1;
+            requests += credit * rps / SECOND;
+            next.push(Reverse((last.max(sent + round_trip), holder)));
+        }
+        let (asks, requests, time) = (f64::from(asks), requests as f64, seconds as f64);
+        let waited = asks * processes.round_trip.as_secs_f64();
+        (
+            asks / requests,
+            waited / processes.count as f64 / time,
+            requests / time,
+        )
+    }
+
+    #[test]
+    fn leases_cost_what_they_do_on_a_real_account() {
+        for (rps, count, ms) in [
+            (1_000, 8, 1),
+            (1_000, 8, 50),
+            (200, 8, 1),
+            (200, 3, 200),
+            (50, 1, 20),
+            (10_000, 50, 5),
+            (5, 8, 30),
+        ] {
+            let processes = processes(count, ms);
+            let told = leases(&limited(rps, None), processes, &load(rps as f64)).unwrap();
+            let (per_request, waiting, rate) =
+                simulated(rps, processes, if rps < 100 { 100 } else { 10 });
+            close(rate, rps as f64, 0.03);
+            close(told.per_request, per_request, 0.05);
+            close(told.waiting, waiting, 0.08);
+        }
+    }
+}

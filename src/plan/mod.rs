@@ -32,8 +32,7 @@ pub(crate) use predict::{Prediction, Range, concurrencies_around, predict};
 pub(crate) use sample::Sample;
 
 use crate::api::{Counting, Price, Size};
-use crate::error::Result;
-use crate::limit::{Concurrency, Limiter, LimiterState, Rate};
+use crate::limit::{Concurrency, Limiter, LimiterBuilder, Rate};
 use crate::retry::{Retry, Verdict};
 use crate::sim::SimSpec;
 
@@ -75,10 +74,7 @@ impl Scenario {
     }
 
     /// The limits of all processes together, or those of one of `parts` equal parts of the run.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be.
-    fn limits(&self, concurrency: Concurrency, parts: u32) -> Result<LimiterState> {
+    fn limits(&self, concurrency: Concurrency, parts: u32) -> LimiterBuilder {
         let part = |one: usize| {
             let all = one.saturating_mul(self.process_count());
             all.div_ceil(parts as usize)
@@ -95,13 +91,7 @@ impl Scenario {
         if let Some(rate) = self.token_rate {
             limits = limits.tokens(slower(rate));
         }
-        let mut limits = limits.state()?;
-        let has_rate = self.request_rate.or(self.token_rate).is_some();
-        if self.processes.is_some() && has_rate {
-            // A shared allowance begins without a burst, as after a pause.
-            limits.pause(1, 0);
-        }
-        Ok(limits)
+        limits
     }
 }
 

@@ -28,7 +28,7 @@ use crate::limit::Concurrency;
 
 /// Up to so many requests all runs are over all of them, and the main line up to so many.
 const MOST_IN_FULL: u64 = 1_000_000;
-pub(crate) const MOST_IN_MAIN: u64 = 20_000_000;
+pub(super) const MOST_IN_MAIN: u64 = 20_000_000;
 /// A scaled run has so many requests, or ten times as many as may be in flight.
 const SCALED: u64 = 100_000;
 const MOST_AT_ONCE: usize = 100_000;
@@ -203,10 +203,16 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
         })
     });
     let attempts = found.attempts.max(1) as f64;
-    let seconds = found.end.as_secs_f64().max(f64::MIN_POSITIVE);
+    let each = found.wire.as_secs_f64() / attempts;
     let load = Load {
-        rate: found.attempts as f64 / seconds,
-        seconds: found.wire.as_secs_f64() / attempts,
+        // Those of a run that begins all at once are there for the time of an answer.
+        rate: attempts
+            / found
+                .all_begun
+                .as_secs_f64()
+                .max(each)
+                .max(f64::MIN_POSITIVE),
+        seconds: each,
         tokens: found.counted_tokens as f64 / attempts,
         in_flight_peak: found.in_flight_peak,
     };
@@ -228,7 +234,7 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
         completion_tokens: found.completion_tokens,
         bound: found.bound,
         wall: found.end,
-        in_flight_mean: found.wire.as_secs_f64() / seconds,
+        in_flight_mean: found.wire.as_secs_f64() / found.end.as_secs_f64().max(f64::MIN_POSITIVE),
         in_flight_peak: found.in_flight_peak,
         concurrency_needed: load.needed(scenario),
         capacity: (scenario.processes).map(|processes| capacity(scenario, processes, &load)),
@@ -245,8 +251,9 @@ fn end(result: &RunResult, variant: Variant, scenario: &Scenario) -> f64 {
     lengthened(result, in_part).min(deadline.as_secs_f64().max(result.end.as_secs_f64()))
 }
 
-/// The run over all requests that this is a part of. What a deadline leaves undone is in proportion.
-fn whole(result: &RunResult, variant: Variant, scenario: &Scenario) -> RunResult {
+/// The run over all requests that this is a part of. What a deadline leaves undone is in
+/// proportion.
+pub(super) fn whole(result: &RunResult, variant: Variant, scenario: &Scenario) -> RunResult {
     let all = scenario.requests.count;
     if variant.requests == all {
         return *result;
@@ -262,6 +269,7 @@ fn whole(result: &RunResult, variant: Variant, scenario: &Scenario) -> RunResult
     let more = all as f64 / result.requests.max(1) as f64 * done;
     let longer = if now > 0.0 { end / now } else { 1.0 };
     let times = |count: u64| floor(count as f64 * more + 0.5) as u64;
+    let seconds = |time: f64| Duration::try_from_secs_f64(time).unwrap_or(Duration::MAX);
     let mut bound = Times::default();
     for (binding, time) in result.bound.iter() {
         bound.add(binding, time.mul_f64(longer));
@@ -279,7 +287,8 @@ fn whole(result: &RunResult, variant: Variant, scenario: &Scenario) -> RunResult
         bound,
         wire: result.wire.mul_f64(more),
         in_flight_peak: result.in_flight_peak * variant.parts as usize,
-        end: Duration::try_from_secs_f64(end).unwrap_or(Duration::MAX),
+        end: seconds(end),
+        all_begun: seconds(end).saturating_sub(result.end - result.all_begun),
         ..*result
     }
 }

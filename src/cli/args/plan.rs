@@ -35,8 +35,9 @@ Examples:
 
 Exit codes: 0 planned, 2 the command line or a file is wrong.")]
 pub(crate) struct Plan {
-    /// The requests, as `run` takes them; - reads standard input
-    #[arg(value_name = "INPUT", required_unless_present = "requests")]
+    /// The requests, as `run` takes them; - reads standard input. Required unless there is
+    /// --requests
+    #[arg(value_name = "INPUT")]
     pub(crate) input: Option<PathBuf>,
 
     /// Plan this many requests instead of a file
