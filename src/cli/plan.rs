@@ -82,7 +82,7 @@ pub(crate) fn plan(args: &Plan, console: &Console) -> Result<Exit> {
         limits: &args.limits,
         timeouts: &args.timeouts,
         money: &args.money,
-        provider: args.provider.unwrap_or_default(),
+        provider: args.api.provider.unwrap_or_default(),
         base_url: None,
         processes: args.processes.map(|count| Processes {
             count,
@@ -131,7 +131,7 @@ pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
         limits: &args.limits,
         timeouts: &args.timeouts,
         money: &args.money,
-        provider: args.server.provider.unwrap_or_default(),
+        provider: args.server.api.provider.unwrap_or_default(),
         base_url: args.server.base_url.as_deref(),
         processes: None,
     };
@@ -179,17 +179,17 @@ fn like(answers: &Answers) -> Result<Option<EarlierFile>> {
 
 /// A run over the input alone, whatever results there are.
 fn run_over(input: &Path, args: &Plan) -> Result<FileRun<'static>> {
-    let endpoint = &args.endpoint;
+    let endpoint = &args.api.endpoint;
     refuse(flaw_of_prompts(
         input,
         &args.prompts,
         endpoint,
-        args.provider,
+        args.api.provider,
     ))?;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
     let files = RunFiles::complete(input, Some("-".as_ref()), None, false);
     let run = FileRun::over(&check::nobodys_client()?, files);
-    with_prompts(run, &args.prompts, endpoint, args.provider)
+    with_prompts(run, &args.prompts, endpoint, args.api.provider)
 }
 
 fn show(text: &str) -> Result<()> {

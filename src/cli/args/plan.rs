@@ -6,8 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::prompts::Prompts;
-use super::run::{Limits, Money, Timeouts};
-use crate::Provider;
+use super::run::{Api, Limits, Money, Timeouts};
 use crate::cli::parse;
 use crate::plan::Dist;
 
@@ -61,14 +60,8 @@ pub(crate) struct Plan {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Whose API it is: openai (and every server that speaks it), anthropic or azure [default:
-    /// openai]
-    #[arg(long, value_name = "NAME", value_parser = parse::provider(), hide_possible_values = true)]
-    pub(crate) provider: Option<Provider>,
-
-    /// Where lines without a url go
-    #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions")]
-    pub(crate) endpoint: String,
+    #[command(flatten)]
+    pub(crate) api: Api,
 
     #[command(flatten)]
     pub(crate) answers: Answers,
