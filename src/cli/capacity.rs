@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::forecast::rounded;
-use super::format::{count, counted, rate};
+use super::format::{count, counted, rate, rounded};
 use crate::Concurrency;
 use crate::plan::{Capacity, Ceiling, Leases};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::capacity;
-use super::format::{aligned, count, counted, per_period, rate, time};
+use super::format::{aligned, count, counted, per_period, rate, rounded, time};
 use crate::plan::{Prediction, Range, at_least, concurrency_for};
 use crate::{Binding, Concurrency, Rate, Usd};
 
@@ -304,11 +304,6 @@ fn by_share(plan: &Prediction) -> Vec<(Binding, f64)> {
 
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
-}
-
-pub(super) fn rounded(number: f64, digits: i32) -> f64 {
-    let scale = 10_f64.powi(digits);
-    (number * scale).round() / scale
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-pub(crate) use crate::bar::format::{coarse_time, count, counted, learned, per_period, rate, time};
+pub(crate) use crate::bar::format::{
+    coarse_time, count, counted, learned, per_period, rate, sharers, time,
+};
 use crate::{AnnouncedLimit, Learned, Rate};
 
 /// A label and a fact a line, the facts below each other.
@@ -15,6 +17,12 @@ pub(crate) fn aligned(facts: &[(&str, String)]) -> String {
         let _ = writeln!(text, "{label:width$}{fact}");
     }
     text
+}
+
+/// Rounded to so many decimal places.
+pub(crate) fn rounded(number: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (number * scale).round() / scale
 }
 
 /// The flag that keeps to a limit which the server has named, in words. `None` if the run keeps to
