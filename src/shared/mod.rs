@@ -9,6 +9,8 @@
 mod exchange;
 mod file;
 mod ledger;
+#[cfg(test)]
+mod ledger_trial;
 mod record;
 mod shared;
 mod status;
