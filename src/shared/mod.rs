@@ -17,7 +17,7 @@ mod status;
 
 #[allow(unused_imports, reason = "the homes and the limiter follow")]
 pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store, Want};
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 pub(crate) use ledger::Ledger;
 pub use shared::Shared;
 pub use status::SharedStatus;
