@@ -12,6 +12,8 @@ mod ledger;
 #[cfg(test)]
 mod ledger_trial;
 mod record;
+#[cfg(test)]
+mod record_trial;
 mod shared;
 mod status;
 
