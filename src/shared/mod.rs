@@ -1,12 +1,17 @@
 //! One allowance for many processes: the limiter's rates, leased in small parts from a store.
 //!
-//! [`exchange`] has what a process asks a store and what the store answers. `redis` asks a server.
+//! [`exchange`] has what a process asks a store and what the store answers. [`ledger`] is the
+//! account that a store keeps, and works off an ask. `redis` asks a server, where a script keeps
+//! the same account.
 
-#[allow(dead_code, reason = "the homes and the limiter follow")]
+#![allow(dead_code, reason = "the homes and the limiter follow")]
+
 mod exchange;
+mod ledger;
 #[cfg(feature = "redis")]
-#[allow(dead_code, reason = "the way in follows")]
 mod redis;
+mod status;
 
 #[allow(unused_imports, reason = "the homes and the limiter follow")]
 pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store, Want};
+pub use status::SharedStatus;

@@ -9,6 +9,7 @@ use redis::{
 };
 
 use super::exchange::{Ask, Limit, Reply, Span, Store};
+use super::ledger::LAST;
 use crate::error::{Error, ErrorKind, Result, config};
 use crate::escape::printable;
 
@@ -18,9 +19,6 @@ const TIME_LIMIT: Duration = Duration::from_secs(1);
 /// Servers and firewalls close idle connections after some minutes, some without a word. So one
 /// that has not been used for so long is not used again.
 const MAX_IDLE: Duration = Duration::from_secs(30);
-
-/// All numbers that go to the script are below this, since Lua counts in doubles.
-const MAX_NUMBER: i64 = 1 << 50;
 
 /// An allowance on a server of Redis or Valkey, and the connection to it.
 pub(crate) struct RedisStore {
@@ -262,7 +260,7 @@ fn encode(ask: &Ask, fresh: u64) -> Vec<String> {
         fresh.to_string(),
         ask.holder.to_string(),
         ask.incarnation.to_string(),
-        ask.owed_tokens.clamp(-MAX_NUMBER, MAX_NUMBER).to_string(),
+        ask.owed_tokens.to_string(),
         u64::from(ask.leaves).to_string(),
     ];
     let mut numbers = vec![ask.pause, ask.lease, ask.slack];
@@ -280,9 +278,8 @@ fn encode(ask: &Ask, fresh: u64) -> Vec<String> {
         numbers.extend([want.least, want.most, back.len() as u64]);
         numbers.extend(back.iter().flat_map(|span| [span.from, span.to]));
     }
-    let numbers = numbers
-        .into_iter()
-        .map(|number| number.min(MAX_NUMBER.unsigned_abs()));
+    // The script counts in doubles.
+    let numbers = numbers.into_iter().map(|number| number.min(LAST));
     arguments.extend(numbers.map(|number| number.to_string()));
     arguments
 }

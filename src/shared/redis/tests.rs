@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::shared::ledger::Ledger;
 use crate::shared::{Micros, Want};
 
 #[path = "../../../tests/support/redis_server.rs"]
@@ -79,7 +82,8 @@ fn a_url_that_cannot_be_used_is_not_repeated() {
         ("redis://:secret@host/0?key=", "must name a key"),
         ("redis://:secret@host/0?key=x&protocol=3", "must name a key"),
         ("redis://:secret@0.0.0.0/0?key=x", "0.0.0.0"),
-        ("redis:secret", "names no host"),
+        ("redis:///0?key=x", "names no host"),
+        ("redis:secret?key=x", "names no host"),
         ("http://:secret@host/0?key=x", "cannot be read"),
         ("unix:///secret?key=x", "cannot be read"),
     ] {
@@ -356,5 +360,160 @@ fn a_connection_may_be_encrypted() {
             ErrorKind::Network,
             &["rediss://"],
         );
+    }
+}
+
+/// One step of a random history. A holder gives back a part of what it was leased last.
+#[derive(Clone, Debug)]
+struct Step {
+    holder: u64,
+    /// By how much the clock has moved on.
+    passed: i64,
+    configured: [Option<Limit>; 2],
+    announced: [Option<Limit>; 2],
+    wants: [Want; 2],
+    /// From which to which hundredth, and whether every second one of them is kept.
+    back: (u64, u64, bool),
+    owed_tokens: i64,
+    pause: Micros,
+    lease: Micros,
+    slack: Micros,
+    leaves: bool,
+    is_lost: bool,
+}
+
+/// Mostly the same few limits, or none.
+fn limit() -> impl Strategy<Value = Option<Limit>> {
+    let number = || prop_oneof![1..5_u64, 50..2_000_u64, 1..1_u64 << 40];
+    let period = prop_oneof![
+        Just(1_000_000),
+        Just(60_000_000),
+        Just(3_600_000_000),
+        Just(86_400_000_000_u64),
+        1..1_u64 << 40,
+    ];
+    let any = (number(), period, number()).prop_map(|(units, period, burst)| Limit {
+        units,
+        period,
+        burst,
+    });
+    prop_oneof![
+        1 => Just(None),
+        4 => Just(Some(LIMIT)),
+        1 => Just(Some(Limit { units: 60_000, period: 60_000_000, burst: 7 })),
+        1 => any.prop_map(Some),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let amount = || prop_oneof![Just(0), 1..3_u64, 1..500_u64, 1..1_u64 << 40];
+    let want = move || (amount(), amount()).prop_map(|(least, most)| Want { least, most });
+    // Mostly round, so that dates come to be the same.
+    let round = || (0..40_u64).prop_map(|number| number * 10_000);
+    let time = || prop_oneof![3 => Just(0), 5 => round(), 1 => 0..20_000_000_u64];
+    let passed = prop_oneof![
+        6 => round().prop_map(u64::cast_signed),
+        2 => Just(3_000_000_i64),
+        2 => 0..5_000_000_i64,
+        1 => -3_000_000..0_i64,
+    ];
+    let back = prop_oneof![
+        2 => Just((0, 0, false)),
+        2 => (0..=100_u64, 0..=100_u64, any::<bool>()),
+        1 => Just((0, 100, true)),
+    ];
+    let owed = prop_oneof![3 => Just(0), 2 => -500..500_i64, 1 => -(1_i64 << 40)..1_i64 << 40];
+    let rare = || prop::bool::weighted(0.05);
+    (
+        (1..4_u64, passed, [limit(), limit()], [limit(), limit()]),
+        (
+            [want(), want()],
+            back,
+            owed,
+            prop_oneof![9 => Just(0), 1 => time()],
+        ),
+        (time(), time(), rare(), rare()),
+    )
+        .prop_map(|(who, what, how)| Step {
+            holder: u64::MAX - who.0,
+            passed: who.1,
+            configured: who.2,
+            announced: who.3,
+            wants: what.0,
+            back: what.1,
+            owed_tokens: what.2,
+            pause: what.3,
+            lease: how.0,
+            slack: how.1,
+            leaves: how.2,
+            is_lost: how.3,
+        })
+}
+
+/// A store whose script takes the time from its last argument.
+fn store_with_a_clock(server: &Server) -> RedisStore {
+    let source = include_str!("../redis.lua");
+    let with_clock = source.replace("redis.call('TIME')", "{0, table.remove(ARGV)}");
+    assert_ne!(source, with_clock);
+    RedisStore {
+        script: Script::new(&with_clock),
+        ..store(server)
+    }
+}
+
+#[test]
+fn the_script_does_what_the_ledger_does() {
+    use std::collections::HashMap;
+    for program in programs() {
+        let server = Server::start(program, &[]);
+        let history = prop::collection::vec(step(), 1..60);
+        let config = ProptestConfig {
+            cases: 60,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        };
+        proptest!(config, |(history in history, start in 0..1_u64 << 52)| {
+            let mut store = store_with_a_clock(&server);
+            let mut ledger = Ledger::default();
+            let mut now = start;
+            let mut held: HashMap<u64, Reply> = HashMap::new();
+            store.key = format!("history {}", fastrand::u64(..));
+            for (number, step) in history.into_iter().enumerate() {
+                if step.is_lost {
+                    store.key.push('+');
+                    ledger = Ledger::default();
+                }
+                now = now.saturating_add_signed(step.passed);
+                let last = held.remove(&step.holder).unwrap_or_default();
+                let (from, to, is_comb) = step.back;
+                let parts = |span: &Span| -> Vec<Span> {
+                    let at = |hundredth| span.from + (span.to - span.from) * hundredth / 100;
+                    let teeth = (from..to).step_by(2).map(|tooth| (tooth, tooth + 1));
+                    let teeth = if is_comb { teeth.collect() } else { vec![(from, to)] };
+                    let spans = teeth.into_iter().map(|(from, to)| (at(from), at(to)));
+                    spans.map(|(from, to)| Span { from, to }).collect()
+                };
+                let ask = Ask {
+                    holder: step.holder,
+                    incarnation: last.incarnation,
+                    configured: step.configured,
+                    announced: step.announced,
+                    wants: step.wants,
+                    back: last.credit.map(|spans| spans.iter().flat_map(parts).collect()),
+                    owed_tokens: step.owed_tokens,
+                    pause: step.pause,
+                    lease: step.lease,
+                    slack: step.slack,
+                    leaves: step.leaves,
+                };
+                let fresh = u64::MAX - number as u64;
+                let mut arguments = encode(&ask, fresh);
+                arguments.push(now.to_string());
+                let said = store.call(&arguments).map(|numbers| decode(&numbers).unwrap());
+                let reply = ledger.exchange(&ask, now, fresh);
+                prop_assert_eq!(said.as_ref(), Ok(&reply));
+                held.insert(step.holder, reply);
+            }
+        });
     }
 }
