@@ -387,6 +387,12 @@
 //! | `learned.requests_per_s`, `learned.tokens_per_s` | limits that the provider's headers announce, if they are lower than those set |
 //! | `learned.from_refusals_per_s`, `learned.at_once` | requests a second, and requests in flight, as learned from refusals |
 //! | `learned.ignored` | announcements that made no sense |
+//! | `shared_limit` | null unless the limits are shared with other processes |
+//! | `shared_limit.store` | where they are kept |
+//! | `shared_limit.processes`, `shared_limit.processes_peak` | how many processes share them, this one among them, now and at the most; 0 before the store has said it |
+//! | `shared_limit.round_trips` | how often the store has answered |
+//! | `shared_limit.gone_s` | for how many seconds the store has not been reached; null if it is there |
+//! | `shared_limit.falls_back` | true while requests are sent without the store, at the share to fall back on |
 //! | `held` | null unless the run sends nothing because of a pause or an outage |
 //! | `held.is_pause` | true if the server asked for a pause; false if it is down, and is asked now and then |
 //! | `held.next_try_s` | seconds until the next request; null if the run's time is over before that |
@@ -497,7 +503,8 @@
 //! of a `duplicate_id`) and `message`, null where there is none. A kind is `not_json`, `not_utf8`,
 //! `not_an_object`, `too_long`, `too_deep`, `lone_surrogate`, `missing_field`, `field_twice`,
 //! `custom_id`, `method`, `url`, `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`, of
-//! rows also `cells`, `open_quote` or `template`, and with `run --dry-run` also `changed`; those of
+//! rows also `cells`, `open_quote` or `template`, and with `run --dry-run` also `changed`
+//! and `other_shard`; those of
 //! `--provider` begin with `batch_`.
 //!
 //! # A plan before the run

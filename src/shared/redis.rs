@@ -20,66 +20,90 @@ const TIME_LIMIT: Duration = Duration::from_secs(1);
 /// that has not been used for so long is not used again.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 
-/// An allowance on a server of Redis or Valkey, and the connection to it.
-pub(crate) struct RedisStore {
+/// A key of a server, as a URL names it. It shows no password.
+#[derive(Clone)]
+pub(crate) struct RedisUrl {
     client: Client,
-    /// The server's host and port, for messages.
+    /// The server's host and port.
     place: String,
     key: String,
+}
+
+/// The store in that key, and the connection to it.
+pub(crate) struct RedisStore {
+    url: RedisUrl,
     script: Script,
     /// With the time of its last use.
     connection: Option<(Connection, Instant)>,
 }
 
-/// Takes a URL such as `rediss://:PASSWORD@HOST:PORT/DB?key=NAME`. Connects to nothing yet.
-///
-/// # Errors
-/// [`ErrorKind::Config`] if it is no such URL. The message repeats nothing of it, since a password
-/// with a `/` or a `#` in it may be anywhere.
-pub(crate) fn open(url: &str) -> Result<RedisStore> {
-    let flaw = |what: &str| {
-        config(format!(
-            "the URL of the shared limit {what}; write redis://[[USER]:PASSWORD@]HOST[:PORT]/DB?key=NAME, or \
-             rediss:// for TLS, and characters such as @ / # ? in a password as %40 %2F %23 %3F"
-        ))
-    };
-    let parsed = redis::parse_redis_url(url)
-        .filter(|url| matches!(url.scheme(), "redis" | "rediss"))
-        .ok_or_else(|| flaw("cannot be read"))?;
-    if parsed.fragment().is_some() {
-        return Err(flaw("has a # in it"));
+impl RedisUrl {
+    /// Reads a URL such as `rediss://:PASSWORD@HOST:PORT/DB?key=NAME`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if it is no such URL. The message repeats nothing of it, since a
+    /// password with a `/` or a `#` in it may be anywhere.
+    pub(crate) fn parse(url: &str) -> Result<Self> {
+        let flaw = |what: &str| {
+            config(format!(
+                "the URL of the shared limit {what}; write \
+                 redis://[[USER]:PASSWORD@]HOST[:PORT]/DB?key=NAME, or rediss:// for TLS, and \
+                 characters such as @ / # ? in a password as %40 %2F %23 %3F"
+            ))
+        };
+        let parsed = redis::parse_redis_url(url)
+            .filter(|url| matches!(url.scheme(), "redis" | "rediss"))
+            .ok_or_else(|| flaw("cannot be read"))?;
+        if parsed.fragment().is_some() {
+            return Err(flaw("has a # in it"));
+        }
+        if !parsed.username().is_empty() && parsed.password().is_none() {
+            return Err(flaw("has a user without a password"));
+        }
+        let mut settings = parsed.query_pairs();
+        let key = match (settings.next(), settings.next()) {
+            (Some((name, key)), None) if name == "key" && !key.is_empty() => key.into_owned(),
+            _ => return Err(flaw("must name a key, and nothing else, behind the ?")),
+        };
+        let place = match parsed.host_str() {
+            Some(host) if !host.is_empty() => format!("{host}:{}", parsed.port().unwrap_or(6379)),
+            _ => return Err(flaw("names no host")),
+        };
+        if parsed.scheme() == "rediss" {
+            // The `redis` crate takes the process's provider, and panics where there is none and a
+            // program has built rustls with two. If there is one already, that one serves.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let info: ConnectionInfo = parsed
+            .into_connection_info()
+            .map_err(|_| flaw("has a database that is no number, or 0.0.0.0 for a host"))?;
+        // Without these two commands there is nothing to be said before the first call.
+        let quiet = info.redis_settings().clone().set_skip_set_lib_name();
+        let eager = info.tcp_settings().clone().set_nodelay(true);
+        let info = info.set_redis_settings(quiet).set_tcp_settings(eager);
+        let client = Client::open(info).map_err(|_| flaw("cannot be used"))?;
+        Ok(Self { client, place, key })
     }
-    if !parsed.username().is_empty() && parsed.password().is_none() {
-        return Err(flaw("has a user without a password"));
+
+    fn has_tls(&self) -> bool {
+        let addr = self.client.get_connection_info().addr();
+        matches!(addr, ConnectionAddr::TcpTls { .. })
     }
-    let mut settings = parsed.query_pairs();
-    let key = match (settings.next(), settings.next()) {
-        (Some((name, key)), None) if name == "key" && !key.is_empty() => key.into_owned(),
-        _ => return Err(flaw("must name a key, and nothing else, behind the ?")),
-    };
-    let place = match (parsed.host_str(), parsed.port()) {
-        (Some(host), port) if !host.is_empty() => format!("{host}:{}", port.unwrap_or(6379)),
-        _ => return Err(flaw("names no host")),
-    };
-    if parsed.scheme() == "rediss" {
-        // The `redis` crate takes the process's provider, and panics where there is none and a
-        // program has built rustls with two. If there is one already, that one serves.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.has_tls() { "rediss" } else { "redis" };
+        let database = self.client.get_connection_info().redis_settings().db();
+        let key = printable(&self.key, 100);
+        write!(f, "{scheme}://{}/{database}?key={key}", self.place)
     }
-    let info: ConnectionInfo = parsed
-        .into_connection_info()
-        .map_err(|_| flaw("has a database that is no number, or 0.0.0.0 for a host"))?;
-    // Without these two commands there is nothing to be said before the first call.
-    let quiet = info.redis_settings().clone().set_skip_set_lib_name();
-    let eager = info.tcp_settings().clone().set_nodelay(true);
-    let info = info.set_redis_settings(quiet).set_tcp_settings(eager);
-    Ok(RedisStore {
-        client: Client::open(info).map_err(|_| flaw("cannot be used"))?,
-        place,
-        key,
-        script: Script::new(include_str!("redis.lua")),
-        connection: None,
-    })
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Store for RedisStore {
@@ -98,6 +122,15 @@ impl Store for RedisStore {
 }
 
 impl RedisStore {
+    /// Connects to nothing yet.
+    pub(crate) fn new(url: &RedisUrl) -> Self {
+        Self {
+            url: url.clone(),
+            script: Script::new(include_str!("redis.lua")),
+            connection: None,
+        }
+    }
+
     /// After an error the connection is gone: an answer that comes late would be taken for the
     /// next one's, and a server that became a replica would keep us.
     fn call(&mut self, arguments: &[String]) -> Result<Vec<u64>, RedisError> {
@@ -105,21 +138,21 @@ impl RedisStore {
         let mut connection = match kept.filter(|(_, used)| used.elapsed() < MAX_IDLE) {
             Some((connection, _)) => connection,
             None => {
-                let connection = self.client.get_connection_with_timeout(TIME_LIMIT)?;
+                let connection = self.url.client.get_connection_with_timeout(TIME_LIMIT)?;
                 connection.set_read_timeout(Some(TIME_LIMIT))?;
                 connection.set_write_timeout(Some(TIME_LIMIT))?;
                 connection
             }
         };
-        let mut call = self.script.key(&self.key);
+        let mut call = self.script.key(&self.url.key);
         let answer = call.arg(arguments).invoke(&mut connection)?;
         self.connection = Some((connection, Instant::now()));
         Ok(answer)
     }
 
     fn explain(&self, error: &RedisError) -> Error {
-        let info = self.client.get_connection_info();
-        let tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        let info = self.url.client.get_connection_info();
+        let tls = self.url.has_tls();
         let text = match (error.code(), error.detail()) {
             (Some(code), Some(detail)) => format!("{code} {detail}"),
             _ => error.to_string(),
@@ -187,7 +220,10 @@ impl RedisStore {
     fn error(&self, kind: ErrorKind, what: &str) -> Error {
         Error::new(
             kind,
-            format!("the server of the shared limit at {} {what}", self.place),
+            format!(
+                "the server of the shared limit at {} {what}",
+                self.url.place
+            ),
         )
     }
 }
@@ -246,10 +282,7 @@ const REFUSALS: [(&str, ErrorKind, &str); 13] = {
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("RedisStore");
-        shown
-            .field("place", &self.place)
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        shown.field("url", &self.url).finish_non_exhaustive()
     }
 }
 

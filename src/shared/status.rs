@@ -14,6 +14,8 @@ pub struct SharedStatus {
     /// How many processes share the limits, this one among them, as the store last said. 0 before
     /// it has said anything.
     pub processes: u64,
+    /// The most of them at once so far.
+    pub processes_peak: u64,
     /// How often the store has answered so far.
     pub round_trips: u64,
     /// How long the store has not been reached for by now, if it is gone.

@@ -31,6 +31,10 @@ fn ask(holder: u64, most: u64) -> Ask {
     }
 }
 
+fn open(url: &str) -> Result<RedisStore> {
+    Ok(RedisStore::new(&RedisUrl::parse(url)?))
+}
+
 fn store(server: &Server) -> RedisStore {
     open(&server.url("limit")).unwrap()
 }
@@ -56,14 +60,15 @@ fn a_url_says_where() {
         ),
     ] {
         let store = open(url).unwrap();
-        assert_eq!((&*store.place, &*store.key), (place, key));
+        assert_eq!((&*store.url.place, &*store.url.key), (place, key));
     }
     let store = open("redis://user:p%40ss%2Fword@host/3?key=one").unwrap();
-    let settings = store.client.get_connection_info().redis_settings();
+    let settings = store.url.client.get_connection_info().redis_settings();
     assert_eq!(settings.password(), Some("p@ss/word"));
     assert_eq!((settings.username(), settings.db()), (Some("user"), 3));
+    assert_eq!(store.url.to_string(), "redis://host:6379/3?key=one");
     let shown = format!("{store:?}");
-    assert!(!shown.contains("ss"), "{shown}");
+    assert!(!shown.contains("ss") && !shown.contains("user"), "{shown}");
 }
 
 #[test]
@@ -477,10 +482,10 @@ fn the_script_does_what_the_ledger_does() {
             let mut ledger = Ledger::default();
             let mut now = start;
             let mut held: HashMap<u64, Reply> = HashMap::new();
-            store.key = format!("history {}", fastrand::u64(..));
+            store.url.key = format!("history {}", fastrand::u64(..));
             for (number, step) in history.into_iter().enumerate() {
                 if step.is_lost {
-                    store.key.push('+');
+                    store.url.key.push('+');
                     ledger = Ledger::default();
                 }
                 now = now.saturating_add_signed(step.passed);
