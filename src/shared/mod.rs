@@ -10,6 +10,8 @@
 mod exchange;
 mod file;
 mod ledger;
+#[cfg(test)]
+mod ledger_trial;
 mod record;
 #[cfg(feature = "redis")]
 mod redis;
@@ -18,5 +20,7 @@ mod status;
 
 #[allow(unused_imports, reason = "the homes and the limiter follow")]
 pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store, Want};
+#[cfg(test)]
+pub(crate) use ledger::Ledger;
 pub use shared::Shared;
 pub use status::SharedStatus;
