@@ -13,8 +13,8 @@ use super::pace::Heard;
 use super::permit::Permit;
 use super::queue::{FOREVER, Queue};
 use super::rate::{Cost, Rate, checked_limit};
-use super::state::{Admission, LimiterState, Start};
-use super::waited::{WaitReason, Waited};
+use super::state::{LimiterState, Start};
+use super::waited::{Admission, WaitReason, Waited};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, unpark};
 use crate::error::{Error, Result};
@@ -135,7 +135,7 @@ impl Limiter {
             match locked.limits.admit(cost, self.0.now()) {
                 Admission::Now => locked.limits.start(),
                 Admission::At(at, _) => return Err(Refusal::NotUntil(self.0.instant(at))),
-                Admission::WhenReleased => return Err(Refusal::Busy),
+                Admission::WhenReleased | Admission::WhenLeased => return Err(Refusal::Busy),
             }
         };
         Ok(self.permit(cost, Waited::default(), start))

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::bucket::Nanos;
 use super::rate::Cost;
-use super::state::{Admission, LimiterState, Start};
-use super::waited::{WaitReason, Waited};
+use super::state::{LimiterState, Start};
+use super::waited::{Admission, WaitReason, Waited};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker, unpark};
 use crate::error::{Error, ErrorKind, Result};
@@ -168,6 +168,7 @@ impl Ticket<'_> {
                     reason = Some(match locked.limits.admit(cost, queue.nanos(now)) {
                         Admission::Now => return Ok(locked.limits.start()),
                         Admission::WhenReleased => WaitReason::InFlight,
+                        Admission::WhenLeased => WaitReason::SharedLimit,
                         Admission::At(at, reason) => {
                             wake_at = Some(queue.instant(at));
                             reason
