@@ -387,6 +387,12 @@
 //! | `learned.requests_per_s`, `learned.tokens_per_s` | limits that the provider's headers announce, if they are lower than those set |
 //! | `learned.from_refusals_per_s`, `learned.at_once` | requests a second, and requests in flight, as learned from refusals |
 //! | `learned.ignored` | announcements that made no sense |
+//! | `shared_limit` | null unless the limits are shared with other processes |
+//! | `shared_limit.store` | where they are kept |
+//! | `shared_limit.processes`, `shared_limit.processes_peak` | how many processes share them, this one among them, now and at the most; 0 before the store has said it |
+//! | `shared_limit.round_trips` | how often the store has answered |
+//! | `shared_limit.gone_s` | for how many seconds the store has not been reached; null if it is there |
+//! | `shared_limit.falls_back` | true while requests are sent without the store, at the share to fall back on |
 //! | `held` | null unless the run sends nothing because of a pause or an outage |
 //! | `held.is_pause` | true if the server asked for a pause; false if it is down, and is asked now and then |
 //! | `held.next_try_s` | seconds until the next request; null if the run's time is over before that |

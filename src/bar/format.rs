@@ -95,6 +95,13 @@ pub(crate) fn learned(learned: &Learned) -> Option<String> {
     (!told.is_empty()).then(|| told.join(", "))
 }
 
+/// How many other processes share the limits, of so many in all, if any do.
+pub(crate) fn sharers(processes: u64) -> Option<String> {
+    let others = processes.checked_sub(1).filter(|others| *others > 0)?;
+    let others = counted(others, "other process", "other processes");
+    Some(format!("shared with {others}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

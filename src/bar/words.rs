@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::eta::Speed;
 use super::format::{self, coarse_time, count, counted, rate};
 use crate::escape::printable;
-use crate::{Binding, Concurrency, Error, FileProgress, Hold, Usd};
+use crate::{Binding, Concurrency, Error, FileProgress, Hold, SharedStatus, Usd};
 
 /// The longest reason for an outage that is shown, in characters.
 const LONGEST_REASON: usize = 200;
@@ -48,6 +48,7 @@ pub(crate) fn details(progress: &FileProgress, speed: &Speed, wording: &Wording)
         (Some(hold), _) => Some(held(hold, progress, wording)),
         (None, binding) => binding.map(|binding| format!("limit: {}", factor(binding))),
     };
+    let shared = progress.shared.as_ref();
     let range = progress.concurrency.filter(Concurrency::is_range);
     let range = range.map(|range| {
         let found = count(engine.concurrency as u64);
@@ -64,14 +65,28 @@ pub(crate) fn details(progress: &FileProgress, speed: &Speed, wording: &Wording)
         (progress.skipped, "done before", "done before"),
     ];
     let counts = counts.into_iter().filter(|(number, ..)| *number > 0);
-    limit
+    shared
+        .and_then(gone)
         .into_iter()
+        .chain(limit)
         .chain(iter::once(format!("{in_flight} in flight{range}")))
+        .chain(shared.and_then(|shared| format::sharers(shared.processes)))
         .chain(format::learned(&progress.learned))
         .chain(tokens)
         .chain(counts.map(|(number, one, many)| counted(number, one, many)))
         .chain(progress.cost.map(Usd::rounded))
         .collect()
+}
+
+/// That the store of the shared limits is gone, and what is done about it.
+fn gone(shared: &SharedStatus) -> Option<String> {
+    let (store, time) = (&shared.store, coarse_time(shared.gone?));
+    let store = printable(store, LONGEST_REASON);
+    Some(if shared.falls_back {
+        format!("at a share, as the shared limit at {store} is gone for {time}")
+    } else {
+        format!("waiting for the shared limit at {store}: gone for {time}")
+    })
 }
 
 /// What holds the run back, in a word or two.

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-pub(crate) use crate::bar::format::{coarse_time, count, counted, learned, per_period, rate, time};
+pub(crate) use crate::bar::format::{
+    coarse_time, count, counted, learned, per_period, rate, sharers, time,
+};
 use crate::{AnnouncedLimit, Learned, Rate};
 
 /// A label and a fact a line, the facts below each other.

@@ -8,7 +8,7 @@ use super::args::{ProgressMode, Run};
 use super::console::{Console, OutputMode, with_causes};
 use super::format;
 use crate::bar::{self, Screen, Speed, Wording};
-use crate::jsonl::summary::{concurrency, learned, rounded, seconds};
+use crate::jsonl::summary::{concurrency, learned, rounded, seconds, shared_limit};
 use crate::{Binding, FileProgress, ResumeInfo, Usd};
 
 /// The console that the arguments and the terminal ask for.
@@ -110,6 +110,7 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
             "remedy": remedy(progress),
         })),
         "learned": learned(&progress.learned),
+        "shared_limit": progress.shared.as_ref().map(shared_limit),
         "attempts": engine.attempts,
         "retries": engine.retries,
         "throttled": engine.throttled,
@@ -165,7 +166,7 @@ fn resume(found: &ResumeInfo) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AnnouncedLimit, Error, ErrorKind, Hold, Progress, Rate};
+    use crate::{AnnouncedLimit, Error, ErrorKind, Hold, Progress, Rate, SharedStatus};
 
     fn progress(total: Option<u64>) -> FileProgress {
         FileProgress {
@@ -347,6 +348,25 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_limit_is_told_and_first_of_all_that_its_store_is_gone() {
+        let mut progress = progress(None);
+        progress.shared = Some(SharedStatus {
+            store: "file:limit".into(),
+            processes: 8,
+            ..SharedStatus::default()
+        });
+        let words = "20 in flight, shared with 7 other processes, ";
+        assert!(told(&progress).contains(words), "{}", told(&progress));
+        progress.shared.as_mut().unwrap().gone = Some(Duration::from_secs(3));
+        let words = "/s  waiting for the shared limit at file:limit: gone for 3 s, ";
+        assert!(told(&progress).contains(words), "{}", told(&progress));
+        assert_eq!(object(&progress)["shared_limit"]["gone_s"], 3.0);
+        progress.shared.as_mut().unwrap().falls_back = true;
+        let words = "/s  at a share, as the shared limit at file:limit is gone for 3 s, ";
+        assert!(told(&progress).contains(words), "{}", told(&progress));
+    }
+
+    #[test]
     fn there_is_no_estimate_for_what_nobody_knows() {
         assert!(told(&progress(None)).starts_with("413 done  10.0/s  limit: "));
         let fresh = FileProgress {
@@ -364,7 +384,7 @@ mod tests {
             let key = format!("{above}{name}");
             let below = keys(value, &format!("{key}."));
             // That an object is not always there has to be said.
-            let is_always_there = !below.is_empty() && name != "held";
+            let is_always_there = !below.is_empty() && name != "held" && name != "shared_limit";
             let own = (!is_always_there).then_some(key);
             own.into_iter().chain(below).collect::<Vec<_>>()
         });
@@ -390,6 +410,7 @@ mod tests {
             error: None,
             next_try: None,
         });
+        progress.shared = Some(SharedStatus::default());
         let mut sent = keys(&object(&progress), "");
         sent.retain(|key| key != "event");
         sent.sort_unstable();

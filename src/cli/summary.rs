@@ -9,7 +9,7 @@ use serde_json::json;
 use super::advice::{GivenLimits, advice};
 use super::console::{Console, OutputMode, with_flags};
 use super::exit::Exit;
-use super::format::{aligned, count, counted, learned, rate, time};
+use super::format::{aligned, count, counted, learned, rate, sharers, time};
 use super::report::{name_of, of_run};
 use super::stdout::is_broken_pipe;
 use super::summary_file::{to_json, write_summary};
@@ -298,7 +298,15 @@ fn work(summary: &Summary) -> Facts {
         let fact = format!("{text}; at most {at_once} at once, on {threads}");
         facts.push(("attempts", fact));
     }
-    facts.extend(learned(&progress.learned).map(|limits| ("limits", limits)));
+    let shared = progress.shared.as_ref();
+    let limits = [
+        learned(&progress.learned),
+        shared.and_then(|shared| sharers(shared.processes_peak)),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    if !limits.is_empty() {
+        facts.push(("limits", limits.join(", ")));
+    }
     let (prompt, completion) = (progress.prompt_tokens, progress.completion_tokens);
     let tokens = prompt.saturating_add(completion);
     if tokens > 0 {

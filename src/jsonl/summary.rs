@@ -14,6 +14,7 @@ use crate::binding::Binding;
 use crate::error::{AnnouncedLimit, Error};
 use crate::limit::{Concurrency, Learned, Rate};
 use crate::pool::{Hold, Progress};
+use crate::shared::SharedStatus;
 
 /// What a run found in its files, before it sent anything, of the runs before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,6 +116,8 @@ pub struct FileProgress {
     pub learned: Learned,
     /// The limit that the server named when it last asked for a pause, if it did.
     pub announced_limit: Option<AnnouncedLimit>,
+    /// How it goes with the store of the limits, if they are shared with other processes.
+    pub shared: Option<SharedStatus>,
     /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
     ///
     /// Its [`possibly_billed`](Progress::possibly_billed) counts here, too, the rows that a rerun
@@ -202,6 +205,7 @@ impl Summary {
     /// | `binding_share` | for which share of the time each limit held it back; those that never did are left out |
     /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
     /// | `learned` | limits that were learned and are lower than those set, each null if none was: `requests_per_s` and `tokens_per_s` from headers, `from_refusals_per_s` (requests) and `at_once` (requests in flight) from refusals. `ignored` counts announcements that made no sense |
+    /// | `shared_limit` | null unless the limits are shared: `store`, `processes` that share them and `processes_peak`, the most at once, `round_trips` to the store, `gone_s` if it is gone, and `falls_back` if requests are sent all the same, at the share to fall back on |
     /// | `possibly_billed` | rows that may be paid for more than once: sent again by this run, or to be sent again by a rerun, although an answer was lost on the way |
     /// | `exit` | the exit code |
     pub fn to_json(&self, exit: u8) -> Value {
@@ -254,6 +258,7 @@ impl Summary {
                 "wire": seconds(engine.wire),
             },
             "learned": learned(&progress.learned),
+            "shared_limit": progress.shared.as_ref().map(shared_limit),
             "possibly_billed": engine.possibly_billed,
             "exit": exit,
         })
@@ -279,6 +284,18 @@ pub(crate) fn learned(learned: &Learned) -> Value {
         "at_once": learned.at_once,
         "tokens_per_s": rate(learned.tokens),
         "ignored": learned.ignored,
+    })
+}
+
+/// How it goes with the store of shared limits, for a program.
+pub(crate) fn shared_limit(status: &SharedStatus) -> Value {
+    json!({
+        "store": &*status.store,
+        "processes": status.processes,
+        "processes_peak": status.processes_peak,
+        "round_trips": status.round_trips,
+        "gone_s": status.gone.map(seconds),
+        "falls_back": status.falls_back,
     })
 }
 

@@ -1,9 +1,14 @@
 //! One allowance for many processes: the limiter's rates, leased in small parts from a store.
 //!
-//! [`exchange`] has what a process asks a store and what the store answers.
+//! [`exchange`] has what a process asks a store and what the store answers. [`ledger`] is the
+//! account that a store keeps, and works off an ask.
 
-#[allow(dead_code, reason = "the homes and the limiter follow")]
+#![allow(dead_code, reason = "the homes and the limiter follow")]
+
 mod exchange;
+mod ledger;
+mod status;
 
 #[allow(unused_imports, reason = "the homes and the limiter follow")]
 pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store, Want};
+pub use status::SharedStatus;

@@ -11,6 +11,7 @@
     reason = "public for the reason above, but nobody's API"
 )]
 
+pub mod counter;
 pub mod faultd;
 pub mod listener;
 pub mod quick;
