@@ -32,7 +32,9 @@ pub(super) struct Lacking {
 
 impl Leased {
     pub(super) fn limits(&self) -> [Option<Limit>; 2] {
-        self.credit.each_ref().map(|it| it.as_ref().map(|it| it.limit))
+        self.credit
+            .each_ref()
+            .map(|it| it.as_ref().map(|it| it.limit))
     }
 
     pub(super) fn largest(&self, axis: usize) -> Option<u64> {
@@ -81,7 +83,9 @@ impl Leased {
     }
 
     pub(super) fn take(&mut self, cost: Cost, now: Nanos) {
-        self.each(now, |axis, credit, date| credit.take(units(cost)[axis], date));
+        self.each(now, |axis, credit, date| {
+            credit.take(units(cost)[axis], date)
+        });
     }
 
     /// Corrects the tokens that were taken; see [`Credit::settle`].

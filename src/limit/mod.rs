@@ -18,6 +18,8 @@ mod concurrency;
 mod credit;
 #[cfg(all(test, loom))]
 mod interleavings;
+mod keeper;
+mod keeper_link;
 mod learned;
 mod learned_rate;
 mod leased;
@@ -32,6 +34,8 @@ mod queue;
 mod rate;
 mod recent;
 mod set_rates;
+#[cfg(test)]
+mod shared_trial;
 mod sharing;
 mod slow_start;
 mod state;

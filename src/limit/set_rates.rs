@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::bucket::{Bucket, Nanos};
 use super::leased::units;
 use super::rate::{Cost, Rate};
-use super::sharing::Sharing;
+use super::sharing::{Changed, Sharing};
 use super::waited::{Admission, WaitReason};
 use crate::error::{Error, ErrorKind, Result};
-use crate::shared::Limit;
+use crate::shared::{Ask, Limit, Reply};
 
 const WHAT: [(&str, WaitReason); 2] = [
     ("requests", WaitReason::Requests),
@@ -149,8 +149,35 @@ impl SetRates {
         }
     }
 
+    pub(super) fn heard(
+        &mut self,
+        ask: &Ask,
+        reply: &Reply,
+        sent: Nanos,
+        paused_until: Nanos,
+        now: Nanos,
+    ) -> Changed {
+        let heard = |shared: &mut Box<Sharing>| shared.heard(ask, reply, sent, now);
+        let changed = self.shared.as_mut().map(heard);
+        self.fall_back(paused_until, now);
+        changed.unwrap_or_default()
+    }
+
+    pub(super) fn failed(
+        &mut self,
+        ask: &Ask,
+        error: &Error,
+        paused_until: Nanos,
+        now: Nanos,
+    ) -> bool {
+        let failed = |shared: &mut Box<Sharing>| shared.failed(ask, error.clone(), now);
+        let is_first = self.shared.as_mut().map(failed);
+        self.fall_back(paused_until, now);
+        is_first.unwrap_or_default()
+    }
+
     /// Goes by buckets of its own while the store is gone, if that is wanted. They start empty.
-    pub(super) fn fall_back(&mut self, paused_until: Nanos, now: Nanos) {
+    fn fall_back(&mut self, paused_until: Nanos, now: Nanos) {
         let limits = self.shared.as_ref().and_then(|shared| shared.fallback());
         for (bucket, limit) in self.buckets.iter_mut().zip(limits.unwrap_or_default()) {
             let is_new = bucket.is_none();

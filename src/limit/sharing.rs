@@ -24,6 +24,9 @@ const HEARTBEAT: Nanos = SECOND;
 /// The first wait after a failure, which doubles up to [`HEARTBEAT`].
 const RETRY: Nanos = 50 * MILLI;
 
+/// Requests at an announced rate may catch up on one in so many of a second's worth.
+const CATCH_UP: u64 = 20;
+
 #[derive(Debug)]
 pub(super) struct Sharing {
     leased: Leased,
@@ -121,7 +124,13 @@ impl Sharing {
 
     /// Tells the others what the provider has announced here.
     pub(super) fn announce(&mut self, announced: [Option<(Rate, u64)>; 2]) {
-        let announced = announced.map(|it| it.map(limit_of));
+        let [requests, tokens] = announced;
+        // Two at least: one that is late is not lost.
+        let requests = requests.map(|(rate, burst)| {
+            let catch_up = rate.second_worth() / CATCH_UP;
+            (rate, burst.max(catch_up).max(2))
+        });
+        let announced = [requests, tokens].map(|it| it.map(limit_of));
         self.has_news |= self.announced != announced;
         self.announced = announced;
     }
@@ -145,7 +154,10 @@ impl Sharing {
             let period = std::time::Duration::from_micros(limit.period.saturating_mul(parts));
             (Rate::new(limit.units, period), (limit.burst / parts).max(1))
         };
-        limits.iter().any(Option::is_some).then(|| limits.map(|it| it.map(share)))
+        limits
+            .iter()
+            .any(Option::is_some)
+            .then(|| limits.map(|it| it.map(share)))
     }
 
     /// When what is leased admits `cost`, not before `from`, and what it waits for.
@@ -276,7 +288,11 @@ impl Sharing {
         let lacks = std::mem::take(&mut self.lacks);
         let is_idle = lacks == [0; 2] && waiting == 0 && now >= self.idle_from();
         let is_told = self.pause <= self.pause_told;
-        let pause = if is_told { 0 } else { self.pause.saturating_sub(now) };
+        let pause = if is_told {
+            0
+        } else {
+            self.pause.saturating_sub(now)
+        };
         self.pause_told = self.pause;
         self.has_news = false;
         let wants = [0, 1].map(|axis| {
@@ -296,7 +312,11 @@ impl Sharing {
                 },
             }
         });
-        let back = if is_idle { self.leased.give_back() } else { Default::default() };
+        let back = if is_idle {
+            self.leased.give_back()
+        } else {
+            Default::default()
+        };
         Ask {
             wants,
             back,
@@ -387,10 +407,12 @@ impl Sharing {
 
     /// Whether another process was given a lower limit than this one.
     pub(super) fn is_lowered(&self) -> bool {
-        (0..2).any(|axis| match (self.configured_by_all[axis], self.configured[axis]) {
-            (Some(all), Some(ours)) => is_lower(all, ours),
-            _ => false,
-        })
+        (0..2).any(
+            |axis| match (self.configured_by_all[axis], self.configured[axis]) {
+                (Some(all), Some(ours)) => is_lower(all, ours),
+                _ => false,
+            },
+        )
     }
 
     /// What all leases together are worth, in time.
@@ -400,7 +422,9 @@ impl Sharing {
 
     /// How long before something is needed it is asked for.
     fn message(&self) -> Nanos {
-        self.round_trip.saturating_add(self.round_trip / 2).saturating_add(LATE / 2)
+        self.round_trip
+            .saturating_add(self.round_trip / 2)
+            .saturating_add(LATE / 2)
     }
 
     fn idle_from(&self) -> Nanos {

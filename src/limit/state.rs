@@ -184,6 +184,9 @@ impl LimiterState {
         if !knew && knows(self) {
             self.pace.start_over(now);
         }
+        if let Some(shared) = self.set.shared_mut() {
+            shared.announce([Counted::Requests, Counted::Tokens].map(|it| self.announced.kept(it)));
+        }
         self.keep_pace(now) || sooner
     }
 

@@ -11,4 +11,6 @@ mod status;
 
 #[allow(unused_imports, reason = "the homes and the limiter follow")]
 pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store, Want};
+#[cfg(test)]
+pub(crate) use ledger::Ledger;
 pub use status::SharedStatus;
