@@ -256,4 +256,4 @@ pub use pool::{
 pub use retry::{Backoff, Retry, Verdict};
 #[cfg(feature = "rows")]
 pub use rows::Template;
-pub use shared::SharedStatus;
+pub use shared::{Shared, SharedStatus};

@@ -9,6 +9,7 @@ pub mod build_scripts;
 pub mod changelog;
 pub mod limits;
 pub mod retries;
+pub mod shards;
 pub mod testing;
 pub mod threads_or_async;
 pub mod why;

@@ -18,7 +18,7 @@ pub(crate) struct Span {
 }
 
 /// A rate and its burst: `units` in each `period` of microseconds, `burst` of them at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limit {
     pub(crate) units: u64,
     pub(crate) period: Micros,

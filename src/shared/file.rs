@@ -1,0 +1,323 @@
+//! The home in a file: several processes of one machine, and no server.
+//!
+//! The file itself is locked for each exchange. The system unlocks it when a process ends, however
+//! that happens. Times are those of the machine's monotonic clock, which all its processes share.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use same_file::Handle;
+
+use super::exchange::{Ask, Micros, Reply, Store};
+use super::ledger::Ledger;
+use super::record::Record;
+use crate::clock::{Clock, Parker};
+use crate::error::{Error, ErrorKind, Result, config};
+
+/// How long an exchange waits for its turn. Turns take some microseconds, so one that takes so long
+/// is that of a process which was stopped.
+const TIME_LIMIT: Duration = Duration::from_secs(1);
+
+/// A process of another boot that wrote so lately, while this machine was up, is on another machine.
+const LATELY: u64 = 60;
+
+/// An allowance in a file.
+pub(crate) struct FileStore {
+    path: PathBuf,
+    /// Open between exchanges, unless the last one failed.
+    file: Option<File>,
+    boot: u128,
+}
+
+impl FileStore {
+    /// An allowance that is kept in this file.
+    pub(crate) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            file: None,
+            boot: boot(),
+        }
+    }
+
+    /// Makes the file if it is not there, and makes sure that it is one of ours.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the file cannot be used, or holds something else.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.lock() {
+            Ok(file) => self.read(&file).map(|_| ()),
+            // It is in use, so it is ours.
+            Err(error) if error.kind() == ErrorKind::Timeout => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The file, locked until it is closed or unlocked.
+    fn lock(&mut self) -> Result<File> {
+        let clock = Clock::system();
+        let parker = Parker::new();
+        let until = clock.now() + TIME_LIMIT;
+        while clock.now() < until {
+            let file = match self.file.take() {
+                Some(file) => file,
+                None => self.open()?,
+            };
+            match file.try_lock() {
+                Ok(()) if is_at(&self.path, &file) => return Ok(file),
+                // Somebody has removed it. Others may have made another one.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    self.file = Some(file);
+                    let wait = Duration::from_micros(fastrand::u64(100..1_000));
+                    clock.park(&parker, Some(clock.now() + wait));
+                }
+                Err(TryLockError::Error(error)) => {
+                    let what = "cannot be locked; name a file on a disk of this machine";
+                    return Err(self.error(ErrorKind::Config, what, error));
+                }
+            }
+        }
+        let what = format!(
+            "was locked for {} s: a process that uses it is stopped, or the machine is overloaded",
+            TIME_LIMIT.as_secs()
+        );
+        Err(Error::new(ErrorKind::Timeout, format!("{self} {what}")))
+    }
+
+    fn open(&self) -> Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&self.path).map_err(|error| {
+            let what = match error.kind() {
+                io::ErrorKind::NotFound => "is in a directory that is not there; make that first",
+                io::ErrorKind::IsADirectory => "is a directory; name a file in it",
+                io::ErrorKind::PermissionDenied => {
+                    "must be readable and writable for this user; see to that, or name another"
+                }
+                _ => "cannot be opened; name another file",
+            };
+            self.error(ErrorKind::Config, what, error)
+        })?;
+        if file.metadata().is_ok_and(|there| there.is_file()) {
+            return Ok(file);
+        }
+        Err(config(format!("{self} is no regular file; name another")))
+    }
+
+    /// What the file says, or a new account.
+    fn read(&self, mut file: &File) -> Result<Record> {
+        let record = Record::read(&mut file).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => config(format!(
+                "{self} holds something else, and is left as it is; name a file that is not there \
+                 yet, or remove this one if another version of tollgate has made it"
+            )),
+            _ => self.error(ErrorKind::Io, "cannot be read; name another file", error),
+        })?;
+        let mut record = record.unwrap_or_default();
+        if record.boot != self.boot {
+            let age = time_of_day().abs_diff(record.written);
+            if record.number > 0 && age < LATELY.min(now() / 1_000_000) {
+                return Err(Error::new(
+                    ErrorKind::Io,
+                    format!(
+                        "{self} is in use on another machine as well, whose clock is another; share \
+                         the limit through a redis:// URL instead"
+                    ),
+                ));
+            }
+            // The monotonic clock has begun anew.
+            record.ledger = Ledger::default();
+        }
+        Ok(record)
+    }
+
+    fn write(&self, mut file: &File, record: &Record) -> Result<()> {
+        let Some((at, bytes)) = record.encode() else {
+            let what = "is shared by more processes than a file has room for; use a redis:// URL";
+            return Err(Error::new(ErrorKind::Io, format!("{self} {what}")));
+        };
+        let written = file
+            .seek(SeekFrom::Start(at))
+            .and_then(|_| file.write_all(&bytes));
+        written.map_err(|error| self.error(ErrorKind::Io, "cannot be written", error))
+    }
+
+    fn error(&self, kind: ErrorKind, what: &str, error: io::Error) -> Error {
+        Error::new(kind, format!("{self} {what} ({error})")).with_source(error)
+    }
+}
+
+impl Store for FileStore {
+    fn exchange(&mut self, ask: &Ask) -> Result<Reply> {
+        let file = self.lock()?;
+        let mut record = self.read(&file)?;
+        let reply = record.ledger.exchange(ask, now(), fastrand::u64(1..));
+        record.number += 1;
+        (record.boot, record.written) = (self.boot, time_of_day());
+        self.write(&file, &record)?;
+        // A file that cannot be unlocked is closed, which unlocks it.
+        self.file = file.unlock().is_ok().then_some(file);
+        Ok(reply)
+    }
+}
+
+impl std::fmt::Display for FileStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the shared limit's file {:?}", self.path)
+    }
+}
+
+fn is_at(path: &Path, file: &File) -> bool {
+    let there = Handle::from_path(path).ok();
+    there.is_some() && there == file.try_clone().and_then(Handle::from_file).ok()
+}
+
+/// A time that all processes of this machine have in common.
+#[cfg(unix)]
+fn now() -> Micros {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds * 1_000_000 + nanos / 1_000
+}
+
+#[cfg(not(unix))]
+fn now() -> Micros {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn time_of_day() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
+/// A number for this boot of this machine; 0 where the system has none.
+fn boot() -> u128 {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    u128::from_str_radix(&id.trim().replace('-', ""), 16).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::{Limit, Want};
+
+    fn ask(holder: u64) -> Ask {
+        let limit = Limit {
+            units: 10,
+            period: 1_000_000,
+            burst: 10,
+        };
+        Ask {
+            holder,
+            configured: [Some(limit), None],
+            wants: [Want { least: 1, most: 1 }, Want::default()],
+            lease: 1_000_000,
+            ..Ask::default()
+        }
+    }
+
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn two_stores_on_one_file_lease_from_one_account() {
+        let directory = directory();
+        let path = directory.path().join("allowance");
+        let (mut one, mut two) = (FileStore::new(&path), FileStore::new(&path));
+        let first = one.exchange(&ask(1)).unwrap();
+        let second = two.exchange(&ask(2)).unwrap();
+        assert_eq!((first.holders, second.holders), (1, 2));
+        assert_eq!(first.incarnation, second.incarnation);
+        assert_eq!(first.credit[0][0].to, second.credit[0][0].from);
+        let third = one.exchange(&ask(1)).unwrap();
+        assert_eq!(second.credit[0][0].to, third.credit[0][0].from);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_file_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let directory = directory();
+        let path = directory.path().join("allowance");
+        FileStore::new(&path).check().unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_cannot_be_an_allowance_is_refused_and_left_as_it_is() {
+        let directory = directory();
+        let foreign = directory.path().join("results.jsonl");
+        fs::write(&foreign, "{\"custom_id\":\"a\"}\n").unwrap();
+        let nowhere = directory.path().join("missing").join("allowance");
+        for (path, said) in [
+            (foreign.as_path(), "holds something else"),
+            (directory.path(), "is a directory"),
+            (&nowhere, "directory that is not there"),
+            #[cfg(unix)]
+            (Path::new("/dev/null"), "no regular file"),
+        ] {
+            let error = FileStore::new(path).check().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+            assert!(error.to_string().contains(said), "{error}");
+            assert!(error.to_string().contains(&format!("{path:?}")), "{error}");
+            FileStore::new(path).exchange(&ask(1)).unwrap_err();
+        }
+        assert_eq!(fs::read(&foreign).unwrap(), b"{\"custom_id\":\"a\"}\n");
+    }
+
+    #[test]
+    fn a_holder_that_is_stopped_is_not_waited_for_without_end() {
+        let directory = directory();
+        let path = directory.path().join("allowance");
+        let stopped = FileStore::new(&path).lock().unwrap();
+        let mut store = FileStore::new(&path);
+        let error = store.exchange(&ask(1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        store.check().unwrap();
+        drop(stopped);
+        store.exchange(&ask(1)).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_made_again() {
+        let directory = directory();
+        let path = directory.path().join("allowance");
+        let (mut one, mut two) = (FileStore::new(&path), FileStore::new(&path));
+        one.exchange(&ask(1)).unwrap();
+        two.exchange(&ask(2)).unwrap();
+        fs::remove_file(&path).unwrap();
+        let first = one.exchange(&ask(1)).unwrap();
+        let second = two.exchange(&ask(2)).unwrap();
+        assert_eq!(first.incarnation, second.incarnation);
+        assert_eq!((first.holders, second.holders), (1, 2));
+    }
+
+    #[test]
+    fn another_boot_begins_anew_and_another_machine_is_refused() {
+        let directory = directory();
+        let path = directory.path().join("allowance");
+        let mut before = FileStore::new(&path);
+        before.boot = 7;
+        let first = before.exchange(&ask(1)).unwrap();
+        let error = FileStore::new(&path).exchange(&ask(2)).unwrap_err();
+        assert!(error.to_string().contains("another machine"), "{error}");
+
+        let file = before.lock().unwrap();
+        let mut record = before.read(&file).unwrap();
+        record.number += 1;
+        record.written -= 2 * LATELY;
+        before.write(&file, &record).unwrap();
+        drop(file);
+        let second = FileStore::new(&path).exchange(&ask(2)).unwrap();
+        assert_eq!(second.holders, 1);
+        assert_ne!(second.incarnation, first.incarnation);
+    }
+}

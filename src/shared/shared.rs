@@ -1,0 +1,137 @@
+//! [`Shared`]: what a user says of a shared allowance, in a URL.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::exchange::Store;
+use super::file::FileStore;
+use crate::error::{Result, config};
+
+/// An allowance that several processes use together: where it is kept, and what to do without it.
+///
+/// The rates and bursts that a limiter is given are then those of all these processes together.
+/// Where they differ, the lowest holds. What one process does not use goes to the others.
+///
+/// | URL | Who shares it |
+/// |---|---|
+/// | `file:PATH` | processes on one machine. The file is made if it is not there, for this user only |
+/// | `redis://[[USER]:PASSWORD@]HOST[:PORT]/DB?key=NAME` | processes anywhere, by a Redis or Valkey server; `rediss://` is the same with TLS. Needs the crate's feature `redis` |
+///
+/// Whoever gives the same URL shares the allowance. A process may be killed at any time: what it
+/// had leased is lost, and nobody else gets it.
+///
+/// While the store cannot be reached, nothing is sent beyond what was leased before, unless there is
+/// a [`fallback_share`](Shared::fallback_share).
+///
+/// Cloning is cheap. `Debug` and `Display` show no password.
+///
+/// ```
+/// use tollgate::Shared;
+///
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("allowance");
+/// let shared = Shared::open(&format!("file:{}", path.display()))?.fallback_share(8)?;
+/// assert_eq!(shared.to_string(), format!("file:{}", path.display()));
+/// assert!(Shared::open("http://example.com").is_err());
+/// # Ok::<(), tollgate::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Shared {
+    home: Home,
+    fallback: Option<u32>,
+}
+
+#[derive(Clone)]
+enum Home {
+    File(PathBuf),
+}
+
+impl Shared {
+    /// The allowance that this URL names.
+    ///
+    /// A file is made if it is not there, and it is made sure that it holds nothing else. A server
+    /// is not connected to yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the URL is none of the table above, the
+    /// file cannot be used, or this build has no feature `redis` and the URL needs it.
+    pub fn open(url: &str) -> Result<Self> {
+        let home = match url.split_once(':') {
+            Some(("file", path)) if path.is_empty() => {
+                return Err(config(
+                    "the URL file: of a shared limit must name a file: file:PATH",
+                ));
+            }
+            Some(("file", path)) => {
+                FileStore::new(path.as_ref()).check()?;
+                Home::File(path.into())
+            }
+            Some(("redis" | "rediss", _)) => {
+                return Err(config(
+                    "this build of tollgate has no Redis, which the URL of the shared limit asks \
+                     for: build it with the feature redis, or share the limit in a file: file:PATH",
+                ));
+            }
+            // Nothing of it is repeated: there may be a password in it.
+            _ => {
+                return Err(config(
+                    "the URL of a shared limit begins with file:, redis:// or rediss://; \
+                     write file:PATH or redis://HOST[:PORT]/DB?key=NAME",
+                ));
+            }
+        };
+        Ok(Self {
+            home,
+            fallback: None,
+        })
+    }
+
+    /// While the store cannot be reached, goes on with the share of one in so many processes: the
+    /// configured rates and bursts, divided. Without this, a limiter waits for the store.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `processes` is 0.
+    pub fn fallback_share(mut self, processes: u32) -> Result<Self> {
+        if processes == 0 {
+            return Err(config(
+                "the share of a shared limit's fallback is 1/N, with N of 1 or more",
+            ));
+        }
+        self.fallback = Some(processes);
+        Ok(self)
+    }
+
+    /// In how many shares the limits are divided while the store cannot be reached.
+    pub(crate) fn fallback(&self) -> Option<u32> {
+        self.fallback
+    }
+
+    /// A store of one's own, for the thread that talks to it. Nothing is opened or connected yet.
+    ///
+    /// # Errors
+    /// None that [`open`](Shared::open) would not have had.
+    pub(crate) fn connect(&self) -> Result<Box<dyn Store>> {
+        match &self.home {
+            Home::File(path) => Ok(Box::new(FileStore::new(path))),
+        }
+    }
+}
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.home {
+            Home::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let home = format_args!("{self}");
+        let fallback = &self.fallback;
+        f.debug_struct("Shared")
+            .field("home", &home)
+            .field("fallback", fallback)
+            .finish()
+    }
+}
