@@ -152,3 +152,168 @@ fn with_credit(mut last: Ask, reply: Reply) -> Ask {
     }
     last
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{Cost, Limiter, Rate, Refusal};
+    use super::*;
+    use crate::clock::VirtualClock;
+    use crate::shared::Ledger;
+    use crate::sync::Mutex;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A store in memory, on a virtual clock.
+    #[derive(Clone, Default)]
+    struct Memory {
+        account: Arc<Mutex<(Ledger, Vec<Ask>)>>,
+        is_gone: Arc<Mutex<bool>>,
+        time: VirtualClock,
+    }
+
+    impl Store for Memory {
+        fn exchange(&mut self, ask: &Ask) -> Result<Reply> {
+            if *self.is_gone.lock() {
+                return Err(Error::new(ErrorKind::Unreachable, "no such store"));
+            }
+            let now = 5_000_000_000 + u64::try_from(self.time.elapsed().as_micros()).unwrap();
+            let mut account = self.account.lock();
+            account.1.push(ask.clone());
+            Ok(account.0.exchange(ask, now, 7))
+        }
+    }
+
+    impl Memory {
+        fn limiter(&self, fallback: Option<u64>) -> Limiter {
+            let builder = Limiter::builder().requests(Rate::per_second(10)).burst(5);
+            let limits = builder.state_of(Some(fallback)).unwrap();
+            Limiter::sharing(
+                limits,
+                self.time.clock(),
+                Box::new(self.clone()),
+                "memory".into(),
+            )
+            .unwrap()
+        }
+
+        /// Moves the clock from one awaited instant to the next until all of these are over. They
+        /// and the keepers of so many limiters are all threads that there are.
+        fn drive<T: Send>(&self, keepers: usize, acts: Vec<impl FnOnce() -> T + Send>) -> Vec<T> {
+            thread::scope(|scope| {
+                let threads: Vec<_> = acts.into_iter().map(|act| scope.spawn(act)).collect();
+                loop {
+                    let running = threads.iter().filter(|it| !it.is_finished()).count();
+                    if running == 0 {
+                        break;
+                    }
+                    if self.time.parked() < running + keepers {
+                        thread::yield_now();
+                    } else {
+                        self.time.advance_to_next();
+                    }
+                }
+                threads.into_iter().map(|it| it.join().unwrap()).collect()
+            })
+        }
+    }
+
+    fn take(limiter: &Limiter, number: u32) {
+        for _ in 0..number {
+            drop(limiter.acquire(Cost::ONE).unwrap());
+        }
+    }
+
+    #[test]
+    fn two_that_share_have_one_rate() {
+        let store = Memory::default();
+        let (one, other) = (store.limiter(None), store.limiter(None));
+        store.drive(2, [&one, &other].map(|it| || take(it, 50)).into());
+        // It began empty; what is left over of a lease at the end may be a few units.
+        let took = store.time.elapsed();
+        assert!(took >= SECOND * 10, "{took:?}");
+        assert!(took <= SECOND * 11, "{took:?}");
+        let status = one.shared_status().unwrap();
+        assert_eq!((&*status.store, status.processes_peak), ("memory", 2));
+    }
+
+    #[test]
+    fn what_was_leased_is_given_back_at_the_end() {
+        let store = Memory::default();
+        let limiter = store.limiter(None);
+        store.drive(1, vec![|| take(&limiter, 20)]);
+        let next = || {
+            let account = store.account.lock();
+            (account.0.axes[0].next, account.0.holders.len())
+        };
+        assert_eq!(next().1, 1);
+        drop(limiter);
+        assert_eq!(next().1, 0, "it has left");
+        let last = store.account.lock().1.last().cloned().unwrap();
+        assert!(last.leaves);
+    }
+
+    #[test]
+    fn without_its_store_it_waits_and_goes_on_when_it_is_back() {
+        let store = Memory::default();
+        let limiter = store.limiter(None);
+        store.drive(1, vec![|| take(&limiter, 10)]);
+        *store.is_gone.lock() = true;
+        // What was leased may be used. Then nothing goes, however long it takes.
+        let sent = || {
+            let mut sent = 0;
+            while limiter.acquire_timeout(Cost::ONE, SECOND * 60).is_ok() {
+                sent += 1;
+            }
+            sent
+        };
+        let sent = store.drive(1, vec![sent]);
+        assert!(sent[0] <= 3, "{sent:?}");
+        assert!(matches!(limiter.try_acquire(Cost::ONE), Err(Refusal::Busy)));
+        let status = limiter.shared_status().unwrap();
+        assert!(
+            status.gone.is_some_and(|gone| gone >= SECOND * 50),
+            "{status:?}"
+        );
+        assert_eq!(status.error.as_deref(), Some("no such store"));
+        *store.is_gone.lock() = false;
+        let waited = store.drive(1, vec![|| limiter.acquire(Cost::ONE).unwrap().waited()]);
+        assert!(waited[0].shared_limit <= SECOND * 2, "{waited:?}");
+        assert_eq!(limiter.shared_status().unwrap().gone, None);
+    }
+
+    #[test]
+    fn without_its_store_it_keeps_to_its_share_if_that_is_wanted() {
+        let store = Memory::default();
+        *store.is_gone.lock() = true;
+        let limiter = store.limiter(Some(2));
+        store.drive(1, vec![|| take(&limiter, 50)]);
+        // Half the rate, and no burst at the beginning.
+        assert!(store.time.elapsed() >= SECOND * 10);
+        assert!(store.time.elapsed() < SECOND * 11);
+        assert!(limiter.shared_status().unwrap().falls_back);
+    }
+
+    #[test]
+    fn a_pause_of_one_is_a_pause_for_all() {
+        let store = Memory::default();
+        let (one, other) = (store.limiter(None), store.limiter(None));
+        store.drive(2, vec![|| take(&one, 10)]);
+        one.pause_for(SECOND * 30);
+        let before = store.time.elapsed();
+        while store
+            .account
+            .lock()
+            .1
+            .last()
+            .is_none_or(|ask| ask.pause == 0)
+        {
+            thread::yield_now();
+        }
+        store.drive(2, vec![|| take(&other, 3)]);
+        let waited = store.time.elapsed() - before;
+        assert!(waited >= SECOND * 30, "{waited:?}");
+        assert!(waited < SECOND * 31, "{waited:?}");
+    }
+}

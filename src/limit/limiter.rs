@@ -20,7 +20,7 @@ use super::waited::{Admission, WaitReason, Waited};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, unpark};
 use crate::error::{Error, Result};
-use crate::shared::Store;
+use crate::shared::{SharedStatus, Store};
 
 /// Limits how many requests and model tokens are sent in any time, and how many requests are in
 /// flight at once.
@@ -294,6 +294,18 @@ impl Limiter {
     /// that are set. The limiter goes by the lower of both.
     pub fn learned(&self) -> Learned {
         self.0.lock().limits.learned()
+    }
+
+    /// How it goes with the store of the limits, if they are [shared](crate::LimiterBuilder::shared)
+    /// with other processes.
+    pub fn shared_status(&self) -> Option<SharedStatus> {
+        let keeper = self.0.keeper.as_ref()?;
+        let locked = self.0.lock();
+        let status = locked.limits.set.shared()?.status(self.0.now());
+        Some(SharedStatus {
+            store: Arc::clone(&keeper.store),
+            ..status
+        })
     }
 
     fn change(&self, change: impl FnOnce(&mut LimiterState, Nanos)) {

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::announced::{Announced, Counted};
+use super::announced::Announced;
 use super::bucket::Nanos;
 use super::rate::{Cost, Rate};
 use super::sharing::{Next, Sharing};
@@ -85,7 +85,6 @@ struct Came {
     /// When, by which process.
     admitted: Vec<(Nanos, usize)>,
     exchanges: usize,
-    until: Nanos,
 }
 
 impl Came {
@@ -123,10 +122,7 @@ impl Came {
 fn run(world: &World, seed: u64) -> Came {
     let mut chance = fastrand::Rng::with_seed(seed);
     let mut ledger = Ledger::default();
-    let mut came = Came {
-        until: world.until,
-        ..Came::default()
-    };
+    let mut came = Came::default();
     let mut events: BinaryHeap<Reverse<(Nanos, u64)>> = BinaryHeap::new();
     let mut what = std::collections::HashMap::new();
     let mut number = 0;

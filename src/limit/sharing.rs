@@ -3,13 +3,15 @@
 //! A state machine without a thread, a lock or a clock: [`keeper`](super::keeper) carries the
 //! messages. One ask is under way at a time.
 
+use std::time::Duration;
+
 use super::bucket::Nanos;
 use super::leased::{Leased, limit_of, units};
 use super::rate::{Cost, Rate};
 use super::store_time::StoreTime;
 use super::waited::{Admission, WaitReason};
 use crate::error::Error;
-use crate::shared::{Ask, Limit, Reply, Want};
+use crate::shared::{Ask, Limit, Reply, SharedStatus, Want};
 
 const MILLI: Nanos = 1_000_000;
 const SECOND: Nanos = 1_000 * MILLI;
@@ -56,7 +58,7 @@ pub(super) struct Sharing {
     round_trip: Nanos,
     gone: Option<Gone>,
     configured_by_all: [Option<Limit>; 2],
-    holders: u64,
+    status: SharedStatus,
 }
 
 #[derive(Clone, Debug)]
@@ -109,7 +111,7 @@ impl Sharing {
             round_trip: 0,
             gone: None,
             configured_by_all: [None; 2],
-            holders: 0,
+            status: SharedStatus::default(),
         }
     }
 
@@ -151,7 +153,7 @@ impl Sharing {
         let parts = self.fallback.filter(|_| self.gone.is_some())?;
         let limits = self.limits();
         let share = |limit: Limit| {
-            let period = std::time::Duration::from_micros(limit.period.saturating_mul(parts));
+            let period = Duration::from_micros(limit.period.saturating_mul(parts));
             (Rate::new(limit.units, period), (limit.burst / parts).max(1))
         };
         limits
@@ -358,7 +360,9 @@ impl Sharing {
         if ask.leaves {
             self.leased.forget();
         }
-        self.holders = reply.holders;
+        self.status.processes = reply.holders;
+        self.status.processes_peak = self.status.processes_peak.max(reply.holders);
+        self.status.round_trips += 1;
         let before = std::mem::replace(&mut self.configured_by_all, reply.configured);
         let lower = [0, 1].map(|axis| {
             let is_new = reply.configured[axis] != before[axis];
@@ -396,23 +400,18 @@ impl Sharing {
         is_first
     }
 
-    /// The store has been gone since then, and why.
-    pub(super) fn gone(&self) -> Option<(Nanos, &Error)> {
-        self.gone.as_ref().map(|gone| (gone.since, &gone.error))
-    }
-
-    pub(super) fn holders(&self) -> u64 {
-        self.holders
-    }
-
-    /// Whether another process was given a lower limit than this one.
-    pub(super) fn is_lowered(&self) -> bool {
-        (0..2).any(
-            |axis| match (self.configured_by_all[axis], self.configured[axis]) {
-                (Some(all), Some(ours)) => is_lower(all, ours),
-                _ => false,
-            },
-        )
+    /// How it goes with the store, but for its name.
+    pub(super) fn status(&self, now: Nanos) -> SharedStatus {
+        let both = self.configured_by_all.into_iter().zip(self.configured);
+        let lowered = |(all, ours): (Option<Limit>, Option<Limit>)| Some(is_lower(all?, ours?));
+        let gone = self.gone.as_ref();
+        SharedStatus {
+            gone: gone.map(|gone| Duration::from_nanos(now.saturating_sub(gone.since))),
+            error: gone.map(|gone| gone.error.to_string().into()),
+            falls_back: self.fallback().is_some(),
+            is_lowered: both.filter_map(lowered).any(|it| it),
+            ..self.status.clone()
+        }
     }
 
     /// What all leases together are worth, in time.

@@ -4,8 +4,6 @@
 //! account that a store keeps, and works off an ask. [`file`] is the store in a file, with [`record`]
 //! as its bytes. [`shared`] is what a user says of all this, and [`status`] what a user is told.
 
-#![allow(dead_code, reason = "the homes and the limiter follow")]
-
 mod exchange;
 mod file;
 mod ledger;
@@ -13,7 +11,6 @@ mod record;
 mod shared;
 mod status;
 
-#[allow(unused_imports, reason = "the homes and the limiter follow")]
 pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store, Want};
 #[cfg(test)]
 pub(crate) use ledger::Ledger;
