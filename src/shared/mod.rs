@@ -2,12 +2,17 @@
 //!
 //! [`exchange`] has what a process asks a store and what the store answers. [`ledger`] is the
 //! account that a store keeps, and works off an ask. [`file`] is the store in a file, with [`record`]
-//! as its bytes. [`shared`] is what a user says of all this, and [`status`] what a user is told.
+//! as its bytes. `redis` asks a server, where a script keeps the same account. [`shared`] is what a
+//! user says of all this, and [`status`] what a user is told.
 
 mod exchange;
 mod file;
 mod ledger;
+#[cfg(test)]
+mod ledger_trial;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
 mod shared;
 mod status;
 
