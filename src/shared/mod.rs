@@ -11,6 +11,8 @@ mod ledger;
 #[cfg(test)]
 mod ledger_trial;
 mod record;
+#[cfg(test)]
+mod record_trial;
 #[cfg(feature = "redis")]
 mod redis;
 mod shared;
