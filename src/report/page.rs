@@ -279,6 +279,30 @@ mod tests {
     }
 
     #[test]
+    fn whatever_took_time_has_a_name() {
+        let mut bound = report([answered("a", 0, 9)]);
+        for binding in Binding::ALL {
+            bound.stats.times.add(binding, Duration::from_secs(1));
+        }
+        let page = bound.page(&RunInfo::default()).unwrap();
+        for word in [
+            "limit in flight",
+            "server down",
+            "shared limit",
+            "other runs",
+        ] {
+            assert!(page.contains(word), "{word}: {page}");
+        }
+        let raw = Binding::ALL.map(|binding| format!("row\">{binding}</th>"));
+        // The input is called so.
+        let raw = raw.iter().filter(|raw| page.contains(raw.as_str()));
+        assert_eq!(
+            raw.collect::<Vec<_>>(),
+            ["row\">backoff</th>", "row\">input</th>"]
+        );
+    }
+
+    #[test]
     fn nothing_and_one_row_have_a_page() {
         let nothing = page([]);
         assert!(nothing.contains("There are no rows.") && !nothing.contains("<svg"));
