@@ -8,6 +8,7 @@ pub mod batch_files;
 pub mod build_scripts;
 pub mod changelog;
 pub mod limits;
+pub mod planning;
 pub mod retries;
 pub mod shards;
 pub mod testing;

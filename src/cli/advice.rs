@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::format::{count, counted, per_period, rate, remedy, time};
+use crate::plan::concurrency_for;
 use crate::{Binding, Concurrency, Rate, Summary};
 
 /// The limits that a run was given.
@@ -69,6 +70,7 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
             let what = format!("the limit of {at_once} at once ({range}{each} an answer)");
             (what, run.more_at_once())
         }
+        Binding::SharedLimit => ("the store of the shared limit".to_owned(), None),
         Binding::Queue => ("another run on the same limiter".to_owned(), None),
         Binding::Pause => {
             let what = "the pauses of the server";
@@ -195,15 +197,6 @@ impl Run<'_> {
 fn limit(on: &str, (rate, source): (Option<Rate>, &str)) -> String {
     let rate = rate.map(|rate| format!(" ({}{source})", per_period(rate, "")));
     format!("the limit on {on}{}", rate.unwrap_or_default())
-}
-
-/// The concurrency that a mean number of requests in flight needs. By Little's law the mean is the
-/// rate times the latency. The number in flight varies about as a Poisson process at most, which is
-/// seldom more than two standard deviations above its mean.
-pub(super) fn concurrency_for(mean: f64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let at_once = (mean + 2.0 * mean.sqrt()).ceil() as u64;
-    at_once.max(1)
 }
 
 #[cfg(test)]
