@@ -503,7 +503,8 @@
 //! of a `duplicate_id`) and `message`, null where there is none. A kind is `not_json`, `not_utf8`,
 //! `not_an_object`, `too_long`, `too_deep`, `lone_surrogate`, `missing_field`, `field_twice`,
 //! `custom_id`, `method`, `url`, `body_not_an_object`, `two_forms`, `stream` or `duplicate_id`, of
-//! rows also `cells`, `open_quote` or `template`, and with `run --dry-run` also `changed`; those of
+//! rows also `cells`, `open_quote` or `template`, and with `run --dry-run` also `changed`
+//! and `other_shard`; those of
 //! `--provider` begin with `batch_`.
 //!
 //! # A plan before the run

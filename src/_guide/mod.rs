@@ -10,6 +10,7 @@ pub mod changelog;
 pub mod engines;
 pub mod limits;
 pub mod retries;
+pub mod shards;
 pub mod testing;
 pub mod threads_or_async;
 pub mod why;

@@ -10,6 +10,7 @@ use super::console::{Console, with_flags};
 use super::exit::Exit;
 use super::format::{aligned, count, counted};
 use super::prompts::{self, with_prompts};
+use super::shard::with_shard;
 use super::{signals, stdout};
 use crate::error::{config, refuse};
 use crate::escape::printable;
@@ -43,9 +44,15 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
              service takes",
         ));
     }
-    let files = RunFiles::complete(&args.input, Some("-".as_ref()), None, false);
+    if args.sharding.shard.is_some() && provider.is_some() && !prompts.is_rows() {
+        return Err(config(
+            "--provider is for the rules of whole files: leave out --shard, or --provider",
+        ));
+    }
+    let files = RunFiles::complete(&args.input, Some("-".as_ref()), None, false, None);
     let run = FileRun::over(&nobodys_client()?, files);
     let run = with_prompts(run, &args.prompts, &args.endpoint, provider)?;
+    let run = with_shard(run, &args.sharding)?;
     // Which model rows and prompts are sent to is decided when they are.
     let run = if is_prompts {
         run.prompts("", None, None)

@@ -79,7 +79,7 @@ pub(crate) fn files(run: &Run) -> Result<RunFiles> {
     }
     let endpoint = &server.endpoint;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
-    let files = run_files(run);
+    let files = run_files(run)?;
     if let (Some(flag), None) = (run.table.first_given(), &files.table) {
         return Err(config(format!(
             "{flag} is for a table: name an output that ends in .csv or .tsv with -o"
@@ -96,13 +96,14 @@ pub(crate) fn files(run: &Run) -> Result<RunFiles> {
     Ok(files)
 }
 
-fn run_files(run: &Run) -> RunFiles {
-    RunFiles::complete(
+fn run_files(run: &Run) -> Result<RunFiles> {
+    Ok(RunFiles::complete(
         &run.input,
         run.output.as_deref(),
         run.errors.as_deref(),
         run.server.simulate.is_some(),
-    )
+        run.sharding.resolve()?,
+    ))
 }
 
 /// Refuses the output that an input has by default, where it has no name to make one of, or that of
@@ -151,7 +152,7 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag and the file.
 pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
-    let (files, server) = (run_files(run), &run.server);
+    let (files, server) = (run_files(run)?, &run.server);
     let (summary, page) = (run.summary.as_deref(), run.report.as_deref());
     let (output, errors) = (files.output.path(), files.errors.path());
     let table = files.table.as_deref();

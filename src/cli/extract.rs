@@ -94,7 +94,7 @@ fn opened(input: &Path, args: &Extract) -> Result<(Location, InputFormat)> {
         )));
     }
     refuse(prompts::flaw(input, prompts, endpoint, provider))?;
-    let files = RunFiles::complete(input, Some("-".as_ref()), None, false);
+    let files = RunFiles::complete(input, Some("-".as_ref()), None, false, None);
     let run = FileRun::over(&nobodys_client()?, files);
     let run = with_prompts(run, prompts, endpoint, provider)?;
     if prompts::is_prompts(input, prompts) {

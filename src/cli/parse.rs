@@ -8,9 +8,11 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
 
+use super::args::ShardArg;
 use super::format::count;
 use crate::api::times;
 use crate::jsonl::MAX_BODY;
+use crate::jsonl::shard::Shard;
 use crate::plan::Dist;
 use crate::{Column, Concurrency, Error, Fsync, Provider, Rate, Usd};
 
@@ -84,6 +86,20 @@ pub(crate) fn concurrency(text: &str) -> Result<Concurrency, String> {
         (low, high) if low <= high => Ok((low..=high).into()),
         _ => Err("give the lower number first, such as 4-200".to_owned()),
     }
+}
+
+/// `I/N`, or `auto`.
+pub(crate) fn shard(text: &str) -> Result<ShardArg, String> {
+    if text.trim() == "auto" {
+        return Ok(ShardArg::Auto);
+    }
+    let number = |text: &str| text.trim().parse::<u32>().ok();
+    let both = text
+        .split_once('/')
+        .and_then(|(index, count)| Some((number(index)?, number(count)?)));
+    let (index, count) = both.ok_or("give I/N, such as 0/8 for the first of eight, or auto")?;
+    let shard = Shard::new(index, count).map_err(|error| error.to_string())?;
+    Ok(ShardArg::Given(shard))
 }
 
 /// Model tokens a minute, a whole number.

@@ -14,6 +14,7 @@ use super::forecast::Forecast;
 use super::format::{count, counted};
 use super::prompts::with_prompts;
 use super::run::file_run;
+use super::shard::with_shard;
 use super::{signals, stdout};
 use crate::api::json::whole;
 use crate::api::{Counting, path, writes};
@@ -182,9 +183,10 @@ fn run_over(input: &Path, args: &Plan) -> Result<FileRun<'static>> {
         args.provider,
     ))?;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
-    let files = RunFiles::complete(input, Some("-".as_ref()), None, false);
+    let files = RunFiles::complete(input, Some("-".as_ref()), None, false, None);
     let run = FileRun::over(&check::nobodys_client()?, files);
-    with_prompts(run, &args.prompts, endpoint, args.provider)
+    let run = with_prompts(run, &args.prompts, endpoint, args.provider)?;
+    with_shard(run, &args.sharding)
 }
 
 fn show(text: &str) -> Result<()> {

@@ -41,7 +41,7 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
     let mut files = Vec::new();
     for results in &args.results {
         // Of a table, these are its records.
-        let run = RunFiles::complete("-".as_ref(), Some(results), None, false);
+        let run = RunFiles::complete("-".as_ref(), Some(results), None, false, None);
         let (records, errors) = (run.output.path(), run.errors.path());
         let records =
             records.ok_or_else(|| config("RESULTS is a file: save standard input in one first"))?;

@@ -11,6 +11,7 @@ use super::exit::Exit;
 use super::progress::Display;
 use super::prompts::with_prompts;
 use super::server::with;
+use super::shard::with_shard;
 use super::summary_file::{cut_off, write_refusal};
 use super::{logger, signals};
 use crate::jsonl::files::RunFiles;
@@ -72,7 +73,7 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
 /// A run over `files`, with the settings that the arguments give it.
 ///
 /// # Errors
-/// Those of [`with_prompts`].
+/// Those of [`with_prompts`] and [`with_shard`].
 pub(super) fn file_run(args: &Run, client: &Client, files: RunFiles) -> Result<FileRun<'static>> {
     let client = client.clone();
     let client = with(client, args.timeouts.deadline, Client::with_deadline);
@@ -92,6 +93,7 @@ pub(super) fn file_run(args: &Run, client: &Client, files: RunFiles) -> Result<F
         .simulated(args.server.simulate.is_some());
     let (endpoint, provider) = (&args.server.endpoint, args.server.provider);
     let run = with_prompts(run, &args.prompts, endpoint, provider)?;
+    let run = with_shard(run, &args.sharding)?;
     let run = with(run, args.money.price, FileRun::price);
     let run = with(run, args.money.max_cost, FileRun::max_cost);
     Ok(with(run, args.money.token_budget, FileRun::token_budget))

@@ -14,6 +14,7 @@ use same_file::Handle;
 
 #[cfg(feature = "cli")]
 use super::lines::{Lines, MAX_LINE};
+use super::shard::Shard;
 use super::sidecars::{folder, is_sidecar, is_table, resolved_new};
 #[cfg(feature = "cli")]
 use crate::api::json::{first_fields, string};
@@ -103,20 +104,25 @@ pub(crate) struct RunFiles {
 
 impl RunFiles {
     /// Completes the names, and refuses none. With `simulate`, answers come from the simulated
-    /// provider, and must not look like paid ones.
+    /// provider, and must not look like paid ones. Each shard has files of its own.
     pub(crate) fn complete(
         input: &Path,
         output: Option<&Path>,
         errors: Option<&Path>,
         simulate: bool,
+        shard: Option<Shard>,
     ) -> Self {
+        let of_shard = |kind: &str| match shard {
+            Some(shard) => format!("{}.{kind}", shard.name()),
+            None => kind.to_owned(),
+        };
         let input = Location::new(input);
         let output = match (output, &input) {
             (Some(output), _) => Location::new(output),
             (None, Location::Stream) => Location::Stream,
             (None, Location::File(input)) => {
                 let kind = if simulate { "simulated" } else { "results" };
-                let mut name = beside(input, stem(input).as_deref(), kind);
+                let mut name = beside(input, stem(input).as_deref(), &of_shard(kind));
                 if is_table(input) {
                     name.set_extension(input.extension().unwrap_or_default());
                 }
@@ -137,7 +143,8 @@ impl RunFiles {
             }
             // No files are made beside a device.
             (None, Location::File(_), Location::File(input)) => {
-                Location::File(beside(input, stem(input).as_deref(), "errors"))
+                let kind = of_shard("errors");
+                Location::File(beside(input, stem(input).as_deref(), &kind))
             }
             (None, ..) => Location::Stream,
         };
@@ -359,7 +366,7 @@ mod tests {
     use tempfile::TempDir;
 
     fn resolve(input: &Path, output: Option<&Path>, errors: Option<&Path>) -> Result<RunFiles> {
-        let files = RunFiles::complete(input, output, errors, false);
+        let files = RunFiles::complete(input, output, errors, false, None);
         files.check()?;
         Ok(files)
     }
@@ -427,7 +434,7 @@ mod tests {
             ("p.ndjson", "p.ndjson"),
             (".hidden", ".hidden."),
         ] {
-            let files = RunFiles::complete(&folder.path(input), None, None, false);
+            let files = RunFiles::complete(&folder.path(input), None, None, false, None);
             assert_eq!(files.output, folder.file(&format!("{stem}.results.jsonl")));
             assert_eq!(files.errors, folder.file(&format!("{stem}.errors.jsonl")));
         }
@@ -444,7 +451,8 @@ mod tests {
             ("p.txt", "o.results.tsv", true, "o.results.tsv"),
         ] {
             let output = (!output.is_empty()).then(|| folder.path(output));
-            let files = RunFiles::complete(&folder.path(input), output.as_deref(), None, simulate);
+            let files =
+                RunFiles::complete(&folder.path(input), output.as_deref(), None, simulate, None);
             assert_eq!(files.table, Some(folder.path(table)));
             assert_eq!(files.output, folder.file(&format!("{table}.jsonl")));
             assert_eq!(files.errors, folder.file(&format!("{table}.errors.jsonl")));
@@ -454,6 +462,7 @@ mod tests {
             Some(&folder.path("o.jsonl")),
             None,
             false,
+            None,
         );
         assert_eq!((files.table, files.output), (None, folder.file("o.jsonl")));
     }
@@ -474,7 +483,7 @@ mod tests {
     #[test]
     fn simulated_answers_have_files_of_their_own() {
         let folder = Folder::new();
-        let files = RunFiles::complete(&folder.path("p.jsonl"), None, None, true);
+        let files = RunFiles::complete(&folder.path("p.jsonl"), None, None, true, None);
         files.check().unwrap();
         assert_eq!(files.output, folder.file("p.simulated.jsonl"));
         assert_eq!(files.errors, folder.file("p.simulated.errors.jsonl"));

@@ -18,6 +18,7 @@ use super::array::ArrayAsLines;
 use super::flaw::flaw;
 use super::hash::LineHash;
 use super::lines::{Line, Lines};
+use super::shard::Shard;
 use crate::api::classify::Promise;
 use crate::api::json::{fields, first_fields, string};
 use crate::api::{Chat, path};
@@ -104,6 +105,8 @@ pub(crate) struct Format {
     pub(crate) prompts: Option<Chat>,
     /// What is made of a line that is a row of a table.
     pub(crate) rows: Option<RowFormat>,
+    /// The share of the rows that is to be done; `None` for all of them.
+    pub(crate) shard: Option<Shard>,
 }
 
 impl Default for Format {
@@ -112,6 +115,7 @@ impl Default for Format {
             endpoint: "/v1/chat/completions".to_owned(),
             prompts: None,
             rows: None,
+            shard: None,
         }
     }
 }
@@ -133,6 +137,12 @@ impl Format {
     /// before [`Occurrences`](super::occurrences::Occurrences) have made it so.
     pub(super) fn names_rows(&self) -> bool {
         self.rows.as_ref().is_some_and(RowFormat::names_rows)
+    }
+
+    /// Whether a row is one of those that are to be done. A row is given by its id, if it has one,
+    /// and its line.
+    pub(crate) fn takes(&self, id: Option<&str>, line: u64) -> bool {
+        self.shard.is_none_or(|shard| shard.has(id, line))
     }
 
     /// What is added to the requests of all rows: the names of fields and messages.
@@ -184,14 +194,13 @@ impl Format {
 
     /// The id of a line and its hash, found without reading the line to its end. The line must have
     /// been [parsed](Self::parse) before, as it stands.
-    pub(crate) fn name(&self, line: &Line<&[u8]>) -> Option<(LineHash, LineHash)> {
+    pub(crate) fn name(&self, line: &Line<&[u8]>) -> Option<(String, LineHash)> {
         if self.prompts.is_some() || self.rows.is_some() {
             return None;
         }
         let text = str::from_utf8(line.text?.trim_ascii()).ok()?;
         let [custom_id] = first_fields(text, &["custom_id"]);
-        let id = LineHash::of(string(custom_id?)?);
-        Some((id, LineHash::of(text)))
+        Some((string(custom_id?)?, LineHash::of(text)))
     }
 }
 

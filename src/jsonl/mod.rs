@@ -12,7 +12,8 @@
 //! [`answers`] finds the answers in records again, and [`answer_table`] makes a table of them.
 //!
 //! [`files`] says which files a run has, and [`sidecars`] which ones are beside them. [`scan`]
-//! reads an input before anything is sent, in one [pass](parallel) on all cores. `check` does the
+//! reads an input before anything is sent, in one [pass](parallel) on all cores, and a [`shard`] is the
+//! share of an input that is one process's. `check` does the
 //! same to report what is wrong.
 
 #![expect(
@@ -49,6 +50,7 @@ pub(crate) mod row_source;
 mod rows;
 mod run;
 mod scan;
+pub(crate) mod shard;
 pub(crate) mod sidecars;
 pub(crate) mod summary;
 #[cfg(feature = "rows")]

@@ -33,7 +33,7 @@ impl<'a> RowSource<'a> {
         }
     }
 
-    /// All rows of an input, whose header has been read if it is a table.
+    /// All rows of an input, or those of its shard, whose header has been read if it is a table.
     ///
     /// # Errors
     /// Those of reading the input.
@@ -91,6 +91,9 @@ impl<'a> RowSource<'a> {
         let mut rows = TableRows::new(open(location)?, format.clone());
         let mut own = ByteRecord::new();
         while let Some(row) = rows.next().map_err(|error| location.unreadable(error))? {
+            if !format.takes(row.id.as_deref(), row.line) {
+                continue;
+            }
             own.clear();
             self.push_cells(&mut own, &row, format);
             let key = row_key(row.id.as_deref(), row.line);

@@ -20,6 +20,8 @@ use super::judge::{self, judge_stream};
 use super::lines::Lines;
 use super::occurrences::Occurrences;
 use super::prompts::stop_if_refused;
+use super::scan::strangers;
+use super::shard::LineSet;
 use super::tally::Tally;
 use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
@@ -147,6 +149,8 @@ pub(super) struct Rows {
     pub(super) later: VecDeque<Row>,
     /// Lines that the scan has found to be done, which need not be parsed.
     pub(super) passed_over: Peekable<vec::IntoIter<Range<u64>>>,
+    /// Lines that the scan has found to be in other shards.
+    pub(super) elsewhere: LineSet,
     /// Names the rows, where they are named by their requests.
     pub(super) occurrences: Option<Occurrences>,
 }
@@ -168,16 +172,20 @@ impl Rows {
                 });
                 return Ok(self.later.pop_front());
             };
-            self.tally.count(|shown| shown.read += 1);
             let number = line.number;
             let passed = &mut self.passed_over;
             while passed.next_if(|lines| lines.end <= number).is_some() {}
             // The order needs the id of every row, and so does the name of one that comes again.
             let no_id_counts = self.occurrences.as_ref().is_none_or(Occurrences::are_none);
+            if no_id_counts && self.elsewhere.has(number) {
+                continue;
+            }
+            let count = || self.tally.count(|shown| shown.read += 1);
             if self.order.is_none()
                 && no_id_counts
                 && passed.peek().is_some_and(|lines| lines.contains(&number))
             {
+                count();
                 continue;
             }
             let mut row = self.format.parse(line);
@@ -185,7 +193,17 @@ impl Rows {
                 occurrences.name(&mut row);
             }
             let promise = row.promise();
+            let is_elsewhere = !self.format.takes(row.custom_id.as_deref(), number);
             let row = Row::new(row);
+            if is_elsewhere {
+                let status = row.id.map(|id| self.index.status(id, row.hash, promise));
+                // Of a file, the scan has said it.
+                if is_stream && status.is_some_and(|status| status != RowStatus::ToDo) {
+                    return Err(strangers(&self.location, &self.format, &row.to_string()));
+                }
+                continue;
+            }
+            count();
             let Some(id) = row.id else {
                 return Ok(Some(row));
             };
@@ -247,6 +265,7 @@ mod tests {
             seen: scan.is_none().then(HashMap::new),
             later: VecDeque::new(),
             passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
+            elsewhere: LineSet::default(),
             occurrences: None,
         };
         (rows, tally)

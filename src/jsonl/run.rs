@@ -23,6 +23,7 @@ use super::occurrences::Occurrences;
 use super::record::RecordWriter;
 use super::rows::{Rows, send_rows};
 use super::scan::{InputScan, scan};
+use super::shard::Shard;
 use super::summary::{FileProgress, ResumeInfo, Summary};
 #[cfg(feature = "rows")]
 use super::table;
@@ -99,7 +100,7 @@ impl Client {
     /// ```
     pub fn jsonl(&self, input: impl Into<PathBuf>, output: impl Into<PathBuf>) -> FileRun<'static> {
         let (input, output) = (input.into(), output.into());
-        let files = RunFiles::complete(&input, Some(&output), None, false);
+        let files = RunFiles::complete(&input, Some(&output), None, false, None);
         FileRun::over(self, files)
     }
 
@@ -200,6 +201,44 @@ impl FileRun<'_> {
         } else {
             let why = "fields can be set for prompts only: lines that are requests have their own";
             self.choices.refused = Some(config(why).with_settings(&["param", "prompts"]));
+        }
+        self
+    }
+
+    /// Sends the rows of one of `count` shards of the input: that with the number `index`, from 0.
+    /// Default: all rows.
+    ///
+    /// Processes that have a shard each send all rows together, and none twice. A row is in the
+    /// shard CRC-32(`custom_id`) mod `count`. Each shard needs an output of its own; the
+    /// [guide](crate::_guide::shards) has more. A shard that there is not is an error of
+    /// [`run`](FileRun::run).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let input = folder.path().join("in.jsonl");
+    /// # let output = |index| folder.path().join(format!("out-{index}.jsonl"));
+    /// # let echo = tollgate::MemoryTransport::new(|_| Ok(tollgate::HttpResponse {
+    /// #     body: br#"{"choices":[{"message":{"content":"Hi!"}}]}"#.to_vec(),
+    /// #     ..tollgate::HttpResponse::default()
+    /// # }));
+    /// # let client = tollgate::Client::builder().no_auth().transport(echo).build()?;
+    /// let row = |n| format!("{{\"custom_id\":\"row-{n}\",\"body\":{{\"model\":\"m\",\"messages\":[]}}}}\n");
+    /// std::fs::write(&input, (1..=100).map(row).collect::<String>())?;
+    ///
+    /// let mut answered = 0;
+    /// for index in 0..4 {
+    ///     let summary = client.jsonl(&input, output(index)).shard(index, 4).run()?;
+    ///     answered += summary.progress.succeeded;
+    /// }
+    /// assert_eq!(answered, 100);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn shard(mut self, index: u32, count: u32) -> Self {
+        match Shard::new(index, count) {
+            Ok(shard) => self.choices.format.shard = Some(shard),
+            Err(error) => self.choices.refused = Some(error.with_settings(&["shard"])),
         }
         self
     }
@@ -523,6 +562,7 @@ impl FileRun<'_> {
             seen: is_stream.then(HashMap::new),
             later: VecDeque::new(),
             passed_over: scan.passed_over.into_iter().peekable(),
+            elsewhere: scan.elsewhere,
             occurrences: scan.occurrences,
         };
         // Counters of its own: what the client did before is no part of this run's summary.

@@ -18,14 +18,16 @@ use super::journal::{ResumeIndex, RowStatus};
 use super::lines::Line;
 use super::occurrences::Occurrences;
 use super::parallel::fold;
+use super::shard::LineSet;
 use crate::api::classify::Promise;
 use crate::cancel::Cancel;
-use crate::error::{Result, config};
+use crate::error::{Error, Result, config};
 
 /// How many lines a message names.
 const NAMED: usize = 20;
 
-/// What an input file holds. A row is a line that is not blank.
+/// What an input file holds, or the shard of it that is to be done. A row is a line that is not
+/// blank.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InputScan {
     /// All rows, those included that are no requests.
@@ -40,6 +42,8 @@ pub(crate) struct InputScan {
     pub(crate) failed_bad: u64,
     /// The line numbers of the rows that are done or have failed for good, in order.
     pub(crate) passed_over: Vec<Range<u64>>,
+    /// The lines of the rows that are in other shards.
+    pub(super) elsewhere: LineSet,
     /// Where rows are named by their requests: those that come more than once.
     pub(super) occurrences: Option<Occurrences>,
 }
@@ -48,7 +52,7 @@ pub(crate) struct InputScan {
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) for duplicate ids and for rows that have changed
-/// since they were answered, naming the lines;
+/// since they were answered, and for an output with records of other shards, naming the lines;
 /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and those of [`Location::unreadable`].
 pub(crate) fn scan<R: Read>(
     source: R,
@@ -59,18 +63,26 @@ pub(crate) fn scan<R: Read>(
 ) -> Result<InputScan> {
     let unreadable = |error| location.unreadable(error);
     let mut found = InputScan::default();
-    // The ids, with their lines, and the lines of rows that have been answered as another request.
-    let (mut ids, mut changed) = (Vec::new(), Vec::new());
+    // The ids, with their lines, the lines of rows that have been answered as another request, and
+    // of those that have a record and are in another shard.
+    let (mut ids, mut changed, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
     let mut occurrences = format.names_rows().then(Occurrences::new);
     // The row before, as between the two there may be lines that are none.
     let mut was_passed = false;
     let read = |line: Line<&[u8]>| (line.number, RowFacts::read(line, format, index));
     let add = |(number, mut facts): (u64, RowFacts)| {
-        found.rows += 1;
         if let Some(occurrences) = &mut occurrences {
             let id = facts.hash.and_then(|hash| occurrences.id(hash));
-            facts.rename(id.as_ref().map(LineHash::of), index);
+            facts.rename(id.as_deref(), number, format, index);
         }
+        if facts.is_elsewhere {
+            found.elsewhere.insert(number);
+            if facts.id.is_some() && facts.status != RowStatus::ToDo {
+                elsewhere.push(number);
+            }
+            return Ok(());
+        }
+        found.rows += 1;
         let Some(id) = facts.id else {
             was_passed = false;
             return Ok(());
@@ -112,19 +124,30 @@ pub(crate) fn scan<R: Read>(
             listed(lines)
         )));
     }
+    if !elsewhere.is_empty() {
+        let lines = listed_lines(elsewhere, location, format);
+        return Err(strangers(location, format, &lines));
+    }
     if !changed.is_empty() {
-        let mut id_of = ids_of_lines(location, format);
-        let lines = changed
-            .into_iter()
-            .map(|line| format!("line {line}{}", id_of(line)));
         let message = format!(
             "input {location}: these requests have changed since they were answered:\n  {}\ngive them \
              other ids, keep their old answers, or start anew",
-            listed(lines)
+            listed_lines(changed, location, format)
         );
         return Err(config(message).with_settings(&["force_resume", "overwrite"]));
     }
     Ok(found)
+}
+
+/// The error for an output with records of rows that are in other shards.
+pub(super) fn strangers(location: &Location, format: &Format, lines: &str) -> Error {
+    let shard = format.shard.map(|shard| shard.to_string());
+    let message = format!(
+        "input {location}: the output has records of rows that are not in {}:\n  {lines}\ngive this \
+         shard an output of its own, or cut the input as it was cut for this output",
+        shard.unwrap_or_default()
+    );
+    config(message).with_settings(&["output", "shard"])
 }
 
 /// What a line says.
@@ -135,16 +158,19 @@ struct RowFacts {
     /// What a row with an id is.
     status: RowStatus,
     is_request: bool,
+    is_elsewhere: bool,
 }
 
 impl RowFacts {
     fn read(line: Line<&[u8]>, format: &Format, index: &ResumeIndex) -> Self {
         // Most lines of a rerun. Parsing them to their end would take most of its time.
         if !index.is_empty()
-            && let Some((id, hash)) = format.name(&line)
+            && let Some((name, hash)) = format.name(&line)
+            && let id = LineHash::of(&name)
             && index.has_answered(id, hash)
         {
             return Self {
+                is_elsewhere: !format.takes(Some(&name), line.number),
                 id: Some(id),
                 hash: Some(hash),
                 promise: Promise::Anything,
@@ -160,15 +186,18 @@ impl RowFacts {
             promise: row.promise(),
             status: RowStatus::ToDo,
             is_request: row.request.is_ok(),
+            is_elsewhere: !format.takes(None, row.number),
         };
-        facts.rename(row.id(), index);
+        facts.rename(row.custom_id.as_deref(), row.number, format, index);
         facts
     }
 
     /// Takes another id, if there is one.
-    fn rename(&mut self, id: Option<LineHash>, index: &ResumeIndex) {
-        if let Some(id) = id {
+    fn rename(&mut self, id: Option<&str>, line: u64, format: &Format, index: &ResumeIndex) {
+        if let Some(name) = id {
+            let id = LineHash::of(name);
             self.id = Some(id);
+            self.is_elsewhere = !format.takes(Some(name), line);
             self.status = index.status(id, self.hash, self.promise);
         }
     }
@@ -207,6 +236,15 @@ fn ids_of_lines(location: &Location, format: &Format) -> impl FnMut(u64) -> Stri
         let id = id_of(number).map(|id| format!(": {}", quoted(&id)));
         id.unwrap_or_default()
     }
+}
+
+/// Lines in the order of the file, with their ids, as a message lists them.
+fn listed_lines(lines: Vec<u64>, location: &Location, format: &Format) -> String {
+    let mut id_of = ids_of_lines(location, format);
+    let named = lines
+        .into_iter()
+        .map(|line| format!("line {line}{}", id_of(line)));
+    listed(named)
 }
 
 /// What a message lists: the first few lines, and how many more there are.

@@ -20,6 +20,7 @@ mod report;
 mod resume;
 mod rows;
 mod runs;
+mod shards;
 #[cfg(unix)]
 mod signals;
 mod streams;

@@ -113,7 +113,7 @@ impl Folder {
     fn prepared(&self, mut command: Command) -> Tool {
         for (name, _) in std::env::vars_os() {
             let upper = name.to_string_lossy().to_uppercase();
-            if ["OPENAI_", "ANTHROPIC_", "AZURE_"]
+            if ["OPENAI_", "ANTHROPIC_", "AZURE_", "SLURM_", "JOB_"]
                 .iter()
                 .any(|p| upper.starts_with(p))
                 || upper.ends_with("_PROXY")

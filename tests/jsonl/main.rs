@@ -5,6 +5,7 @@ mod money;
 mod providers;
 mod resume;
 mod settled;
+mod shards;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::prompts::Prompts;
+use super::sharding::Sharding;
 use crate::Provider;
 use crate::cli::parse;
 
@@ -44,4 +45,7 @@ pub(crate) struct Check {
 
     #[command(flatten)]
     pub(crate) prompts: Prompts,
+
+    #[command(flatten)]
+    pub(crate) sharding: Sharding,
 }

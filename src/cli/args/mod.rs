@@ -12,6 +12,7 @@ mod plan;
 mod prompts;
 mod report;
 mod run;
+mod sharding;
 mod simulate;
 mod table;
 
@@ -24,6 +25,7 @@ pub(crate) use self::plan::{Answers, Plan};
 pub(crate) use self::prompts::Prompts;
 pub(crate) use self::report::Report;
 pub(crate) use self::run::{Limits, Money, ProgressMode, Run, Server, Timeouts};
+pub(crate) use self::sharding::{ShardArg, Sharding};
 pub(crate) use self::simulate::Simulate;
 
 /// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::prompts::Prompts;
 use super::run::{Limits, Money, Timeouts};
+use super::sharding::Sharding;
 use crate::Provider;
 use crate::cli::parse;
 use crate::plan::Dist;
@@ -38,7 +39,7 @@ pub(crate) struct Plan {
     pub(crate) input: Option<PathBuf>,
 
     /// Plan this many requests instead of a file
-    #[arg(long, value_name = "N", requires = "tokens", conflicts_with_all = ["input", "by_line", "template", "system", "params"], value_parser = parse::up_to::<u64>(MOST_REQUESTS))]
+    #[arg(long, value_name = "N", requires = "tokens", conflicts_with_all = ["input", "by_line", "template", "system", "params", "shard"], value_parser = parse::up_to::<u64>(MOST_REQUESTS))]
     pub(crate) requests: Option<u64>,
 
     /// The model tokens of each prompt; required with --requests
@@ -72,6 +73,9 @@ pub(crate) struct Plan {
 
     #[command(flatten)]
     pub(crate) prompts: Prompts,
+
+    #[command(flatten)]
+    pub(crate) sharding: Sharding,
 }
 
 const MOST_REQUESTS: u64 = 1_000_000_000;

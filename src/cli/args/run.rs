@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::prompts::Prompts;
+use super::sharding::Sharding;
 use super::table::Table;
 use crate::cli::parse;
 use crate::{Concurrency, Fsync, Price, Provider, Rate, Usd};
@@ -34,6 +35,7 @@ Examples:
   tollgate run questions.txt --model gpt-4o-mini     one prompt a line
   tollgate run reviews.csv --prompt 'Good or bad? {{ text }}' --model gpt-4o-mini
                                                      one request a row, the answers in a table
+  tollgate run prompts.jsonl --shard 0/8             one of eight processes that share the work
   tollgate run prompts.jsonl --base-url http://127.0.0.1:8000/v1 --no-auth
                                                      a server on this machine
 
@@ -129,6 +131,9 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) prompts: Prompts,
+
+    #[command(flatten)]
+    pub(crate) sharding: Sharding,
 
     /// Show progress as a bar on a terminal and as a line every 5 s elsewhere (auto), as a bar
     /// everywhere (always), not at all (never), or as one JSON object a second (json)

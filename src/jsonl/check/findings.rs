@@ -46,6 +46,13 @@ impl Finding {
         Self::new("changed", Some(line), message.to_owned())
     }
 
+    /// Of a row that has a record in the output of a shard that it is not in.
+    pub(super) fn of_other_shard(line: u64) -> Self {
+        let message = "has a record in the output, and is in another shard: give each shard an \
+                       output of its own";
+        Self::new("other_shard", Some(line), message.to_owned())
+    }
+
     pub(super) fn of_duplicate(first: u64, again: u64, id: &str) -> Self {
         let message = format!("has the \"custom_id\" of line {first}{id}");
         Self {

@@ -62,12 +62,18 @@ pub(crate) fn check<R: Read>(
     let mut occurrences = format.names_rows().then(Occurrences::new);
     let read = |line: Line<&[u8]>| LineFacts::read(line, format, index, rules);
     let add = |mut facts: LineFacts| {
-        match &mut occurrences {
-            Some(occurrences) => {
-                let id = facts.hash.and_then(|hash| occurrences.id(hash));
-                facts.rename(id.as_ref().map(LineHash::of), index);
+        if let Some(occurrences) = &mut occurrences {
+            let id = facts.hash.and_then(|hash| occurrences.id(hash));
+            facts.rename(id.as_deref(), format, index);
+        }
+        if facts.is_elsewhere {
+            if facts.has_record {
+                report.findings.note(Finding::of_other_shard(facts.number));
             }
-            None => ids.extend(facts.id.map(|id| (id, facts.number))),
+            return Ok(());
+        }
+        if !format.names_rows() {
+            ids.extend(facts.id.map(|id| (id, facts.number)));
         }
         if let Some(request) = facts.request.as_ref().filter(|_| facts.is_to_do) {
             each(facts.id, request);
@@ -108,6 +114,9 @@ struct LineFacts {
     id: Option<LineHash>,
     hash: Option<LineHash>,
     is_to_do: bool,
+    /// It has a record in the output.
+    has_record: bool,
+    is_elsewhere: bool,
     /// `None` if the line is no request.
     request: Option<RequestFacts>,
     findings: Vec<Finding>,
@@ -135,6 +144,8 @@ impl LineFacts {
             id,
             hash: row.hash,
             is_to_do: is_to_do(status),
+            has_record: status != RowStatus::ToDo,
+            is_elsewhere: !format.takes(row.custom_id.as_deref(), line.number),
             request: None,
             findings: Vec::new(),
         };
@@ -170,10 +181,14 @@ impl LineFacts {
     }
 
     /// Takes another id, if there is one.
-    fn rename(&mut self, id: Option<LineHash>, index: &ResumeIndex) {
-        if let Some((id, request)) = id.zip(self.request.as_ref()) {
+    fn rename(&mut self, id: Option<&str>, format: &Format, index: &ResumeIndex) {
+        if let Some((name, request)) = id.zip(self.request.as_ref()) {
+            let id = LineHash::of(name);
+            let status = index.status(id, self.hash, Promise::of(&request.path));
             self.id = Some(id);
-            self.is_to_do = is_to_do(index.status(id, self.hash, Promise::of(&request.path)));
+            self.is_to_do = is_to_do(status);
+            self.has_record = status != RowStatus::ToDo;
+            self.is_elsewhere = !format.takes(Some(name), self.number);
         }
     }
 }

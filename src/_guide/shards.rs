@@ -1,0 +1,81 @@
+//! Shards: one input, several processes, and one file of all results.
+//!
+//! A run uses all of one machine. To use several machines, or the engine that starts processes for
+//! you (a Slurm array, an indexed Kubernetes Job, `xargs`), give each process a *shard* of the
+//! input: a share that is the same on every run. No process knows of the others.
+//!
+//! ```text
+//! tollgate run p.jsonl --shard 0/8      # writes p.shard-0-of-8.results.jsonl
+//! tollgate run p.jsonl --shard 1/8      # on another machine, at the same time
+//! …
+//! ```
+//!
+//! Shards are counted from 0. All shards of an input together have all of its rows, and no row is
+//! in two. In the library it is [`FileRun::shard`](crate::FileRun::shard). `check`, `plan` and
+//! `run --dry-run` take `--shard`, too, and count the rows of that shard.
+//!
+//! # Which rows a shard has
+//!
+//! A row is in shard I of N if CRC-32(`custom_id`) mod N = I. The hash is the CRC-32 of gzip and
+//! zlib (reflected polynomial 0xEDB88320) over the UTF-8 bytes of the id, without escapes and quotes,
+//! as a number without a sign. It stays so in every version. Most languages and databases have it:
+//!
+//! ```python
+//! import zlib
+//! def shard(custom_id, n):
+//!     return zlib.crc32(custom_id.encode()) % n
+//! ```
+//!
+//! In Spark, MySQL and ClickHouse it is `crc32(id) % n`.
+//!
+//! | `custom_id` | CRC-32 | of 8 | of 1,000 |
+//! |---|---|---|---|
+//! | `123456789` | cbf43926 | 6 | 262 |
+//! | `row-1` | 063f87e7 | 7 | 855 |
+//! | `row-100000` | d9cbc493 | 3 | 3 |
+//! | `Straße 7` | 15200015 | 5 | 709 |
+//!
+//! Shards are about as large as each other: of `row-1` to `row-100000`, each of 8 shards has 12,498
+//! to 12,503 rows, and each of 10 has 9,862 to 10,115.
+//!
+//! - **Prompts** have the ids `line-N`.
+//! - **Rows of a table** have those of their column, with `--id`. Without it, the id is the hash of
+//!   the request, with `-2` behind it where a request comes the second time. Each process reads all
+//!   rows, so it counts all of them and gives them the same ids.
+//! - **A line without an id**, as it is no request, goes by the `line-N` of its record.
+//! - **A stream** works like a file: each process must get all of it, and takes the rows of its
+//!   shard.
+//!
+//! Each process reads the whole input, and keeps in memory what it must know of its own rows, and
+//! one bit of every other line. An id that two rows have is found by the shard that they are in,
+//! which is refused.
+//!
+//! # Files
+//!
+//! Without `-o`, the results of shard I of N of `p.jsonl` are in `p.shard-I-of-N.results.jsonl`, and
+//! failures, lock and table are beside it as [always](super::batch_files#lines-out). A name given
+//! with `-o` is used as it is: then give each shard another. If two have the same, the second to
+//! start is refused, as the first holds the lock.
+//!
+//! A shard is run again like any run: nothing that is answered is sent again. So an engine may
+//! repeat a task that has failed, or one that has succeeded.
+//!
+//! The number of shards stays what it was at the start, as the answers of 8 shards are not those of
+//! 16. If an output has records of rows that are not in the shard, the run is refused and names
+//! them. An output of shard 1 of 8 does for shard 1 of 4, which has all of its rows.
+//!
+//! # Slurm and Kubernetes
+//!
+//! `--shard auto` asks the engine which shard this is. Variables are read for `auto` only, so that a
+//! run that happens to be in a job is a run of the whole input.
+//!
+//! | Engine | I | N |
+//! |---|---|---|
+//! | Slurm array | `SLURM_ARRAY_TASK_ID` − `SLURM_ARRAY_TASK_MIN` | `SLURM_ARRAY_TASK_COUNT` |
+//! | Kubernetes, indexed Job | `JOB_COMPLETION_INDEX` | `--shards N`: the Job's `completions` |
+//!
+//! The run is refused (exit code 2) if both are set, or neither, and if the tasks of the array are
+//! not numbered one by one. A Slurm array that has some of the tasks of an earlier one, such as
+//! `--array=3,5`, is another array, and does not know it: for those give `--shard
+//! $SLURM_ARRAY_TASK_ID/8`. With `--shards 8` beside `--shard auto`, an array that has not 8 tasks
+//! is refused.
