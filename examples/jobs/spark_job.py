@@ -7,14 +7,15 @@ spark = SparkSession.builder.appName("reviews").getOrCreate()
 reviews = spark.read.csv("reviews.csv", header=True)  # columns: id, text
 
 # What the command gets of the environment. The key is in a file, as `env` travels with the tasks.
-env = {"ANSWERS": os.path.abspath("answers"), "KEY_FILE": os.path.abspath("key")}
+folder = os.getcwd()  # on a cluster: a folder that all executors see
+env = {"FOLDER": folder}
 for name in ("PATH", "TOLLGATE_SHARED_LIMIT", "OPENAI_BASE_URL"):
     if name in os.environ:
         env[name] = os.environ[name]
 
 # Partitions by the ids, so that a row is in the same one at each attempt.
 rows = reviews.repartition(8, "id").toJSON()
-records = rows.pipe("sh spark_pipe.sh", env, checkCode=True)
+records = rows.pipe(f"sh '{folder}/spark_pipe.sh'", env, checkCode=True)
 
 answers = spark.createDataFrame(records, "string").select(
     get_json_object("value", "$.custom_id").alias("id"),

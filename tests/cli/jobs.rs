@@ -202,11 +202,7 @@ fn what_spark_pipes_a_partition_to_pays_once_for_an_attempt_that_died_while_it_w
             }
         }
     });
-    let partition = || {
-        shell(&folder, &server, "exec sh spark_pipe.sh")
-            .env("ANSWERS", "answers")
-            .env("KEY_FILE", "key")
-    };
+    let partition = || shell(&folder, &server, "FOLDER=$PWD exec sh spark_pipe.sh");
     let rows = |order: &mut dyn Iterator<Item = usize>| -> Vec<u8> {
         let row = |row| {
             format!(
@@ -228,8 +224,11 @@ fn what_spark_pipes_a_partition_to_pays_once_for_an_attempt_that_died_while_it_w
     let text = rows(&mut (0..ROWS).rev());
     let next = std::thread::scope(|scope| {
         let next = scope.spawn(|| next.fed(&text));
-        let half_read = || fs::read_dir(folder.path("answers")).unwrap().count();
-        until("the second attempt has its rows", || half_read() >= 4);
+        let waits = || {
+            let mut files = fs::read_dir(folder.path("answers")).unwrap().flatten();
+            files.any(|it| it.file_name().to_string_lossy().starts_with("new."))
+        };
+        until("the second attempt has its rows", waits);
         let_go.store(true, Ordering::SeqCst);
         next.join().unwrap()
     });

@@ -9,8 +9,8 @@
 //!
 //! - **An image** with the tool in it, built by `cargo install --path . --features cli,redis`.
 //! - **The key**, as a Secret: `kubectl create secret generic openai --from-file=api-key=key.txt`.
-//! - **A volume** that all pods may write to (`ReadWriteMany`), with `prompts.jsonl` on it. The results
-//!   are put beside it. What a pod writes elsewhere goes with the pod.
+//! - **A volume** that all pods may write to (`ReadWriteMany`), with `prompts.jsonl` on it. The
+//!   results are put beside it. What a pod writes elsewhere goes with the pod.
 //! - **A Redis or Valkey** for the shared limit. `kubernetes_store.yaml` has one, and the claim of
 //!   the volume:
 //!

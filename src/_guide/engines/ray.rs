@@ -1,7 +1,7 @@
 //! Ray: a task a shard.
 //!
-//! Ray's tasks start tollgate and wait for it. They use next to no CPU, hence `num_cpus=0.1`. This is
-//! `ray_job.py`:
+//! Ray's tasks start tollgate and wait for it. They use next to no CPU, hence `num_cpus=0.1`. This
+//! is `ray_job.py`:
 //!
 #![doc = concat!("```python\n", include_str!("../../../examples/jobs/ray_job.py"), "```")]
 //!
@@ -19,7 +19,7 @@
 //!
 //! | Happens | Then |
 //! |---|---|
-//! | a Ray worker dies | Ray tells tollgate to end, and starts the task again. That waits until tollgate has finished what is in flight (`flock`), and carries on |
-//! | tollgate is killed outright | it is started again and carries on. The answers in flight, 20 at most, are lost and sent again |
+//! | a Ray worker dies, or its node | Ray kills its tollgate, too, and starts the task again. It carries on. The answers in flight, 20 at most, are lost and sent again |
+//! | tollgate alone is killed outright | the same |
 //! | rows have failed (exit code 1) | the task is started again up to five times. Only what failed for a passing reason is sent. Then the job fails, and the answers are on file |
 //! | you run the job again | rows that are answered are not sent |

@@ -17,8 +17,8 @@
 //! spark-submit --master 'local[8,4]' spark_job.py     # 8 partitions at once, 4 attempts
 //! ```
 //!
-//! On a cluster, `TOLLGATE_SHARED_LIMIT` is a `redis://` URL, `ANSWERS` and `KEY_FILE` are on a disk
-//! that all executors see, tollgate is on their `PATH`, and `--files spark_pipe.sh` brings the script.
+//! On a cluster, start it in a folder that all executors see, with `tollgate` on their `PATH` and a
+//! `redis://` URL. A task holds one of Spark's cores while its answers are on the way.
 //!
 //! # What Spark does again
 //!
