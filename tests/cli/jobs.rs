@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -229,6 +230,8 @@ fn what_spark_pipes_a_partition_to_pays_once_for_an_attempt_that_died_while_it_w
             files.any(|it| it.file_name().to_string_lossy().starts_with("new."))
         };
         until("the second attempt has its rows", waits);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(waits(), "it did not wait for the first");
         let_go.store(true, Ordering::SeqCst);
         next.join().unwrap()
     });
