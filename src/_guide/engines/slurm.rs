@@ -24,8 +24,9 @@
 //! | a node fails, or the task is preempted or requeued (`scontrol requeue`) | Slurm tells the task to end. It gets `KillWait` (30 s by default) to finish what is in flight. Slurm starts it again some two minutes later, and it carries on |
 //! | the time is up | 60 s before, the task is told to end (`--signal=TERM@60`). It finishes what is in flight and ends with 143, and the script puts it back into the queue |
 //! | the provider or the network is down for long | the task ends with 3 and goes back into the queue |
+//! | tollgate is killed outright, as when memory runs out | the task ends with 137, and Slurm calls it failed. The answers in flight, 20 at most, are lost |
 //! | rows have failed for good | the task ends with 1, and Slurm calls it failed. Nothing is sent again |
-//! | you submit the job again | rows that are answered are not sent |
+//! | you submit the job again | it carries on where it was: rows that are answered are not sent |
 //!
 //! - `srun` is there so that the signal reaches tollgate, and the script can act on its exit code.
 //! - Keep the size of the array: it is the number of shards. To run only tasks 3 and 5 again, write

@@ -20,10 +20,12 @@
 //!
 //! # Carrying on
 //!
-//! Ctrl-C reaches all eight, and each finishes what is in flight. **To carry on, run the same line
-//! again**: rows that are answered are not sent. So it is after a crash, too, and when rows have
-//! been added to `prompts.jsonl`. `merge` may be run at any time; it says which rows are missing.
+//! **To carry on, run the same line again**: rows that are answered are not sent. So it is after a
+//! crash, after Ctrl-C, when rows have failed, and when rows have been added to `prompts.jsonl`.
+//! `merge` may be run at any time; it says which rows are missing.
 //!
+//! - On Ctrl-C each process finishes what is in flight. xargs does not wait for that: start again
+//!   when all eight have said that they ended. A shard that has not is refused until it has.
 //! - `xargs` ends with 123 if one of the eight did not end with 0, and `parallel` with the number
 //!   of those. Each process says which of its rows failed, in `prompts.shard-I-of-8.errors.jsonl`.
 //! - `parallel --retries 3` starts a shard again that did not end with 0.
