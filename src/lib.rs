@@ -190,6 +190,7 @@
 //! - [Limits](_guide::limits): what the limiter promises, and how it keeps it.
 //! - [Retries](_guide::retries): what each failure means, how long is waited, when a run stops.
 //! - [Batch files](_guide::batch_files): lines in, lines out, and what a rerun does.
+//! - [Planning](_guide::planning): how long, how much, how many processes, before anything is sent.
 //! - [Testing](_guide::testing): virtual time, answers from memory, a simulated provider.
 //! - [Build scripts](_guide::build_scripts): few dependencies, and no network on an ordinary build.
 //! - [Why](_guide::why): the design, question by question.

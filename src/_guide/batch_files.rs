@@ -507,52 +507,6 @@
 //! and `other_shard`; those of
 //! `--provider` begin with `batch_`.
 //!
-//! # A plan before the run
-//!
-//! `tollgate plan INPUT` says how long a run will take, what it will cost, and which limit will
-//! hold it back. It takes the limits, retries, prices, budgets and prompts of `run`, needs no key,
-//! and sends nothing. It says at which share a budget stops the run, and plans all of it. With `--requests N --tokens DIST` no file is needed. The parts that decide in a run,
-//! the limiter, the schedule and the retries, go through all requests in virtual time.
-//!
-//! A plan must be told what answers are like. `--like RESULTS` takes that from the results of an
-//! earlier run, and from the errors file beside them: how long attempts took, how many tokens
-//! answers have, and which share of attempts failed. Refusals for the speed are no failures, since
-//! the plan has limits of its own. For rows that are also in INPUT, the provider has counted the
-//! tokens of their prompts; the estimates for the other rows are corrected by that. A run over the
-//! first hundred rows is enough.
-//!
-//! Results of other tools do not say how long an answer took. `--latency DIST` says it, and
-//! `--output-tokens DIST` says how long answers are. Both win over `--like`. What nobody says is
-//! assumed, and the plan says so: a latency of `2.5s~0.8`, and answers of 500 tokens, or fewer
-//! where a request sets a lower limit.
-//!
-//! | DIST | Means |
-//! |---|---|
-//! | `2s`, `300` | always the same |
-//! | `1s-4s`, `50-800` | anything from one to the other, evenly |
-//! | `2s~0.5`, `300~0.5` | a mean, and the standard deviation ÷ mean; log-normal |
-//! | `p50=2s,p99=10s`, `p50=200,p95=900` | quantiles, two or more; log-normal between them |
-//!
-//! The time and the cost are medians: half of all runs stay below them. Beside them stand the
-//! values that 5 % and 95 % of runs stay below. The table says how long the run would take with
-//! other concurrencies. Above 1,000,000 requests, the median time is that of a run over all of
-//! them; the 5 and 95 % and the table come from runs over some of them, and the plan says so. A
-//! plan leaves out limits that only the provider knows, outages, the second attempts of `--hedge`,
-//! and the speed of this machine.
-//!
-//! `--json` prints one object. Its keys: `requests`; `duration_s` and, with a price, `cost_usd`
-//! (else null), each with `p5`, `p50` and `p95`; `prompt_tokens`, `completion_tokens`; `binding`,
-//! the limit that holds the run back longest ([`Binding`](crate::Binding) has their names), and
-//! `limits`, for which `share` of the time each does, by `name`; `concurrency_needed`, the requests
-//! that the given rates keep in flight (rate × latency, by Little's law; null without a rate);
-//! `by_concurrency`, a list of `concurrency` and `duration_s`. A warning on standard error
-//! says what is assumed.
-//!
-//! `tollgate run ... --dry-run` does both, with exactly the flags of the run: it says what `check`
-//! says of the input, and what `plan` says of the rows that are left to send. If the output has
-//! answers already, the plan takes what to expect from them. It writes nothing, and its exit code
-//! is that of `check`.
-//!
 //! # The report page
 //!
 //! `tollgate report RESULTS...` makes one HTML page of files of results. For `p.results.jsonl` it

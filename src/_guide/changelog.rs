@@ -42,7 +42,8 @@
 //!   run went. The tool's report ends with advice on its speed.
 //! - Estimates of model tokens learn from the usage in answers.
 //! - `tollgate plan`, `run --dry-run`: how long a run will take, what it will cost and which limit
-//!   will hold it back, before anything is sent.
+//!   will hold it back, before anything is sent. With `--processes N` also how many processes the
+//!   rates need, what sharing the limits costs, and which limit comes next.
 //! - `tollgate report`, `run --report`: an HTML page with plots of what became of a run. Records
 //!   have a `timeline`, which says when each attempt began and ended.
 //! - An output that ends in `.csv` or `.tsv` is a table: the columns of the input and the answers,

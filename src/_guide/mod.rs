@@ -9,6 +9,7 @@ pub mod build_scripts;
 pub mod changelog;
 pub mod engines;
 pub mod limits;
+pub mod planning;
 pub mod retries;
 pub mod shards;
 pub mod testing;

@@ -15,6 +15,10 @@ use super::response::ResponseView;
 use super::times;
 use crate::limit::Counted;
 
+/// The limiter spreads a limit over a window of up to a minute. Dates in whole seconds may make a
+/// minute look longer.
+const ABOUT_A_MINUTE: Duration = Duration::from_secs(62);
+
 /// What an answer asks for.
 #[derive(Debug, Default)]
 pub(super) struct RetryHints {
@@ -119,15 +123,19 @@ fn exhausted(headers: &HeaderMap, wall: SystemTime, cost_tokens: u64) -> Option<
     })
 }
 
-/// As [`exhausted`], for windows alone, of which the [`plain`] headers tell. The limiter follows
-/// what refills all the time by itself.
+/// As [`exhausted`], for windows alone, of which the [`plain`] headers tell.
+///
+/// The limiter follows what refills all the time by itself, and also a window of up to a minute.
+/// Such a window may slide, and then a request is let in long before the reset. So the next request
+/// goes when its turn comes, and only its refusal makes everyone wait.
 pub(super) fn exhausted_window(
     plain: &[Found<'_>],
     headers: &HeaderMap,
     wall: SystemTime,
 ) -> Option<Duration> {
     longest_wait(plain, headers, wall, |limit, reset| {
-        limit.counted.is_none().then_some(reset)
+        let is_spread = limit.limit.is_some() && reset <= ABOUT_A_MINUTE;
+        (limit.counted.is_none() && !is_spread).then_some(reset)
     })
 }
 

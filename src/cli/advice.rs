@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::format::{count, counted, per_period, rate, remedy, time};
+use crate::plan::concurrency_for;
 use crate::{Binding, Concurrency, Rate, Summary};
 
 /// The limits that a run was given.
@@ -195,15 +196,6 @@ impl Run<'_> {
 fn limit(on: &str, (rate, source): (Option<Rate>, &str)) -> String {
     let rate = rate.map(|rate| format!(" ({}{source})", per_period(rate, "")));
     format!("the limit on {on}{}", rate.unwrap_or_default())
-}
-
-/// The concurrency that a mean number of requests in flight needs. By Little's law the mean is the
-/// rate times the latency. The number in flight varies about as a Poisson process at most, which is
-/// seldom more than two standard deviations above its mean.
-pub(super) fn concurrency_for(mean: f64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let at_once = (mean + 2.0 * mean.sqrt()).ceil() as u64;
-    at_once.max(1)
 }
 
 #[cfg(test)]

@@ -69,15 +69,15 @@ pub(crate) fn files(run: &Run) -> Result<RunFiles> {
     refuse(flaw_of_prompts(
         &run.input,
         &run.prompts,
-        &server.endpoint,
-        server.provider,
+        &server.api.endpoint,
+        server.api.provider,
     ))?;
     if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
         return Err(config(
             "--quiet shows no progress: leave out --quiet or --progress",
         ));
     }
-    let endpoint = &server.endpoint;
+    let endpoint = &server.api.endpoint;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
     let files = run_files(run)?;
     if let (Some(flag), None) = (run.table.first_given(), &files.table) {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::advice::concurrency_for;
-use super::format::{aligned, count, counted, per_period, rate, time};
-use crate::plan::{Prediction, Range};
+use super::capacity;
+use super::format::{aligned, count, counted, per_period, rate, rounded, time};
+use crate::plan::{Prediction, Range, at_least, concurrency_for};
 use crate::{Binding, Concurrency, Rate, Usd};
 
 /// What a run will take, and what that is taken from.
@@ -44,7 +44,7 @@ impl Forecast {
         let by_concurrency: Vec<Value> = (self.table().into_iter())
             .map(|(at, s)| json!({ "concurrency": at, "duration_s": rounded(s, 3) }))
             .collect();
-        json!({
+        let mut keys = json!({
             "requests": plan.requests,
             "duration_s": range(plan.duration_s, 3),
             "cost_usd": plan.cost_usd.map(|cost| range(cost, 6)),
@@ -54,7 +54,11 @@ impl Forecast {
             "limits": limits,
             "concurrency_needed": plan.concurrency_needed.map(at_least),
             "by_concurrency": by_concurrency,
-        })
+        });
+        if let (Some(keys), Some(capacity)) = (keys.as_object_mut(), &plan.capacity) {
+            keys.extend(capacity::to_json(capacity));
+        }
+        keys
     }
 
     pub(super) fn to_text(&self) -> String {
@@ -91,10 +95,20 @@ impl Forecast {
         facts.push(("in flight", self.in_flight()));
         facts.push(("at once", "time".to_owned()));
         facts.extend(rows.iter().map(|(at, time)| (at.as_str(), time.clone())));
+        let capacity = plan.capacity.as_ref();
+        let capacity = capacity.map(|capacity| capacity::to_facts(capacity, self.concurrency));
+        let capacity = capacity.unwrap_or_default();
+        facts.extend((capacity.iter()).map(|(label, fact)| (label.as_str(), fact.clone())));
         if let Some(scaled) = plan.scaled {
+            let which = match plan.main_is_scaled {
+                true => "all times and costs",
+                false => {
+                    "time and cost are of a run over all requests; their 5 and 95 % and the times at \
+                     other concurrencies"
+                }
+            };
             let fact = format!(
-                "time and cost are of a run over all requests; their 5 and 95 % and the times at other \
-                 concurrencies are scaled up, from runs over {} requests",
+                "{which} are scaled up, from runs over {} requests",
                 count(scaled)
             );
             facts.push(("scaled", fact));
@@ -186,7 +200,13 @@ impl Forecast {
         let at_once = self.concurrency.high();
         let now = plan.duration_s.p50;
         let faster = self.faster();
-        let enough = plan.concurrency_needed.map(concurrency_for);
+        let processes = plan
+            .capacity
+            .as_ref()
+            .map_or(1, |capacity| capacity.processes);
+        let enough = plan
+            .concurrency_needed
+            .map(|needed| concurrency_for(needed / processes as f64));
         let enough = enough.filter(|enough| *enough < at_once as u64);
         match (plan.binding(), faster) {
             (_, Some((more, then))) => {
@@ -286,18 +306,6 @@ fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
-fn rounded(number: f64, digits: i32) -> f64 {
-    let scale = 10_f64.powi(digits);
-    (number * scale).round() / scale
-}
-
-/// A number of requests at once that is at least this.
-fn at_least(mean: f64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let at_once = mean.ceil() as u64;
-    at_once.max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,8 +345,10 @@ mod tests {
                 in_flight_mean: 7.5,
                 in_flight_peak: 20,
                 concurrency_needed: Some(7.2),
+                capacity: None,
                 seeds: 11,
                 scaled: None,
+                main_is_scaled: false,
             },
             from: "the flags".to_owned(),
             caveats: Vec::new(),

@@ -19,6 +19,12 @@ pub(crate) fn aligned(facts: &[(&str, String)]) -> String {
     text
 }
 
+/// Rounded to so many decimal places.
+pub(crate) fn rounded(number: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (number * scale).round() / scale
+}
+
 /// The flag that keeps to a limit which the server has named, in words. `None` if the run keeps to
 /// it, because it was told to by `rates` of requests and model tokens, or because it has learned
 /// to.

@@ -7,10 +7,11 @@
 //! `summary` writes the summary of a run, with the `advice`, `summary_file` that of `--summary`,
 //! and `exit` has the exit codes. All write through `console`. `signals` acts on Ctrl-C. `manual`
 //! has the completions and the man page. `plan` also does `--dry-run`, and `forecast` shows what it
-//! finds. Each other command has a file.
+//! finds, with `capacity` for several processes. Each other command has a file.
 
 mod advice;
 mod args;
+mod capacity;
 mod check;
 mod config;
 mod console;

@@ -23,7 +23,7 @@ use crate::jsonl::LineHash;
 use crate::jsonl::check::RequestFacts;
 use crate::jsonl::files::RunFiles;
 use crate::plan::{
-    Dist, Earlier, Failing, Planned, Prediction, Requests, Sample, Scenario, Sizes,
+    Dist, Earlier, Failing, Planned, Prediction, Processes, Requests, Sample, Scenario, Sizes,
     concurrencies_around, predict,
 };
 use crate::sim::{NATURAL, SimSpec};
@@ -83,8 +83,12 @@ pub(crate) fn plan(args: &Plan, console: &Console) -> Result<Exit> {
         limits: &args.limits,
         timeouts: &args.timeouts,
         money: &args.money,
-        provider: args.provider.unwrap_or_default(),
+        provider: args.api.provider.unwrap_or_default(),
         base_url: None,
+        processes: args.processes.map(|count| Processes {
+            count,
+            round_trip: args.store_rtt,
+        }),
     };
     let forecast = scenario.forecast(requests, answers)?;
     if args.json {
@@ -128,8 +132,9 @@ pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
         limits: &args.limits,
         timeouts: &args.timeouts,
         money: &args.money,
-        provider: args.server.provider.unwrap_or_default(),
+        provider: args.server.api.provider.unwrap_or_default(),
         base_url: args.server.base_url.as_deref(),
+        processes: None,
     };
     let text = match listed.requests() {
         Requests { count: 0, .. } => "planned  nothing is left to send\n".to_owned(),
@@ -142,7 +147,7 @@ pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
 /// What a budget leaves undone.
 fn spent(money: &Money, plan: &Prediction) -> Option<String> {
     let cost = plan.cost_usd.map_or(0.0, |cost| cost.p50);
-    let tokens = (plan.prompt_tokens + plan.completion_tokens) as f64;
+    let tokens = plan.prompt_tokens as f64 + plan.completion_tokens as f64;
     let budgets = [
         (
             "--max-cost",
@@ -175,17 +180,17 @@ fn like(answers: &Answers) -> Result<Option<EarlierFile>> {
 
 /// A run over the input alone, whatever results there are.
 fn run_over(input: &Path, args: &Plan) -> Result<FileRun<'static>> {
-    let endpoint = &args.endpoint;
+    let endpoint = &args.api.endpoint;
     refuse(flaw_of_prompts(
         input,
         &args.prompts,
         endpoint,
-        args.provider,
+        args.api.provider,
     ))?;
     path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
     let files = RunFiles::complete(input, Some("-".as_ref()), None, false, None);
     let run = FileRun::over(&check::nobodys_client()?, files);
-    let run = with_prompts(run, &args.prompts, endpoint, args.provider)?;
+    let run = with_prompts(run, &args.prompts, endpoint, args.api.provider)?;
     with_shard(run, &args.sharding)
 }
 
@@ -350,6 +355,7 @@ struct Flags<'a> {
     money: &'a Money,
     provider: Provider,
     base_url: Option<&'a str>,
+    processes: Option<Processes>,
 }
 
 impl Flags<'_> {
@@ -368,6 +374,7 @@ impl Flags<'_> {
             burst: self.limits.burst,
             token_rate,
             concurrency,
+            processes: self.processes,
             warmup: self.limits.warmup.unwrap_or(0),
             retry: config::retry(self.timeouts),
             timeout: self.timeouts.timeout,

@@ -91,7 +91,7 @@ pub(super) fn file_run(args: &Run, client: &Client, files: RunFiles) -> Result<F
         .json_answer(args.table.json_answer)
         .raw_cells(args.table.raw_cells)
         .simulated(args.server.simulate.is_some());
-    let (endpoint, provider) = (&args.server.endpoint, args.server.provider);
+    let (endpoint, provider) = (&args.server.api.endpoint, args.server.api.provider);
     let run = with_prompts(run, &args.prompts, endpoint, provider)?;
     let run = with_shard(run, &args.sharding)?;
     let run = with(run, args.money.price, FileRun::price);

@@ -41,7 +41,7 @@ pub(crate) fn simulated(spec: &str) -> Result<Server> {
 /// # Errors
 /// [`ErrorKind::Config`], naming the flag, variable or file.
 pub(crate) fn real(args: &args::Server) -> Result<Server> {
-    let provider = args.provider.unwrap_or_default();
+    let provider = args.api.provider.unwrap_or_default();
     let mut builder = Client::builder();
     let check = |url: &str, from| {
         check_base_url(url, args.allow_insecure_http).map_err(|error| error.behind(from))

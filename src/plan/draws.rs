@@ -21,7 +21,10 @@ pub(super) type End = Result<u64, (Verdict, Reach)>;
 pub(super) struct Variant {
     /// How many of the requests it has, spread evenly over all.
     pub(super) requests: u64,
+    /// Of each process.
     pub(super) concurrency: Concurrency,
+    /// It is one of so many equal parts of the run, each with its part of the limits.
+    pub(super) parts: u32,
     pub(super) seed: u64,
 }
 

@@ -107,6 +107,12 @@ impl<'a> Engine<'a> {
         let input = InputQueue::filled((0..variant.requests).map(|_| ()));
         let retry = scenario.retry.seed(variant.seed);
         let deadline = scenario.deadline.and_then(|time| epoch.checked_add(time));
+        let limits = scenario.limits(variant.concurrency, variant.parts);
+        let mut limits = limits.state()?;
+        if scenario.processes.is_some() && scenario.request_rate.is_some() {
+            // A shared allowance begins without a burst, as after a pause.
+            limits.pause(1, 0);
+        }
         Ok(Self {
             scenario,
             draws: Draws { scenario, variant },
@@ -114,7 +120,7 @@ impl<'a> Engine<'a> {
                 let more = variant.seed.wrapping_sub(scenario.seed);
                 Simulated::new(spec.reseeded(more))
             }),
-            limits: scenario.limits(variant.concurrency).state()?,
+            limits,
             estimates: Estimates::new(scenario.counting),
             schedule: Schedule::new(input, retry, deadline).with_warmup(scenario.warmup),
             parker: Parker::new(),

@@ -12,6 +12,7 @@
 //! longer. Hedged attempts are left out, too. So are limits that only the provider knows, unless it
 //! is the simulated one.
 
+mod capacity;
 mod dist;
 mod draws;
 mod engine;
@@ -24,6 +25,7 @@ mod tests;
 
 use std::time::Duration;
 
+pub(crate) use capacity::{Capacity, Ceiling, Leases, Processes, at_least, concurrency_for};
 pub(crate) use dist::Dist;
 pub(crate) use like::Earlier;
 pub(crate) use predict::{Prediction, Range, concurrencies_around, predict};
@@ -49,7 +51,10 @@ pub(crate) struct Scenario {
     pub(crate) request_rate: Option<Rate>,
     pub(crate) burst: Option<u64>,
     pub(crate) token_rate: Option<Rate>,
+    /// Of each process.
     pub(crate) concurrency: Concurrency,
+    /// Those that share the limits; otherwise there is one, with limits of its own.
+    pub(crate) processes: Option<Processes>,
     pub(crate) warmup: u64,
     pub(crate) retry: Retry,
     /// Of an attempt.
@@ -63,16 +68,28 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    fn limits(&self, concurrency: Concurrency) -> LimiterBuilder {
-        let mut limits = Limiter::builder().concurrency(concurrency);
+    fn process_count(&self) -> usize {
+        let count = self.processes.map_or(1, |processes| processes.count);
+        usize::try_from(count).unwrap_or(usize::MAX)
+    }
+
+    /// The limits of all processes together, or those of one of `parts` equal parts of the run.
+    fn limits(&self, concurrency: Concurrency, parts: u32) -> LimiterBuilder {
+        let part = |one: usize| {
+            let all = one.saturating_mul(self.process_count());
+            all.div_ceil(parts as usize)
+        };
+        let slower = |rate: Rate| Rate::new(rate.units(), rate.period() * parts);
+        let at_once = part(concurrency.low())..=part(concurrency.high());
+        let mut limits = Limiter::builder().concurrency(at_once);
         if let Some(rate) = self.request_rate {
-            limits = limits.requests(rate);
+            limits = limits.requests(slower(rate));
         }
         if let Some(burst) = self.burst {
-            limits = limits.burst(burst);
+            limits = limits.burst(burst.div_ceil(parts.into()));
         }
         if let Some(rate) = self.token_rate {
-            limits = limits.tokens(rate);
+            limits = limits.tokens(slower(rate));
         }
         limits
     }

@@ -10,9 +10,8 @@
 //! - After the first half of a scaled run, which has the burst and what is learned, the requests
 //!   begin at the pace of the whole. So the run is made longer at the pace of its second half.
 //!
-//! The concurrency that is needed is by Little's law: as many are in flight as begin in a second,
-//! times the seconds that each takes. A run that has this many at once is held back by its rates
-//! alone.
+//! Above [`MOST_IN_MAIN`] requests the main line is scaled as well. If more than [`MOST_AT_ONCE`]
+//! may be in flight, a run is one of several equal parts, each with its part of the limits.
 
 use std::time::Duration;
 
@@ -20,15 +19,19 @@ use std::time::Duration;
 use rayon::prelude::*;
 
 use super::Scenario;
+use super::capacity::{Capacity, Load, capacity};
 use super::draws::Variant;
 use super::engine::{RunResult, run};
 use crate::binding::{Binding, Times};
 use crate::error::Result;
-use crate::limit::{Concurrency, Rate};
+use crate::limit::Concurrency;
 
-/// Up to so many requests all runs are over all of them.
+/// Up to so many requests all runs are over all of them, and the main line up to so many.
 const MOST_IN_FULL: u64 = 1_000_000;
+pub(super) const MOST_IN_MAIN: u64 = 20_000_000;
+/// A scaled run has so many requests, or ten times as many as may be in flight.
 const SCALED: u64 = 100_000;
+const MOST_AT_ONCE: usize = 100_000;
 /// Runs that differ in their seeds alone: as many as make so many requests, within these bounds.
 const SEEDED_REQUESTS: u64 = 5_000_000;
 const SEEDS: [u64; 2] = [11, 101];
@@ -63,10 +66,14 @@ pub(crate) struct Prediction {
     pub(crate) in_flight_peak: usize,
     /// How many are in flight if only the rates hold the run back; `None` if there are none.
     pub(crate) concurrency_needed: Option<f64>,
+    /// What several processes need, if they are planned.
+    pub(crate) capacity: Option<Capacity>,
     /// How many runs the ranges are of.
     pub(crate) seeds: u64,
     /// How many requests the other runs have, if not all.
     pub(crate) scaled: Option<u64>,
+    /// Whether the main line has fewer requests, too.
+    pub(crate) main_is_scaled: bool,
 }
 
 /// What 5, 50 and 95 % of runs stay below.
@@ -130,77 +137,160 @@ pub(crate) fn concurrencies_around(concurrency: usize) -> Vec<usize> {
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be.
 pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Prediction> {
     let all = scenario.requests.count;
-    let scaled = (all > MOST_IN_FULL).then_some(SCALED);
-    let requests = scaled.unwrap_or(all);
-    let seeds = (SEEDED_REQUESTS / requests.max(1)).clamp(SEEDS[0], SEEDS[1]);
-    let main = Variant {
-        requests: all,
-        concurrency: scenario.concurrency,
-        seed: scenario.seed,
+    let variant = |concurrency: Concurrency, in_full: bool| {
+        let at_once = concurrency.high().saturating_mul(scenario.process_count());
+        let parts = u32::try_from(at_once.div_ceil(MOST_AT_ONCE)).unwrap_or(u32::MAX);
+        let in_part = all.div_ceil(parts.into());
+        let most = if in_full {
+            MOST_IN_MAIN
+        } else if parts == 1 && all <= MOST_IN_FULL {
+            all
+        } else {
+            SCALED.max(10 * at_once as u64 / u64::from(parts))
+        };
+        Variant {
+            requests: in_part.min(most),
+            concurrency,
+            parts,
+            seed: scenario.seed,
+        }
     };
+    let main = variant(scenario.concurrency, true);
+    let part = variant(scenario.concurrency, false);
+    let scaled = (part.requests < all).then_some(part.requests);
+    let seeds = (SEEDED_REQUESTS / part.requests.max(1)).clamp(SEEDS[0], SEEDS[1]);
     let seeded = (0..seeds).map(|more| Variant {
-        requests,
         seed: scenario.seed.wrapping_add(more),
-        ..main
+        ..part
     });
-    let others = concurrencies.iter().map(|&concurrency| Variant {
-        requests,
-        concurrency: Concurrency::fixed(concurrency),
-        ..main
-    });
+    let at_other = concurrencies.iter();
+    let at_other = at_other.map(|&concurrency| variant(Concurrency::fixed(concurrency), false));
+    let at_other: Vec<Variant> = at_other.collect();
     // The main line is the first of those with seeds, unless they are scaled.
     let seeded = seeded.skip(usize::from(scaled.is_none()));
-    let variants: Vec<Variant> = [main].into_iter().chain(seeded).chain(others).collect();
+    let variants: Vec<Variant> = [main]
+        .into_iter()
+        .chain(seeded)
+        .chain(at_other.iter().copied())
+        .collect();
     let mut result = each(variants, |variant| run(scenario, variant))?;
     let others = result.split_off(result.len() - concurrencies.len());
-    let main = result[0];
+    let found = whole(&result[0], main, scenario);
     if scaled.is_some() {
         result.remove(0);
     }
-    let longer = (all as f64 / requests.max(1) as f64).sqrt();
-    let range = |of: &dyn Fn(&RunResult) -> f64| {
-        let found = Range::of(result.iter().map(of).collect());
-        let away = |value: f64| (of(&main) + (value - found.p50) * longer).max(0.0);
+    // Chances of parts that run beside each other are levelled out between them.
+    let longer = (all as f64 / part.requests.max(1) as f64).sqrt();
+    let range = |parts: u32, of: &dyn Fn(&RunResult) -> f64| {
+        let seeded = Range::of(result.iter().map(of).collect());
+        let away = |value: f64| {
+            let more = (value - seeded.p50) * longer / f64::from(parts);
+            (of(&found) + more).max(0.0)
+        };
         match scaled {
-            None => found,
+            None => seeded,
             Some(_) => Range {
-                p5: away(found.p5),
-                p50: of(&main),
-                p95: away(found.p95),
+                p5: away(seeded.p5),
+                p50: of(&found),
+                p95: away(seeded.p95),
             },
         }
     };
     let cost = scenario.price.map(|price| {
-        range(&|result| {
+        range(1, &|result| {
             let cost = price.of(result.prompt_tokens, result.completion_tokens);
             cost.as_f64()
         })
     });
-    let at_other = concurrencies.iter().copied().zip(&others);
+    let attempts = found.attempts.max(1) as f64;
+    let each = found.wire.as_secs_f64() / attempts;
+    let load = Load {
+        // Those of a run that begins all at once are there for the time of an answer.
+        rate: attempts
+            / found
+                .all_begun
+                .as_secs_f64()
+                .max(each)
+                .max(f64::MIN_POSITIVE),
+        seconds: each,
+        tokens: found.counted_tokens as f64 / attempts,
+        in_flight_peak: found.in_flight_peak,
+    };
     Ok(Prediction {
         requests: all,
-        duration_s: range(&|result| result.end.as_secs_f64()),
+        duration_s: range(part.parts, &|result| result.end.as_secs_f64()),
         cost_usd: cost,
-        by_concurrency: at_other
-            .map(|(at, result)| (at, lengthened(result, all)))
+        by_concurrency: (at_other.iter().zip(&others))
+            .map(|(variant, result)| (variant.concurrency.high(), end(result, *variant, scenario)))
             .collect(),
-        succeeded: main.succeeded,
-        failed: main.failed,
-        attempts: main.attempts,
-        cut_off: main.cut_off,
-        never_fit: main.never_fit,
-        largest: main.largest,
-        throttled: main.throttled,
-        prompt_tokens: main.prompt_tokens,
-        completion_tokens: main.completion_tokens,
-        bound: main.bound,
-        wall: main.end,
-        in_flight_mean: main.wire.as_secs_f64() / main.end.as_secs_f64().max(f64::MIN_POSITIVE),
-        in_flight_peak: main.in_flight_peak,
-        concurrency_needed: needed(scenario, &main),
+        succeeded: found.succeeded,
+        failed: found.failed,
+        attempts: found.attempts,
+        cut_off: found.cut_off,
+        never_fit: found.never_fit,
+        largest: found.largest,
+        throttled: found.throttled,
+        prompt_tokens: found.prompt_tokens,
+        completion_tokens: found.completion_tokens,
+        bound: found.bound,
+        wall: found.end,
+        in_flight_mean: found.wire.as_secs_f64() / found.end.as_secs_f64().max(f64::MIN_POSITIVE),
+        in_flight_peak: found.in_flight_peak,
+        concurrency_needed: load.needed(scenario),
+        capacity: (scenario.processes).map(|processes| capacity(scenario, processes, &load)),
         seeds,
         scaled,
+        main_is_scaled: main.requests < all,
     })
+}
+
+/// When the run ends that this is a part of, in seconds.
+fn end(result: &RunResult, variant: Variant, scenario: &Scenario) -> f64 {
+    let in_part = scenario.requests.count.div_ceil(variant.parts.into());
+    let deadline = scenario.deadline.unwrap_or(Duration::MAX);
+    lengthened(result, in_part).min(deadline.as_secs_f64().max(result.end.as_secs_f64()))
+}
+
+/// The run over all requests that this is a part of. What a deadline leaves undone is in
+/// proportion.
+pub(super) fn whole(result: &RunResult, variant: Variant, scenario: &Scenario) -> RunResult {
+    let all = scenario.requests.count;
+    if variant.requests == all {
+        return *result;
+    }
+    let now = result.end.as_secs_f64();
+    let end = end(result, variant, scenario);
+    let to_the_end = lengthened(result, all.div_ceil(variant.parts.into()));
+    let done = if end < to_the_end {
+        end / to_the_end
+    } else {
+        1.0
+    };
+    let more = all as f64 / result.requests.max(1) as f64 * done;
+    let longer = if now > 0.0 { end / now } else { 1.0 };
+    let times = |count: u64| floor(count as f64 * more + 0.5) as u64;
+    let seconds = |time: f64| Duration::try_from_secs_f64(time).unwrap_or(Duration::MAX);
+    let mut bound = Times::default();
+    for (binding, time) in result.bound.iter() {
+        bound.add(binding, time.mul_f64(longer));
+    }
+    RunResult {
+        requests: all,
+        succeeded: times(result.succeeded),
+        failed: times(result.failed),
+        attempts: times(result.attempts),
+        never_fit: times(result.never_fit),
+        throttled: times(result.throttled),
+        prompt_tokens: times(result.prompt_tokens),
+        completion_tokens: times(result.completion_tokens),
+        counted_tokens: times(result.counted_tokens),
+        bound,
+        wire: result.wire.mul_f64(more),
+        in_flight_peak: result.in_flight_peak * variant.parts as usize,
+        end: seconds(end),
+        all_begun: seconds(end).saturating_sub(result.end - result.all_begun),
+        ..*result
+    }
 }
 
 /// How long a run over `all` requests takes, in seconds, by one over some of them.
@@ -212,22 +302,6 @@ pub(super) fn lengthened(result: &RunResult, all: u64) -> f64 {
         .saturating_sub(result.half_begun)
         .as_secs_f64();
     result.end.as_secs_f64() + more * took
-}
-
-/// The concurrency by Little's law: the attempts that the rates allow in a second, times the
-/// seconds that each takes.
-fn needed(scenario: &Scenario, result: &RunResult) -> Option<f64> {
-    let attempts = result.attempts.max(1) as f64;
-    let tokens = result.counted_tokens as f64 / attempts;
-    let requests = scenario.request_rate.map(Rate::units_per_second);
-    let tokens = scenario
-        .token_rate
-        .map(|rate| rate.units_per_second() / tokens.max(1.0));
-    let rate = [requests, tokens]
-        .into_iter()
-        .flatten()
-        .min_by(f64::total_cmp)?;
-    Some(rate * result.wire.as_secs_f64() / attempts)
 }
 
 /// All of them, on all cores, in their order.

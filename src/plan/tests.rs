@@ -18,7 +18,7 @@ use crate::retry::Reach;
 use crate::sync::Mutex;
 
 /// Requests without a prompt, each a second, with answers of a hundred tokens; one at a time.
-fn scenario(requests: u64) -> Scenario {
+pub(super) fn scenario(requests: u64) -> Scenario {
     Scenario {
         requests: Requests {
             count: requests,
@@ -35,6 +35,7 @@ fn scenario(requests: u64) -> Scenario {
         burst: None,
         token_rate: None,
         concurrency: 1.into(),
+        processes: None,
         warmup: 0,
         retry: Retry::new(),
         timeout: Duration::from_secs(600),
@@ -49,6 +50,7 @@ fn variant(scenario: &Scenario) -> Variant {
     Variant {
         requests: scenario.requests.count,
         concurrency: scenario.concurrency,
+        parts: 1,
         seed: scenario.seed,
     }
 }
@@ -229,7 +231,7 @@ fn what_the_simulated_provider_refuses_is_learned_from() {
 /// A real run of the scenario on threads of a pool, in virtual time.
 fn real(scenario: &Scenario) -> (Duration, crate::Progress) {
     let (time, monitor) = (VirtualClock::new(), Monitor::new());
-    let limits = scenario.limits(scenario.concurrency).clock(time.clock());
+    let limits = scenario.limits(scenario.concurrency, 1).clock(time.clock());
     let limiter = limits.build().unwrap();
     let draws = Draws {
         scenario,
@@ -408,6 +410,124 @@ fn a_scaled_run_is_as_long_as_the_whole() {
     let (all, some) = (plan(&whole), run(&whole, part).unwrap());
     let told = predict::lengthened(&some, 60_000) / all.end.as_secs_f64();
     assert!((told - 1.0).abs() < 0.03, "{told}");
+}
+
+/// By Little's law, whatever the distribution: as many processes as the law says keep the rate, and
+/// with fewer the concurrency binds.
+#[test]
+fn as_many_processes_as_are_needed_keep_the_rate() {
+    for latency in [
+        Dist::constant(2.0),
+        Dist::Even(0.5, 3.5),
+        Dist::log_normal(2.0, 1.0),
+    ] {
+        let shared = |count, requests| Scenario {
+            latency: latency.clone(),
+            request_rate: Some(Rate::per_second(100)),
+            concurrency: 20.into(),
+            failures: failing(0.05, Verdict::Retry),
+            processes: Some(Processes {
+                count,
+                round_trip: ms(1),
+            }),
+            ..scenario(requests)
+        };
+        let capacity = predict(&shared(1, 1_000), &[]).unwrap().capacity.unwrap();
+        // 200 in flight and two standard deviations, in twenties.
+        assert_eq!(capacity.needed, Some(12), "{latency:?}");
+        assert_eq!(capacity.ceilings[0].0, Ceiling::InFlight);
+        // Eight processes of 20, two seconds each, are 80 a second.
+        for (count, binding, expected) in
+            [(12, Binding::Requests, 100.0), (8, Binding::InFlight, 80.0)]
+        {
+            let result = plan(&shared(count, 10_000));
+            assert_eq!(result.bound.binding(), Some(binding), "{latency:?}");
+            let rate = 10_000.0 * 1.05 / result.all_begun.as_secs_f64();
+            assert!((rate / expected - 1.0).abs() < 0.05, "{latency:?}: {rate}");
+        }
+    }
+}
+
+#[test]
+fn a_shared_allowance_begins_without_a_burst() {
+    let own = Scenario {
+        request_rate: Some(Rate::per_second(10)),
+        concurrency: 100.into(),
+        ..scenario(30)
+    };
+    let shared = Scenario {
+        processes: Some(Processes {
+            count: 2,
+            round_trip: ms(1),
+        }),
+        ..own.clone()
+    };
+    // The burst and 20 more, and the last answer; without the burst, ten more.
+    assert_eq!(plan(&own).end, ms(3_000));
+    let end = plan(&shared).end;
+    assert!((ms(4_000)..ms(4_001)).contains(&end), "{end:?}");
+    assert_eq!(plan(&shared).in_flight_peak, 10);
+}
+
+/// What is beyond [`predict::MOST_IN_MAIN`] or too much at once is a part of the run.
+#[test]
+fn a_part_of_a_run_tells_the_whole() {
+    let all = Scenario {
+        latency: Dist::log_normal(2.0, 1.0),
+        request_rate: Some(Rate::per_second(90)),
+        token_rate: Some(Rate::per_minute(600_000)),
+        concurrency: 200.into(),
+        failures: failing(0.05, Verdict::Retry),
+        ..scenario(60_000)
+    };
+    for (parts, requests, rps) in [(4, 15_000, 90), (1, 10_000, 90), (4, 5_000, 200)] {
+        let all = Scenario {
+            request_rate: Some(Rate::per_second(rps)),
+            ..all.clone()
+        };
+        let part = Variant {
+            requests,
+            parts,
+            ..variant(&all)
+        };
+        let (real, part) = (
+            plan(&all),
+            predict::whole(&run(&all, part).unwrap(), part, &all),
+        );
+        let close = |found: f64, real: f64| {
+            assert!(
+                (found / real - 1.0).abs() < 0.03,
+                "{parts}: {found} and not {real}"
+            );
+        };
+        close(part.end.as_secs_f64(), real.end.as_secs_f64());
+        close(part.attempts as f64, real.attempts as f64);
+        close(part.counted_tokens as f64, real.counted_tokens as f64);
+        close(part.wire.as_secs_f64(), real.wire.as_secs_f64());
+        assert_eq!(part.bound.binding(), real.bound.binding());
+        close(
+            part.bound.total().as_secs_f64(),
+            real.bound.total().as_secs_f64(),
+        );
+        assert_eq!(part.requests, 60_000);
+    }
+}
+
+#[test]
+fn a_deadline_ends_a_run_that_is_told_by_a_part() {
+    let all = Scenario {
+        deadline: Some(ms(300_000)),
+        concurrency: 20.into(),
+        ..scenario(10_000)
+    };
+    let part = Variant {
+        requests: 1_000,
+        ..variant(&all)
+    };
+    let part = predict::whole(&run(&all, part).unwrap(), part, &all);
+    let real = plan(&all);
+    assert_eq!((part.end, real.end), (ms(300_000), ms(300_000)));
+    assert_eq!((part.succeeded, real.succeeded), (6_000, 6_000));
 }
 
 #[test]

@@ -83,6 +83,8 @@ pub(crate) trait Store: Send {
     /// One round trip. It may take as long as the store's time limit, and is made without a lock.
     ///
     /// # Errors
-    /// When the store cannot be reached, or gives no sensible answer. Nothing is leased then.
+    /// When the store cannot be reached, or gives no sensible answer. Nothing is leased then. The
+    /// store may have done all that was asked, and only its answer be lost: so what was given back
+    /// is not to be given back again, since somebody else may have it.
     fn exchange(&mut self, ask: &Ask) -> crate::error::Result<Reply>;
 }

@@ -203,8 +203,11 @@ fn boot() -> u128 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+
     use super::*;
-    use crate::shared::{Limit, Want};
+    use crate::shared::{Limit, Span, Want};
 
     fn ask(holder: u64) -> Ask {
         let limit = Limit {
@@ -319,5 +322,76 @@ mod tests {
         let second = FileStore::new(&path).exchange(&ask(2)).unwrap();
         assert_eq!(second.holders, 1);
         assert_ne!(second.incarnation, first.incarnation);
+    }
+
+    const CHILD: &str = "TOLLGATE_TEST_ALLOWANCE";
+
+    /// A process of the next test: it leases and says what it has.
+    #[test]
+    #[ignore = "the next test starts it"]
+    fn child() {
+        let Some(path) = std::env::var_os(CHILD) else {
+            return;
+        };
+        let mut store = FileStore::new(path.as_ref());
+        let ask = ask(u64::from(std::process::id()));
+        // Where the machine is overloaded, a turn may be long in coming.
+        let replies = std::iter::repeat_with(|| store.exchange(&ask)).flatten();
+        for reply in replies.take(300) {
+            let Span { from, to } = reply.credit[0][0];
+            println!("lease {from} {to} of {}", reply.incarnation);
+        }
+    }
+
+    #[test]
+    fn processes_that_are_killed_take_their_leases_with_them() {
+        let directory = directory();
+        let path = directory.path().join("allowance");
+        let children = [50, usize::MAX, 100, usize::MAX, 150].map(|leases| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args([
+                "--exact",
+                "shared::file::tests::child",
+                "--ignored",
+                "--nocapture",
+            ]);
+            command.env(CHILD, &path).stdout(Stdio::piped());
+            (leases, command.spawn().unwrap())
+        });
+        // Each is killed when it has said so many.
+        let readers = children.map(|(leases, mut child)| {
+            std::thread::spawn(move || {
+                let mut had = Vec::new();
+                for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+                    let line = line.unwrap();
+                    let Some(("lease", words)) = line.split_once(' ') else {
+                        continue;
+                    };
+                    let words: Vec<_> = words.split(' ').collect();
+                    // The last line of a process that is killed may be cut.
+                    let [from, to, "of", incarnation] = words[..] else {
+                        continue;
+                    };
+                    let number = |word: &str| word.parse::<u64>().unwrap();
+                    had.push((number(from), number(to), incarnation.to_owned()));
+                    if had.len() == leases {
+                        child.kill().unwrap();
+                    }
+                }
+                (leases, child.wait().unwrap().success(), had)
+            })
+        });
+        let mut all = Vec::new();
+        for reader in readers {
+            let (leases, ended, had) = reader.join().unwrap();
+            assert_eq!(ended, leases == usize::MAX);
+            assert!(had.len() >= leases.min(300), "{}", had.len());
+            all.extend(had);
+        }
+        all.sort_unstable();
+        for pair in all.windows(2) {
+            assert!(pair[0].1 <= pair[1].0, "{pair:?}");
+            assert_eq!(pair[0].2, pair[1].2, "the account was lost");
+        }
     }
 }

@@ -20,7 +20,7 @@ const BUSY: Micros = 300_000;
 const FREE: usize = 16;
 
 /// No date and no number is above this. Sums stay below 2⁵³.
-const LAST: u64 = 9_000_000_000_000_000;
+pub(super) const LAST: u64 = 9_000_000_000_000_000;
 
 /// The account. The default is one that has seen no exchange.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -20,7 +20,7 @@ const MAGIC: &[u8; 32] = b"tollgate shared allowance, v1\r\n\x1a";
 const HEAD: usize = 32 + 3 * 8;
 
 /// How far the second slot is from the first. Room for some two thousand processes.
-const SLOT: u64 = 256 * 1024;
+pub(super) const SLOT: u64 = 256 * 1024;
 
 /// What a file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

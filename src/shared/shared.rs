@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use super::exchange::Store;
 use super::file::FileStore;
+#[cfg(feature = "redis")]
+use super::redis::{RedisStore, RedisUrl};
 use crate::error::{Result, config};
 
 /// An allowance that several processes use together: where it is kept, and what to do without it.
@@ -15,7 +17,7 @@ use crate::error::{Result, config};
 /// | URL | Who shares it |
 /// |---|---|
 /// | `file:PATH` | processes on one machine. The file is made if it is not there, for this user only |
-/// | `redis://[[USER]:PASSWORD@]HOST[:PORT]/DB?key=NAME` | processes anywhere, by a Redis or Valkey server; `rediss://` is the same with TLS. Needs the crate's feature `redis` |
+/// | `redis://[[USER]:PASSWORD@]HOST[:PORT]/DB?key=NAME` | processes anywhere, by a Redis or Valkey server; `rediss://` is the same with TLS, and trusts the system's certificates, or those in the file that the variable `SSL_CERT_FILE` names. Needs the crate's feature `redis` |
 ///
 /// Whoever gives the same URL shares the allowance. A process may be killed at any time: what it
 /// had leased is lost, and nobody else gets it.
@@ -44,6 +46,8 @@ pub struct Shared {
 #[derive(Clone)]
 enum Home {
     File(PathBuf),
+    #[cfg(feature = "redis")]
+    Redis(RedisUrl),
 }
 
 impl Shared {
@@ -66,6 +70,9 @@ impl Shared {
                 FileStore::new(path.as_ref()).check()?;
                 Home::File(path.into())
             }
+            #[cfg(feature = "redis")]
+            Some(("redis" | "rediss", _)) => Home::Redis(RedisUrl::parse(url)?),
+            #[cfg(not(feature = "redis"))]
             Some(("redis" | "rediss", _)) => {
                 return Err(config(
                     "this build of tollgate has no Redis, which the URL of the shared limit asks \
@@ -113,6 +120,8 @@ impl Shared {
     pub(crate) fn connect(&self) -> Result<Box<dyn Store>> {
         match &self.home {
             Home::File(path) => Ok(Box::new(FileStore::new(path))),
+            #[cfg(feature = "redis")]
+            Home::Redis(url) => Ok(Box::new(RedisStore::new(url))),
         }
     }
 }
@@ -121,6 +130,8 @@ impl fmt::Display for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.home {
             Home::File(path) => write!(f, "file:{}", path.display()),
+            #[cfg(feature = "redis")]
+            Home::Redis(url) => write!(f, "{url}"),
         }
     }
 }

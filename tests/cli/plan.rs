@@ -85,6 +85,64 @@ fn the_keys_are_those_of_the_guide() {
 }
 
 #[test]
+fn processes_that_share_the_limits_add_the_keys_of_the_guide() {
+    let folder = Folder::new();
+    let requests = ["--requests", "2000", "--tokens", "100"];
+    let answers = ["--latency", "1s", "--output-tokens", "20"];
+    let limits = ["--rps", "200", "-c", "30", "--processes", "8"];
+    let arguments = [&requests[..], &answers, &limits].concat();
+    let plan = planned(&folder, &arguments);
+    let added: Vec<&str> = keys(&plan)
+        .into_iter()
+        .filter(|key| !keys(&planned(&folder, &arguments[..arguments.len() - 2])).contains(key))
+        .collect();
+    let all = [
+        "ceilings",
+        "hosts_needed",
+        "leases",
+        "process",
+        "processes",
+        "processes_needed",
+    ];
+    assert_eq!(added, all);
+    assert_eq!(keys(&plan["process"]), ["cores", "in_flight", "memory_mib"]);
+    let leases = [
+        "length_s",
+        "requests",
+        "round_trips_per_request",
+        "round_trips_per_s",
+        "waiting_share",
+    ];
+    assert_eq!(keys(&plan["leases"]), leases);
+    assert_eq!(keys(&plan["ceilings"][0]), ["name", "requests_per_s"]);
+    // 200 in flight and two standard deviations, in thirties.
+    assert_eq!(
+        (&plan["processes"], &plan["processes_needed"]),
+        (&json!(8), &json!(8))
+    );
+    assert_eq!(plan["concurrency_needed"], 200);
+    // An eighth of 100 ms at 200 a second: two of two and a half.
+    assert_eq!(plan["leases"]["requests"], 2.0);
+    let names = plan["ceilings"].as_array().unwrap().iter();
+    let names: Vec<&Value> = names.map(|ceiling| &ceiling["name"]).collect();
+    assert_eq!(names[..2], ["requests", "in_flight"]);
+    // Ten seconds for 2,000, and the last answer.
+    close(&plan["duration_s"]["p50"], &json!(11.0));
+    let slow = [&arguments[..], &["--store-rtt", "200ms"]].concat();
+    assert_eq!(planned(&folder, &slow)["leases"]["length_s"], 0.4);
+    let ended = self::plan(&folder, &slow).code(0);
+    for words in [
+        "processes  8 with -c 30 each; the rates need 8",
+        "leases     400 ms of the rates, 10.0 requests for each process",
+        "limits at  requests a second",
+    ] {
+        assert!(ended.stdout.contains(words), "no {words:?} in {ended:#?}");
+    }
+    let ended = self::plan(&folder, &[&requests[..], &["--processes", "2"]].concat()).code(0);
+    assert!(ended.stdout.contains("leases     none"), "{ended:#?}");
+}
+
+#[test]
 fn without_a_file_there_are_as_many_requests_as_are_given() {
     let folder = Folder::new();
     let arguments = [
@@ -197,6 +255,10 @@ fn what_cannot_be_meant_is_refused_by_its_flag_or_file() {
         (&["p.jsonl", "--tokens", "5"], "--tokens"),
         (&["--requests", "5", "--tokens", "5", "p.jsonl"], "INPUT"),
         (&[], "INPUT"),
+        (&[], "--requests"),
+        (&["p.jsonl", "--store-rtt", "1ms"], "--processes"),
+        (&["p.jsonl", "--processes", "0"], "--processes"),
+        (&["p.jsonl", "--processes", "10001"], "10,000"),
         (&["missing.jsonl"], "missing.jsonl"),
         (&["p.txt"], "--model"),
         (&["p.jsonl", "--like", "missing.jsonl"], "--like"),

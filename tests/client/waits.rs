@@ -258,15 +258,25 @@ fn nothing_left_after_a_success_holds_the_next_request() {
             secs(3),
         ),
         (
-            // The end of a window, by the clock, in milliseconds: 2026-01-01 00:00:30.
+            // Within a minute: the window may slide, so the next request goes in its turn.
             &[
                 ("x-ratelimit-limit", "20"),
                 ("x-ratelimit-remaining", "0"),
                 ("x-ratelimit-reset", "1767225630000"),
             ],
-            secs(30),
-            // And a twentieth of a minute: they are spread over it.
-            secs(34),
+            secs(3),
+            secs(4),
+        ),
+        (
+            // The end of a longer window, by the clock, in milliseconds: 2026-01-01 00:05:00.
+            &[
+                ("x-ratelimit-limit", "20"),
+                ("x-ratelimit-remaining", "0"),
+                ("x-ratelimit-reset", "1767225900000"),
+            ],
+            secs(300),
+            // And a twentieth of an hour.
+            secs(490),
         ),
     ] {
         let bench = bench_with(

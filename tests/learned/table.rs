@@ -2,7 +2,8 @@
 //!
 //! `cargo test --release --features sim --test learned -- --ignored --nocapture table 2>/dev/null`
 //!
-//! `CASES=outage,two` leaves only cases with these words in their name.
+//! `CASES='outage;two'` leaves only cases with these words in their name, `RATES=2` only the rates
+//! of limits that it names, and `SEEDS=5` tries each limit with so many seeds.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -43,7 +44,7 @@ const NO_HEADERS: &[&str] = &[
 #[test]
 #[ignore = "for figures"]
 fn figures() {
-    let specs = std::env::var("SPECS").unwrap_or_default();
+    let specs = setting("SPECS");
     for spec in specs.split(';').filter(|spec| !spec.is_empty()) {
         let (spec, rows) = spec.split_once('#').unwrap_or((spec, "1500"));
         run(spec, rows.parse().unwrap(), |builder| builder);
@@ -63,10 +64,19 @@ fn table() {
     cases::stragglers();
 }
 
+fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+fn is_asked(rate: u64) -> bool {
+    let rates = setting("RATES");
+    rates.is_empty() || rates.split(',').any(|it| it == rate.to_string())
+}
+
 /// Whether the case is asked for.
 pub(crate) fn wanted(name: &str) -> bool {
-    let cases = std::env::var("CASES").unwrap_or_default();
-    cases.split(',').any(|words| name.contains(words))
+    let cases = setting("CASES");
+    cases.split(';').any(|words| name.contains(words))
 }
 
 pub(crate) fn head(columns: &[&str]) {
@@ -108,7 +118,8 @@ fn limits() {
             }
             let is_window = judged != "bucket";
             let mut line = format!("| {name} | {judged} |");
-            for rate in if is_window { WINDOW_RATES } else { RATES } {
+            let rates = if is_window { WINDOW_RATES } else { RATES };
+            for rate in rates.into_iter().filter(|rate| is_asked(*rate)) {
                 // What takes long is tried with the first two ways to tell of a limit, or with one.
                 let most = match (is_window, rate) {
                     (_, 2) | (false, 50) => manners.len(),
@@ -118,7 +129,10 @@ fn limits() {
                 let mut worst = Worst::default();
                 for more in manners.iter().take(most) {
                     for spec in specs(rate, judged) {
-                        worst.add(&spec, more, rate, configure);
+                        for seed in 1..=setting("SEEDS").parse().unwrap_or(1) {
+                            let more = format!("{more},seed={seed}");
+                            worst.add(&spec, &more, rate, configure);
+                        }
                     }
                 }
                 let _ = write!(line, " {worst} |");

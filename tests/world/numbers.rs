@@ -183,7 +183,6 @@ fn a_pause_that_the_server_asked_for_is_shown_with_its_end_its_reason_and_the_re
         (refusal("slow down"), serde_json::Value::Null),
         (
             Reply::ok_chat("hi")
-                .header("x-ratelimit-limit", "30")
                 .header("x-ratelimit-remaining", "0")
                 .header("x-ratelimit-reset", "2"),
             serde_json::Value::Null,

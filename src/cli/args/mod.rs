@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(run.timeouts.connect_timeout, Duration::from_secs(10));
         assert_eq!(run.timeouts.grace, Duration::from_secs(30));
         assert_eq!(run.timeouts.max_server_delay, Duration::from_secs(600));
-        assert_eq!(run.server.endpoint, "/v1/chat/completions");
+        assert_eq!(run.server.api.endpoint, "/v1/chat/completions");
         assert_eq!(run.progress, ProgressMode::Auto);
         assert_eq!(run.fsync, Fsync::default());
         assert!(run.limits.rps.is_none() && run.server.simulate.is_none());

@@ -1,13 +1,13 @@
 //! `tollgate plan`: the arguments of the command that looks ahead.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::prompts::Prompts;
-use super::run::{Limits, Money, Timeouts};
+use super::run::{Api, Limits, Money, Timeouts};
 use super::sharding::Sharding;
-use crate::Provider;
 use crate::cli::parse;
 use crate::plan::Dist;
 
@@ -30,12 +30,14 @@ Examples:
   tollgate plan prompts.jsonl --like pilot.results.jsonl --rpm 500 --tpm 200000
   tollgate plan prompts.jsonl --latency p50=2s,p99=10s --output-tokens 300 --price 0.15,0.60
   tollgate plan --requests 1000000 --tokens 800~0.4 --latency 3s --output-tokens 200 -c 100
+  tollgate plan prompts.jsonl --like pilot.results.jsonl --rpm 30000 -c 200 --processes 8
   tollgate plan prompts.jsonl --like pilot.results.jsonl --json | jq .duration_s.p50
 
 Exit codes: 0 planned, 2 the command line or a file is wrong.")]
 pub(crate) struct Plan {
-    /// The requests, as `run` takes them; - reads standard input
-    #[arg(value_name = "INPUT", required_unless_present = "requests")]
+    /// The requests, as `run` takes them; - reads standard input. Required unless there is
+    /// --requests
+    #[arg(value_name = "INPUT")]
     pub(crate) input: Option<PathBuf>,
 
     /// Plan this many requests instead of a file
@@ -46,18 +48,21 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "DIST", requires = "requests", conflicts_with = "input", value_parser = parse::tokens_dist)]
     pub(crate) tokens: Option<Dist>,
 
+    /// Plan this many processes that share the limits, each with its own --concurrency: how many
+    /// the rates need, what their leases cost, and which limit comes next
+    #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(MOST_PROCESSES))]
+    pub(crate) processes: Option<u64>,
+
+    /// Time from asking the store of the shared limits to its answer
+    #[arg(long, value_name = "T", default_value = "1ms", requires = "processes", value_parser = parse::duration)]
+    pub(crate) store_rtt: Duration,
+
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Whose API it is: openai (and every server that speaks it), anthropic or azure [default:
-    /// openai]
-    #[arg(long, value_name = "NAME", value_parser = parse::provider(), hide_possible_values = true)]
-    pub(crate) provider: Option<Provider>,
-
-    /// Where lines without a url go
-    #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions")]
-    pub(crate) endpoint: String,
+    #[command(flatten)]
+    pub(crate) api: Api,
 
     #[command(flatten)]
     pub(crate) answers: Answers,
@@ -78,7 +83,8 @@ pub(crate) struct Plan {
     pub(crate) sharding: Sharding,
 }
 
-const MOST_REQUESTS: u64 = 1_000_000_000;
+const MOST_PROCESSES: u64 = 10_000;
+const MOST_REQUESTS: u64 = 10_000_000_000;
 
 /// What is to be expected of answers.
 #[derive(Debug, Default, Args)]

@@ -205,14 +205,8 @@ pub(crate) struct Server {
     #[arg(long, conflicts_with = "simulate")]
     pub(crate) allow_insecure_http: bool,
 
-    /// Whose API it is: openai (and every server that speaks it), anthropic or azure [default:
-    /// openai]
-    #[arg(long, value_name = "NAME", value_parser = parse::provider(), hide_possible_values = true)]
-    pub(crate) provider: Option<Provider>,
-
-    /// Where lines without a url go
-    #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions")]
-    pub(crate) endpoint: String,
+    #[command(flatten)]
+    pub(crate) api: Api,
 
     /// Send this header with each request, in place of one of the same name. For the value @VAR,
     /// the value of the environment variable VAR is sent; @@ stands for an @ at the start. A secret
@@ -242,6 +236,19 @@ pub(crate) struct Server {
     /// such as latency=2s,rpm=600,errors=0.02 changes how it behaves: see tollgate simulate --help
     #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "headers")]
     pub(crate) simulate: Option<String>,
+}
+
+/// Whose API it is, and what of it is asked.
+#[derive(Debug, Args)]
+pub(crate) struct Api {
+    /// Whose API it is: openai (and every server that speaks it), anthropic or azure [default:
+    /// openai]
+    #[arg(long, value_name = "NAME", value_parser = parse::provider(), hide_possible_values = true)]
+    pub(crate) provider: Option<Provider>,
+
+    /// Where lines without a url go
+    #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions")]
+    pub(crate) endpoint: String,
 }
 
 /// How fast requests go, and how many at once.

@@ -1,0 +1,112 @@
+//! Planning: how long a run will take, what it will cost, and how many processes it needs.
+//!
+//! # A run
+//!
+//! `tollgate plan INPUT` says how long a run will take, what it will cost, and which limit will
+//! hold it back. It takes the limits, retries, prices, budgets and prompts of `run`, needs no key,
+//! and sends nothing. It says at which share a budget stops the run, and plans all of it. With
+//! `--requests N --tokens DIST` no file is needed; N may be 10,000,000,000. The parts that decide
+//! in a run, the limiter, the schedule and the retries, go through all requests in virtual time.
+//!
+//! A plan must be told what answers are like. `--like RESULTS` takes that from the results of an
+//! earlier run, and from the errors file beside them: how long attempts took, how many tokens
+//! answers have, and which share of attempts failed. Refusals for the speed are no failures, since
+//! the plan has limits of its own. For rows that are also in INPUT, the provider has counted the
+//! tokens of their prompts; the estimates for the other rows are corrected by that. A run over the
+//! first hundred rows is enough.
+//!
+//! Results of other tools do not say how long an answer took. `--latency DIST` says it, and
+//! `--output-tokens DIST` says how long answers are. Both win over `--like`. What nobody says is
+//! assumed, and the plan says so: a latency of `2.5s~0.8`, and answers of 500 tokens, or fewer
+//! where a request sets a lower limit.
+//!
+//! | DIST | Means |
+//! |---|---|
+//! | `2s`, `300` | always the same |
+//! | `1s-4s`, `50-800` | anything from one to the other, evenly |
+//! | `2s~0.5`, `300~0.5` | a mean, and the standard deviation ÷ mean; log-normal |
+//! | `p50=2s,p99=10s`, `p50=200,p95=900` | quantiles, two or more; log-normal between them |
+//!
+//! The time and the cost are medians: half of all runs stay below them. Beside them stand the
+//! values that 5 % and 95 % of runs stay below. The table says how long the run would take with
+//! other concurrencies. Above 1,000,000 requests, the median time is that of a run over all of
+//! them; the 5 and 95 % and the table come from runs over some of them, and the plan says so. Above
+//! 20,000,000 everything does. If more than 100,000 may be in flight, a run is one of several equal
+//! parts of the whole, each with its part of the limits. A plan leaves out limits that only the
+//! provider knows, outages, the second attempts of `--hedge`, and the speed of this machine.
+//!
+//! `--json` prints one object. Its keys: `requests`; `duration_s` and, with a price, `cost_usd`
+//! (else null), each with `p5`, `p50` and `p95`; `prompt_tokens`, `completion_tokens`; `binding`,
+//! the limit that holds the run back longest ([`Binding`](crate::Binding) has their names), and
+//! `limits`, for which `share` of the time each does, by `name`; `concurrency_needed`, the requests
+//! that the given rates keep in flight (rate × latency, by Little's law; null without a rate);
+//! `by_concurrency`, a list of `concurrency` and `duration_s`. A warning on standard error
+//! says what is assumed.
+//!
+//! `tollgate run ... --dry-run` does both, with exactly the flags of the run: it says what `check`
+//! says of the input, and what `plan` says of the rows that are left to send. If the output has
+//! answers already, the plan takes what to expect from them. It writes nothing, and its exit code
+//! is that of `check`.
+//!
+//! # Several processes
+//!
+//! `tollgate plan ... --processes N` plans N processes that share the limits of the command line,
+//! each with its own `-c`. Time, cost, `concurrency_needed` and what is in flight are of all of
+//! them together; the table's concurrencies are of each. The run begins without a burst, as a
+//! shared allowance does. `--store-rtt T` is the time from asking the store to its answer: 1 ms
+//! unless it is given. The plan then also says three things.
+//!
+//! **How many processes the rates need.** By Little's law (J. D. C. Little, "A Proof for the
+//! Queuing Formula: L = λW", Operations Research 9 (3), 1961), as many requests are in flight as
+//! begin in a second, times the mean of the seconds that each takes. The law holds for every
+//! distribution of these, that of `--like` too, and for retries if an attempt counts as a request.
+//! At a rate of λ and a latency of W, `λ·W` are in flight on average, and `λ·W + 2·√(λ·W)` nearly
+//! always, as the arrivals are no more uneven than a Poisson process. That number, divided by `-c`,
+//! is the number of processes.
+//!
+//! **What the leases cost.** A process leases its part of the limits from the store, and asks again
+//! when the lease is used up. All leases together are worth
+//!
+//! ```text
+//! lease = max(100 ms, 2 × round trip)
+//! ```
+//!
+//! of the limits, and each of N processes that want some has `lease ÷ N` of it: of 1,000 requests a
+//! second, one of 8 processes gets `⌊1,000 × 0.1 s ÷ 8⌋` = 12 requests. It gets whole units, one at
+//! least, and no more than it sends in that time. So with u requests in a lease:
+//!
+//! | | Is | With 8 processes, 1,000 a second, 1 ms |
+//! |---|---|---|
+//! | round trips a second | rate ÷ u | 83 |
+//! | round trips a request | 1 ÷ u | 0.083 |
+//! | share of its time that a process waits for the store | round trips a second × round trip ÷ N | 1 % |
+//!
+//! The wait delays requests and does not slow the rate down. Processes that did nothing but ask
+//! would be granted `N·u` units in each round trip, and with twice the round trip in a lease that
+//! is at least the rate. What was not leased meanwhile is kept for one burst.
+//!
+//! **Which limit comes next.** A list says at how many requests a second each limit holds, the
+//! lowest first. The first holds; raise it, and the second does.
+//!
+//! | Limit | Holds at | By |
+//! |---|---|---|
+//! | `requests` | `--rps` or `--rpm` | the command line |
+//! | `tokens` | `--tpm` ÷ mean tokens of a request | the command line |
+//! | `in_flight` | N × `-c` ÷ latency | Little's law, as for all that follow |
+//! | `threads` | N × 16,000 ÷ latency | Linux gives a process 65,530 mappings, and a thread takes four |
+//! | `memory` | N × 15,360 ÷ latency | 1 GiB for each process: 4 MiB, and 68 KiB for a request in flight |
+//! | `ports` | 28,232 ÷ latency | the ports that Linux gives to connections of one host to one address, if all processes are on it |
+//! | `store` | 10,000 | leases that a store grants in a second; it limits only more than 1,000 processes, or more with longer leases |
+//!
+//! The memory and the processor time of a request are those that were
+//! [measured](super::threads_or_async): from 1,000 to 4,000 in flight `for_each` grows from 42 to
+//! 156 MiB, which is 39 KiB a request; TLS takes 12 MiB more at 1,000; and the kernel's part is 16
+//! KiB a thread. A request over TLS takes 0.37 ms of a core. `--ordered`, long answers and large
+//! ids take memory beside it.
+//!
+//! `--json` has these keys beside the nine, and only with `--processes`: `processes`;
+//! `processes_needed` (null without a rate); `hosts_needed`, by their ports; `process`, with the
+//! greatest `in_flight`, the `memory_mib` for it and the `cores` of one process; `leases` (null
+//! without a rate), with `length_s`, `requests` (of one lease), `round_trips_per_s`,
+//! `round_trips_per_request` and `waiting_share`; `ceilings`, a list of `name` and
+//! `requests_per_s`.

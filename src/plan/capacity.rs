@@ -1,0 +1,399 @@
+//! What a run of several processes on one shared allowance needs, and which limit comes next.
+//!
+//! Everything here is a formula over rates and means; the run itself is simulated elsewhere.
+//!
+//! **In flight.** As many requests are in flight as begin in a second, times the seconds that each
+//! takes, whatever the distribution of these (J. D. C. Little, "A Proof for the Queuing Formula:
+//! L = λW", Operations Research 9 (3), 1961). So a rate needs `rate × latency ÷ concurrency`
+//! processes, and `in flight ÷ latency` is the rate at which something that every request in
+//! flight takes runs out.
+//!
+//! **Leases.** The leases of all processes together are worth `max(100 ms, 2 × round trip)` of the
+//! limits, and each of N processes that want some has an N-th of it, in whole units, one at least.
+//! A process asks again when it has used its lease up. So a lease of u requests costs a round trip
+//! for u requests. With twice the round trip, N processes that each do nothing but ask are granted
+//! `N × u` in a round trip, which is never below the rate: the round trip alone slows nothing down.
+
+use std::time::Duration;
+
+use super::Scenario;
+use crate::limit::Rate;
+
+/// Several processes that share their limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Processes {
+    pub(crate) count: u64,
+    /// From asking the store to its answer.
+    pub(crate) round_trip: Duration,
+}
+
+/// The least that all leases together are worth.
+const SHORTEST_LEASE: f64 = 0.1;
+/// The leases that a store grants in a second. The guide names this and the figures that follow,
+/// and says where they are from.
+const STORE: f64 = 10_000.0;
+/// Requests in flight from one host to one address: Linux' ports from 32,768 to 60,999.
+const PORTS: f64 = 28_232.0;
+/// Requests in flight of a process: Linux' 65,530 mappings, of which a thread takes four.
+const THREADS: f64 = 16_000.0;
+/// Memory of a process, and of a request in flight over TLS with what the kernel keeps for it.
+const PROCESS_MIB: f64 = 4.0;
+const REQUEST_MIB: f64 = 68.0 / 1024.0;
+/// What `memory` among the ceilings is for each process.
+const MEMORY_MIB: f64 = 1024.0;
+/// Processor time of a request over TLS, in seconds.
+const PROCESSOR: f64 = 0.000_37;
+
+/// What a run needs of processes, and how far it is from the limits of these.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Capacity {
+    pub(crate) processes: u64,
+    /// How many the rates need; `None` without a rate.
+    pub(crate) needed: Option<u64>,
+    /// How many the ports need if each request in flight has a connection to the same address.
+    pub(crate) hosts: u64,
+    /// Of a process: the most requests in flight, each a thread and a socket; memory; processors.
+    pub(crate) in_flight: u64,
+    pub(crate) memory_mib: f64,
+    pub(crate) cores: f64,
+    /// `None` without a rate: nothing is leased then.
+    pub(crate) leases: Option<Leases>,
+    /// What holds at how many requests a second, lowest first.
+    pub(crate) ceilings: Vec<(Ceiling, f64)>,
+}
+
+/// What the leases cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Leases {
+    /// What all of them together are worth, in seconds.
+    pub(crate) length: f64,
+    /// The requests of one.
+    pub(crate) requests: f64,
+    pub(crate) round_trips: PerSecond,
+    pub(crate) per_request: f64,
+    /// The share of its time for which a process waits for the store.
+    pub(crate) waiting: f64,
+}
+
+type PerSecond = f64;
+
+/// Something that ends the growth of a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ceiling {
+    Requests,
+    Tokens,
+    InFlight,
+    Threads,
+    Memory,
+    Ports,
+    Store,
+}
+
+impl Ceiling {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::InFlight => "in_flight",
+            Self::Threads => "threads",
+            Self::Memory => "memory",
+            Self::Ports => "ports",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// What was found of the attempts of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    /// Attempts in a second.
+    pub(super) rate: PerSecond,
+    /// Seconds and model tokens of an attempt, on average.
+    pub(super) seconds: f64,
+    pub(super) tokens: f64,
+    /// In all processes together.
+    pub(super) in_flight_peak: usize,
+}
+
+impl Load {
+    /// The attempts in a second that each of the limits on requests and on model tokens allows.
+    pub(super) fn allowed(&self, scenario: &Scenario) -> [Option<PerSecond>; 2] {
+        let rates = [scenario.request_rate, scenario.token_rate];
+        let [requests, tokens] = rates.map(|rate| rate.map(Rate::units_per_second));
+        [requests, tokens.map(|rate| rate / self.tokens.max(1.0))]
+    }
+
+    /// How many are in flight if only the rates hold the run back, by Little's law.
+    pub(super) fn needed(&self, scenario: &Scenario) -> Option<f64> {
+        let rate = lowest(self.allowed(scenario))?;
+        Some(rate * self.seconds)
+    }
+}
+
+pub(super) fn capacity(scenario: &Scenario, processes: Processes, load: &Load) -> Capacity {
+    let count = processes.count as f64;
+    let each = scenario.concurrency.high() as f64;
+    let needed = load.needed(scenario);
+    let in_flight = (load.in_flight_peak as f64 / count).ceil();
+    let [requests, tokens] = load.allowed(scenario);
+    let length = lease(processes.round_trip);
+    // What is in flight, as a rate.
+    let rate = |in_flight: f64| Some(in_flight / load.seconds);
+    let store = (count > STORE * length).then_some(STORE);
+    let ceilings = [
+        (Ceiling::Requests, requests),
+        (Ceiling::Tokens, tokens),
+        (Ceiling::InFlight, rate(count * each)),
+        (Ceiling::Threads, rate(count * THREADS)),
+        (
+            Ceiling::Memory,
+            rate(count * (MEMORY_MIB - PROCESS_MIB) / REQUEST_MIB),
+        ),
+        (Ceiling::Ports, rate(PORTS)),
+        (
+            Ceiling::Store,
+            store.filter(|_| requests.or(tokens).is_some()),
+        ),
+    ];
+    let mut ceilings: Vec<(Ceiling, f64)> = ceilings
+        .into_iter()
+        .filter_map(|(what, rate)| Some((what, rate.filter(|rate| rate.is_finite())?)))
+        .collect();
+    ceilings.sort_by(|one, other| one.1.total_cmp(&other.1));
+    Capacity {
+        processes: processes.count,
+        needed: needed.map(|needed| at_least(concurrency_for(needed) as f64 / each)),
+        hosts: at_least(needed.unwrap_or(count * each) / PORTS),
+        in_flight: at_least(in_flight),
+        memory_mib: PROCESS_MIB + in_flight * REQUEST_MIB,
+        cores: load.rate / count * PROCESSOR,
+        leases: leases(scenario, processes, load),
+        ceilings,
+    }
+}
+
+/// What all leases together are worth, in seconds.
+pub(super) fn lease(round_trip: Duration) -> f64 {
+    (2.0 * round_trip.as_secs_f64()).max(SHORTEST_LEASE)
+}
+
+fn leases(scenario: &Scenario, processes: Processes, load: &Load) -> Option<Leases> {
+    let (count, length) = (processes.count as f64, lease(processes.round_trip));
+    let share = length / count;
+    let units = |rate: Option<Rate>| rate.map(|rate| (rate.units_per_second() * share).floor());
+    let requests = units(scenario.request_rate);
+    let tokens = units(scenario.token_rate).map(|tokens| tokens / load.tokens.max(1.0));
+    // No more than are sent in the time of the lease, and one at least.
+    let requests = lowest([requests, tokens])?.min(load.rate * share).max(1.0);
+    let round_trips = load.rate / requests;
+    Some(Leases {
+        length,
+        requests,
+        round_trips,
+        per_request: 1.0 / requests,
+        waiting: (round_trips / count * processes.round_trip.as_secs_f64()).min(1.0),
+    })
+}
+
+fn lowest(rates: [Option<f64>; 2]) -> Option<f64> {
+    rates.into_iter().flatten().min_by(f64::total_cmp)
+}
+
+/// The concurrency that a mean number of requests in flight needs. By Little's law the mean is the
+/// rate times the latency. The number in flight varies about as a Poisson process at most, which is
+/// seldom more than two standard deviations above its mean.
+pub(crate) fn concurrency_for(mean: f64) -> u64 {
+    at_least(mean + 2.0 * mean.sqrt())
+}
+
+/// A whole number that is at least this, and one at least.
+pub(crate) fn at_least(number: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let whole = number.ceil() as u64;
+    whole.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
+    use super::super::tests::scenario;
+    use super::*;
+    use crate::shared::{Ask, Ledger, Limit, Micros, Want};
+
+    const SECOND: Micros = 1_000_000;
+
+    const fn processes(count: u64, round_trip_ms: u64) -> Processes {
+        Processes {
+            count,
+            round_trip: Duration::from_millis(round_trip_ms),
+        }
+    }
+
+    fn load(rate: f64) -> Load {
+        Load {
+            rate,
+            seconds: 2.0,
+            tokens: 500.0,
+            in_flight_peak: 160,
+        }
+    }
+
+    fn limited(rps: u64, tpm: Option<u64>) -> Scenario {
+        Scenario {
+            request_rate: Some(Rate::per_second(rps)),
+            token_rate: tpm.map(Rate::per_minute),
+            concurrency: 20.into(),
+            ..scenario(1)
+        }
+    }
+
+    #[track_caller]
+    fn close(found: f64, expected: f64, within: f64) {
+        let off = (found / expected - 1.0).abs();
+        assert!(off < within, "{found} and not {expected}");
+    }
+
+    #[test]
+    fn what_runs_out_next_is_said_lowest_first() {
+        // 600,000 tokens a minute are 20 requests a second.
+        let found = capacity(&limited(50, Some(600_000)), processes(8, 1), &load(20.0));
+        let names: Vec<_> = found.ceilings.iter().map(|(what, _)| *what).collect();
+        use Ceiling::{InFlight, Memory, Ports, Requests, Threads, Tokens};
+        assert_eq!(names, [Tokens, Requests, InFlight, Ports, Memory, Threads]);
+        for ((_, found), expected) in
+            (found.ceilings.iter()).zip([20.0, 50.0, 80.0, 14_116.0, 61_440.0, 64_000.0])
+        {
+            close(*found, expected, 1e-6);
+        }
+        // 40 in flight on average, and two standard deviations: 53 of them.
+        assert_eq!((found.needed, found.hosts), (Some(3), 1));
+        // 20 of each process: 4 MiB and 20 × 68 KiB; 2.5 a second × 0.37 ms.
+        assert_eq!(found.in_flight, 20);
+        close(found.memory_mib, 5.328, 1e-3);
+        close(found.cores, 0.000_925, 1e-6);
+    }
+
+    #[test]
+    fn without_a_rate_nothing_is_leased_and_the_concurrency_is_first() {
+        let found = capacity(&scenario(1), processes(30_000, 1), &load(20.0));
+        assert_eq!((found.leases, found.needed), (None, None));
+        assert_eq!(found.ceilings[0], (Ceiling::Ports, 14_116.0));
+        assert_eq!(found.ceilings[1], (Ceiling::InFlight, 15_000.0));
+        assert_eq!(found.hosts, 2);
+        // An answer that takes no time holds nothing.
+        let none = Load {
+            seconds: 0.0,
+            ..load(20.0)
+        };
+        assert_eq!(capacity(&scenario(1), processes(2, 1), &none).ceilings, []);
+    }
+
+    #[test]
+    fn a_store_is_a_ceiling_from_so_many_processes_on() {
+        let found = |count| capacity(&limited(1_000_000, None), processes(count, 1), &load(9.0));
+        let has_store = |found: &Capacity| found.ceilings.iter().any(|it| it.0 == Ceiling::Store);
+        assert!(!has_store(&found(1_000)));
+        assert!(has_store(&found(1_001)));
+    }
+
+    #[test]
+    fn leases_cost_what_the_page_says() {
+        let cost = |rps, count, ms| {
+            let scenario = limited(rps, None);
+            leases(&scenario, processes(count, ms), &load(rps as f64)).unwrap()
+        };
+        // An eighth of 100 ms at 1,000 a second: 12 of 12.5.
+        let many = cost(1_000, 8, 1);
+        close(many.requests, 12.0, 1e-9);
+        close(many.round_trips, 83.3, 1e-3);
+        close(many.waiting, 0.010_4, 2e-3);
+        assert!(many.per_request < 0.1);
+        // One at least, and with a slow store twice its round trip.
+        close(cost(2, 8, 1).requests, 1.0, 1e-9);
+        let slow = cost(1_000, 8, 100);
+        close(slow.length, 0.2, 1e-9);
+        close(slow.requests, 25.0, 1e-9);
+        // Model tokens bind: 100 ms of 100,000 a second are 10,000, for each of 8 two requests.
+        let scenario = limited(1_000, Some(6_000_000));
+        let tokens = leases(&scenario, processes(8, 1), &load(200.0)).unwrap();
+        close(tokens.requests, 2.5, 1e-9);
+    }
+
+    /// Round trips a request, the share of the time waited for them, and requests a second, of
+    /// processes that always have something to send. They lease from a real account, and use each
+    /// unit on its date.
+    fn simulated(rps: u64, processes: Processes, seconds: u64) -> (f64, f64, f64) {
+        let round_trip = Micros::try_from(processes.round_trip.as_micros()).unwrap();
+        let ask = Ask {
+            configured: [
+                Some(Limit {
+                    units: rps,
+                    period: SECOND,
+                    burst: rps,
+                }),
+                None,
+            ],
+            wants: [
+                Want {
+                    least: 1,
+                    most: u64::MAX,
+                },
+                Want::default(),
+            ],
+            lease: (2 * round_trip).max(SECOND / 10),
+            ..Ask::default()
+        };
+        let mut ledger = Ledger::default();
+        let (mut asks, mut requests) = (0, 0);
+        let start = 5 * SECOND;
+        let mut next: BinaryHeap<Reverse<(Micros, u64)>> = (0..processes.count)
+            .map(|id| Reverse((start, id)))
+            .collect();
+        while let Some(Reverse((sent, holder))) = next.pop() {
+            let now = sent + round_trip / 2;
+            if now >= start + seconds * SECOND {
+                break;
+            }
+            let ask = Ask {
+                holder,
+                ..ask.clone()
+            };
+            let reply = ledger.exchange(&ask, now, 1);
+            let credit: Micros = reply.credit[0].iter().map(|span| span.to - span.from).sum();
+            let last = reply.credit[0].last().map_or(now, |span| span.to);
+            asks += 1;
+            requests += credit * rps / SECOND;
+            next.push(Reverse((last.max(sent + round_trip), holder)));
+        }
+        let (asks, requests, time) = (f64::from(asks), requests as f64, seconds as f64);
+        let waited = asks * processes.round_trip.as_secs_f64();
+        (
+            asks / requests,
+            waited / processes.count as f64 / time,
+            requests / time,
+        )
+    }
+
+    #[test]
+    fn leases_cost_what_they_do_on_a_real_account() {
+        for (rps, count, ms) in [
+            (1_000, 8, 1),
+            (1_000, 8, 50),
+            (200, 8, 1),
+            (200, 3, 200),
+            (50, 1, 20),
+            (10_000, 50, 5),
+            (5, 8, 30),
+        ] {
+            let processes = processes(count, ms);
+            let told = leases(&limited(rps, None), processes, &load(rps as f64)).unwrap();
+            let (per_request, waiting, rate) =
+                simulated(rps, processes, if rps < 100 { 100 } else { 10 });
+            close(rate, rps as f64, 0.03);
+            close(told.per_request, per_request, 0.05);
+            close(told.waiting, waiting, 0.08);
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The home on a server: Redis or Valkey keeps the state, and a script there does what
+//! `ledger.rs` does, in one call and by the server's clock.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use redis::{
+    Client, Connection, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisError, Script,
+};
+
+use super::exchange::{Ask, Limit, Reply, Span, Store};
+use super::ledger::LAST;
+use crate::error::{Error, ErrorKind, Result, config};
+use crate::escape::printable;
+
+/// How long a connection may take, and then each read and each write.
+const TIME_LIMIT: Duration = Duration::from_secs(1);
+
+/// Servers and firewalls close idle connections after some minutes, some without a word. So one
+/// that has not been used for so long is not used again.
+const MAX_IDLE: Duration = Duration::from_secs(30);
+
+/// A key of a server, as a URL names it. It shows no password.
+#[derive(Clone)]
+pub(crate) struct RedisUrl {
+    client: Client,
+    /// The server's host and port.
+    place: String,
+    key: String,
+}
+
+/// The store in that key, and the connection to it.
+pub(crate) struct RedisStore {
+    url: RedisUrl,
+    script: Script,
+    /// With the time of its last use.
+    connection: Option<(Connection, Instant)>,
+}
+
+impl RedisUrl {
+    /// Reads a URL such as `rediss://:PASSWORD@HOST:PORT/DB?key=NAME`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if it is no such URL. The message repeats nothing of it, since a
+    /// password with a `/` or a `#` in it may be anywhere.
+    pub(crate) fn parse(url: &str) -> Result<Self> {
+        let flaw = |what: &str| {
+            config(format!(
+                "the URL of the shared limit {what}; write \
+                 redis://[[USER]:PASSWORD@]HOST[:PORT]/DB?key=NAME, or rediss:// for TLS, and \
+                 characters such as @ / # ? in a password as %40 %2F %23 %3F"
+            ))
+        };
+        let parsed = redis::parse_redis_url(url)
+            .filter(|url| matches!(url.scheme(), "redis" | "rediss"))
+            .ok_or_else(|| flaw("cannot be read"))?;
+        if parsed.fragment().is_some() {
+            return Err(flaw("has a # in it"));
+        }
+        if !parsed.username().is_empty() && parsed.password().is_none() {
+            return Err(flaw("has a user without a password"));
+        }
+        let mut settings = parsed.query_pairs();
+        let key = match (settings.next(), settings.next()) {
+            (Some((name, key)), None) if name == "key" && !key.is_empty() => key.into_owned(),
+            _ => return Err(flaw("must name a key, and nothing else, behind the ?")),
+        };
+        let place = match parsed.host_str() {
+            Some(host) if !host.is_empty() => format!("{host}:{}", parsed.port().unwrap_or(6379)),
+            _ => return Err(flaw("names no host")),
+        };
+        if parsed.scheme() == "rediss" {
+            // The `redis` crate takes the process's provider, and panics where there is none and a
+            // program has built rustls with two. If there is one already, that one serves.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let info: ConnectionInfo = parsed
+            .into_connection_info()
+            .map_err(|_| flaw("has a database that is no number, or 0.0.0.0 for a host"))?;
+        // Without these two commands there is nothing to be said before the first call.
+        let quiet = info.redis_settings().clone().set_skip_set_lib_name();
+        let eager = info.tcp_settings().clone().set_nodelay(true);
+        let info = info.set_redis_settings(quiet).set_tcp_settings(eager);
+        let client = Client::open(info).map_err(|_| flaw("cannot be used"))?;
+        Ok(Self { client, place, key })
+    }
+
+    fn has_tls(&self) -> bool {
+        let addr = self.client.get_connection_info().addr();
+        matches!(addr, ConnectionAddr::TcpTls { .. })
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.has_tls() { "rediss" } else { "redis" };
+        let database = self.client.get_connection_info().redis_settings().db();
+        let key = printable(&self.key, 100);
+        write!(f, "{scheme}://{}/{database}?key={key}", self.place)
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Store for RedisStore {
+    fn exchange(&mut self, ask: &Ask) -> Result<Reply> {
+        let arguments = encode(ask, fastrand::u64(1..));
+        let answer = self.call(&arguments);
+        let numbers = answer.map_err(|error| self.explain(&error))?;
+        decode(&numbers).ok_or_else(|| {
+            self.error(
+                ErrorKind::Protocol,
+                "gave an answer that this version of tollgate does not understand; let all \
+                 processes that share the limit be of one version",
+            )
+        })
+    }
+}
+
+impl RedisStore {
+    /// Connects to nothing yet.
+    pub(crate) fn new(url: &RedisUrl) -> Self {
+        Self {
+            url: url.clone(),
+            script: Script::new(include_str!("redis.lua")),
+            connection: None,
+        }
+    }
+
+    /// After an error the connection is gone: an answer that comes late would be taken for the
+    /// next one's, and a server that became a replica would keep us.
+    fn call(&mut self, arguments: &[String]) -> Result<Vec<u64>, RedisError> {
+        let kept = self.connection.take();
+        let mut connection = match kept.filter(|(_, used)| used.elapsed() < MAX_IDLE) {
+            Some((connection, _)) => connection,
+            None => {
+                let connection = self.url.client.get_connection_with_timeout(TIME_LIMIT)?;
+                connection.set_read_timeout(Some(TIME_LIMIT))?;
+                connection.set_write_timeout(Some(TIME_LIMIT))?;
+                connection
+            }
+        };
+        let mut call = self.script.key(&self.url.key);
+        let answer = call.arg(arguments).invoke(&mut connection)?;
+        self.connection = Some((connection, Instant::now()));
+        Ok(answer)
+    }
+
+    fn explain(&self, error: &RedisError) -> Error {
+        let info = self.url.client.get_connection_info();
+        let tls = self.url.has_tls();
+        let text = match (error.code(), error.detail()) {
+            (Some(code), Some(detail)) => format!("{code} {detail}"),
+            _ => error.to_string(),
+        };
+        // A proxy that does not know AUTH may repeat what it was sent.
+        let text = match info.redis_settings().password() {
+            Some(password) if !password.is_empty() => text.replace(password, "[redacted]"),
+            _ => text,
+        };
+        let text = printable(&text, 300);
+        let known = || REFUSALS.iter().find(|(word, ..)| text.contains(word));
+        let (kind, what) = match error.kind() {
+            redis::ErrorKind::AuthenticationFailed => (
+                ErrorKind::Auth,
+                "takes neither this user nor this password; check both".to_owned(),
+            ),
+            redis::ErrorKind::Io if error.is_timeout() => (
+                ErrorKind::Timeout,
+                format!(
+                    "did not answer within {} s{}",
+                    TIME_LIMIT.as_secs(),
+                    if tls {
+                        "; if it speaks no TLS, write redis://"
+                    } else {
+                        ""
+                    }
+                ),
+            ),
+            redis::ErrorKind::Io if error.is_connection_refusal() => (
+                ErrorKind::Unreachable,
+                "is not there: the connection was refused; start it, or correct host and port"
+                    .to_owned(),
+            ),
+            redis::ErrorKind::Io if text.contains("certificate") => (
+                ErrorKind::Tls,
+                format!(
+                    "has a certificate that is not trusted ({text}); let SSL_CERT_FILE name the \
+                     file of its CA, and the URL the host as the certificate does"
+                ),
+            ),
+            redis::ErrorKind::Io if error.is_connection_dropped() && !tls => (
+                ErrorKind::Network,
+                format!("closed the connection ({text}); if it wants TLS, write rediss://"),
+            ),
+            redis::ErrorKind::Io if tls => (
+                ErrorKind::Tls,
+                format!("gave no answer in TLS ({text}); if it wants none, write redis://"),
+            ),
+            redis::ErrorKind::Io => (
+                ErrorKind::Unreachable,
+                format!("cannot be reached: {text}; correct the host, or look at the network"),
+            ),
+            redis::ErrorKind::Parse | redis::ErrorKind::UnexpectedReturnType => (
+                ErrorKind::Protocol,
+                format!("does not answer as Redis does ({text}); check host and port"),
+            ),
+            _ => match known() {
+                Some((_, kind, advice)) => (*kind, format!("refuses ({text}); {advice}")),
+                None => (ErrorKind::Server, format!("refuses: {text}")),
+            },
+        };
+        self.error(kind, &what)
+    }
+
+    fn error(&self, kind: ErrorKind, what: &str) -> Error {
+        Error::new(
+            kind,
+            format!(
+                "the server of the shared limit at {} {what}",
+                self.url.place
+            ),
+        )
+    }
+}
+
+const NAME_IT: &str = "put its password into the URL, as in redis://:PASSWORD@HOST/0?key=NAME";
+
+/// A word of a refusal, what kind of error it is, and what can be done.
+const REFUSALS: [(&str, ErrorKind, &str); 13] = {
+    use ErrorKind::{Auth, Config, Permission, Server};
+    [
+        ("NOAUTH", Auth, NAME_IT),
+        // A long command is refused before it is read.
+        ("unauthenticated", Auth, NAME_IT),
+        (
+            "NOPERM",
+            Permission,
+            "let this user call EVALSHA, SCRIPT LOAD, TIME, GET and SET for this key",
+        ),
+        ("DB index", Config, "correct the number behind the host"),
+        ("SELECT", Config, "a cluster has database 0 only"),
+        (
+            "WRONGTYPE",
+            Config,
+            "give the shared limit a key of its own (key=NAME)",
+        ),
+        (
+            "unknown command",
+            Config,
+            "the server must know EVALSHA and SCRIPT",
+        ),
+        (
+            "MOVED",
+            Config,
+            "let the URL name the node of the cluster that has the key",
+        ),
+        (
+            "READONLY",
+            Server,
+            "this is a replica: let the URL name the primary",
+        ),
+        (
+            "OOM",
+            Server,
+            "its memory is full: raise its maxmemory, or let it evict keys",
+        ),
+        (
+            "MISCONF",
+            Server,
+            "it cannot write to its disk: look at its log",
+        ),
+        ("max number of clients", Server, "raise its maxclients"),
+        ("LOADING", Server, "it is starting: wait"),
+    ]
+};
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("RedisStore");
+        shown.field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// The arguments of the script, in the order in which it reads them. `fresh` is the incarnation of
+/// a state that begins anew.
+fn encode(ask: &Ask, fresh: u64) -> Vec<String> {
+    let mut arguments = vec![
+        fresh.to_string(),
+        ask.holder.to_string(),
+        ask.incarnation.to_string(),
+        ask.owed_tokens.to_string(),
+        u64::from(ask.leaves).to_string(),
+    ];
+    let mut numbers = vec![ask.pause, ask.lease, ask.slack];
+    for axis in 0..2 {
+        for limit in [ask.configured[axis], ask.announced[axis]] {
+            // No limit is three zeros.
+            let limit = limit.unwrap_or(Limit {
+                units: 0,
+                period: 0,
+                burst: 0,
+            });
+            numbers.extend([limit.units, limit.period, limit.burst]);
+        }
+        let (want, back) = (ask.wants[axis], &ask.back[axis]);
+        numbers.extend([want.least, want.most, back.len() as u64]);
+        numbers.extend(back.iter().flat_map(|span| [span.from, span.to]));
+    }
+    // The script counts in doubles.
+    let numbers = numbers.into_iter().map(|number| number.min(LAST));
+    arguments.extend(numbers.map(|number| number.to_string()));
+    arguments
+}
+
+/// The script's answer. None if it is not whole.
+fn decode(numbers: &[u64]) -> Option<Reply> {
+    let mut numbers = numbers.iter().copied();
+    let mut reply = Reply {
+        incarnation: numbers.next()?,
+        now: numbers.next()?,
+        paused_until: numbers.next()?,
+        holders: numbers.next()?,
+        ..Reply::default()
+    };
+    for axis in 0..2 {
+        for limits in [&mut reply.configured, &mut reply.limits] {
+            let (units, period, burst) = (numbers.next()?, numbers.next()?, numbers.next()?);
+            limits[axis] = (units > 0).then_some(Limit {
+                units,
+                period,
+                burst,
+            });
+        }
+        for _ in 0..numbers.next()? {
+            let (from, to) = (numbers.next()?, numbers.next()?);
+            reply.credit[axis].push(Span { from, to });
+        }
+    }
+    numbers.next().is_none().then_some(reply)
+}
+
+#[cfg(test)]
+mod tests;
