@@ -6,7 +6,7 @@ from pyspark.sql.functions import get_json_object
 spark = SparkSession.builder.appName("reviews").getOrCreate()
 reviews = spark.read.csv("reviews.csv", header=True)  # columns: id, text
 
-# What the command gets of the environment. The key is in a file, as `env` travels with the tasks.
+# The command's environment. The key is in a file: `env` travels with the tasks.
 folder = os.getcwd()  # on a cluster: a folder that all executors see
 env = {"FOLDER": folder}
 for name in ("PATH", "TOLLGATE_SHARED_LIMIT", "OPENAI_BASE_URL"):

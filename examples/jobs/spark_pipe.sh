@@ -1,6 +1,6 @@
 #!/bin/sh
-# One partition for Spark's pipe: rows in, records out. Answers stay in $FOLDER/answers, in a file
-# named by what the partition holds. An attempt that comes after another finds them there.
+# One partition for Spark's pipe: rows in, records out. Answers stay in $FOLDER/answers, in
+# a file named by what the partition holds, where a later attempt finds them.
 set -eu
 : "${TOLLGATE_SHARED_LIMIT:?}"
 answers=$FOLDER/answers

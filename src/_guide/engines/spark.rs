@@ -33,8 +33,8 @@
 //! | a task fails after its pipe has ended | the next attempt sends nothing and prints the answers |
 //! | tollgate is killed outright | the next attempt carries on. The answers in flight, 20 at most, are lost and sent again |
 //! | Spark's worker dies while tollgate goes on | the next attempt waits until tollgate has ended (`flock`), and prints the answers |
-//! | a row fails | its record has no answer, and says why. The task does not fail |
-//! | the job is run again, as in the next notebook | it sends nothing, as long as `answers` is there |
+//! | a row fails | its record has no answer, and says why. The task does not fail. The next run of the job asks again if the reason may pass |
+//! | the job is run again | it sends nothing, as long as `answers` is there |
 //!
 //! - A partition must have the same rows at each attempt. `repartition(8, "id")` sees to that, and
 //!   so does reading files. `repartition(8)` behind a step that is random does not.
