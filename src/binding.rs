@@ -13,6 +13,8 @@ pub enum Binding {
     Tokens,
     /// The concurrency: as many requests are in flight as may be.
     InFlight,
+    /// The store of a limit that several processes share: it has not answered yet, or is gone.
+    SharedLimit,
     /// Another run on the same limiter: it is that run's turn.
     Queue,
     /// A pause that the server asked for, or the slow start after it.
@@ -29,10 +31,11 @@ pub enum Binding {
 }
 
 impl Binding {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Requests,
         Self::Tokens,
         Self::InFlight,
+        Self::SharedLimit,
         Self::Queue,
         Self::Pause,
         Self::Backoff,
@@ -49,13 +52,14 @@ impl Binding {
             .find(|binding| binding.as_str() == name)
     }
 
-    /// Its name in records and summaries: `requests`, `tokens`, `in_flight`, `queue`, `pause`,
-    /// `backoff`, `outage`, `input` or `wire`.
+    /// Its name in records and summaries: `requests`, `tokens`, `in_flight`, `shared_limit`,
+    /// `queue`, `pause`, `backoff`, `outage`, `input` or `wire`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Requests => "requests",
             Self::Tokens => "tokens",
             Self::InFlight => "in_flight",
+            Self::SharedLimit => "shared_limit",
             Self::Queue => "queue",
             Self::Pause => "pause",
             Self::Backoff => "backoff",

@@ -364,6 +364,7 @@
 //! | `requests` | the limit on requests, set or learned | a higher one, if the provider grants it |
 //! | `tokens` | the limit on model tokens | the same; smaller `max_tokens` |
 //! | `in_flight` | the concurrency: as many requests are in flight as may be | a higher [`concurrency`](crate::ClientBuilder::concurrency) |
+//! | `shared_limit` | the store of a limit that several processes share: it has not answered yet, or is gone | a store that is nearer |
 //! | `queue` | it is the turn of another run on the same limiter | |
 //! | `pause` | a pause that the server asked for, or the slow start after it | a limit that the server does not refuse |
 //! | `backoff` | all that there is to send waits for its next attempt | |
@@ -371,7 +372,7 @@
 //! | `input` | the input gives nothing to send | a faster input |
 //! | `wire` | everything has been sent, and answers are waited for | |
 //!
-//! The bar shows `in_flight` as `concurrency`, `queue` as `another run` and `wire` as `server`.
+//! The bar shows `in_flight` as `concurrency`, `shared_limit` as `shared limit`, `queue` as `another run` and `wire` as `server`.
 //!
 //! [`Progress`](crate::Progress) has the times of a run so far, and what binds at the moment: what
 //! did so for most of the last second. The summary of a run over a file has the shares. The time of

@@ -20,6 +20,7 @@ use crate::limit::{Concurrency, Limiter, LimiterBuilder, Rate};
 use crate::opaque::opaque;
 use crate::pool::Pool;
 use crate::retry::Retry;
+use crate::shared::Shared;
 use crate::sync::Mutex;
 
 /// Settings of a [`Client`]; see [`Client::builder`].
@@ -57,6 +58,7 @@ const CONFLICTS: &[[&str; 2]] = &[
     ["limiter", "burst"],
     ["limiter", "tokens_per_minute"],
     ["limiter", "clock"],
+    ["limiter", "shared"],
     ["transport", "connect_timeout"],
     ["transport", "ca_file"],
     ["transport", "client_cert"],
@@ -179,6 +181,11 @@ methods! {
 
     /// The clock of the limiter, the retries and the deadlines. Default: the machine's.
     clock(clock: Clock) = |it| it.limits = it.limits.clock(clock);
+
+    /// Shares the rates with other processes: they are then those of all together. A pause and a
+    /// limit that the provider announces to one holds for all. The concurrency stays this client's
+    /// own. [`LimiterBuilder::shared`] says more. Default: shared with nobody.
+    shared(shared: Shared) = |it| it.limits = it.limits.shared(shared);
 
     /// A limiter that others use too, with its own limits and clock. It must have a
     /// [`concurrency`](crate::LimiterBuilder::concurrency). Default: one of this client's own, with

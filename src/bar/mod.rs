@@ -168,6 +168,7 @@ fn progress(monitor: &Monitor, total: Option<u64>, elapsed: Duration) -> FilePro
         progress.concurrency = Some(limiter.concurrency_range());
         progress.rates = limiter.rates();
         progress.learned = limiter.learned();
+        progress.shared = limiter.shared_status();
     }
     progress
 }

@@ -95,6 +95,7 @@ fn factor(binding: Binding) -> &'static str {
         Binding::Requests => "requests",
         Binding::Tokens => "tokens",
         Binding::InFlight => "concurrency",
+        Binding::SharedLimit => "shared limit",
         Binding::Queue => "another run",
         Binding::Pause => "pause",
         Binding::Backoff => "backoff",

@@ -70,6 +70,7 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
             let what = format!("the limit of {at_once} at once ({range}{each} an answer)");
             (what, run.more_at_once())
         }
+        Binding::SharedLimit => ("the store of the shared limit".to_owned(), None),
         Binding::Queue => ("another run on the same limiter".to_owned(), None),
         Binding::Pause => {
             let what = "the pauses of the server";

@@ -358,6 +358,7 @@ impl Writer<'_> {
         let mut progress = self.tally.progress(client.monitor(), now, self.ends);
         progress.rates = client.limiter().rates();
         progress.learned = client.limiter().learned();
+        progress.shared = client.limiter().shared_status();
         progress.concurrency = Some(client.limiter().concurrency_range());
         (self.on_progress)(&progress);
         progress

@@ -152,6 +152,13 @@ impl FollowedLimits {
         }
     }
 
+    /// The lowest rate of what is counted so, and its burst, as they are kept.
+    pub(super) fn kept(&self, counted: Counted) -> Option<(Rate, u64)> {
+        let all = self.0.iter().filter(|it| it.counted == counted);
+        all.filter_map(|it| shape(counted, it.limit, it.window.length))
+            .min_by(|a, b| a.0.units_per_second().total_cmp(&b.0.units_per_second()))
+    }
+
     /// The lowest rate of what is counted so, as the server announces it.
     pub(super) fn lowest(&self, counted: impl Fn(Counted) -> bool) -> Option<Rate> {
         let rates = self.0.iter().filter(|it| counted(it.counted));

@@ -1,11 +1,15 @@
 //! The settings of a limiter.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use super::concurrency::Concurrency;
 use super::limiter::Limiter;
 use super::rate::{Rate, checked_limit};
+use super::sharing::Sharing;
 use super::state::LimiterState;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::shared::Shared;
 
 /// Settings of a [`Limiter`]; see [`Limiter::builder`].
 #[derive(Clone, Debug, Default)]
@@ -16,6 +20,7 @@ pub struct LimiterBuilder {
     token_burst: Option<u64>,
     concurrency: Option<Concurrency>,
     clock: Clock,
+    shared: Option<Shared>,
 }
 
 impl Limiter {
@@ -66,23 +71,60 @@ impl LimiterBuilder {
         self
     }
 
-    /// Makes the limiter. Its buckets are full.
+    /// Shares the rates with other processes. They and their bursts are then those of all these
+    /// processes together; where they differ, the lowest holds, and whoever has a higher one is
+    /// warned in the log. A rate that one process does not use goes to those that can use it. A
+    /// pause of one is a pause for all, and a limit that the provider announces to one holds for
+    /// all. The concurrency stays the limiter's own. Default: shared with nobody.
+    ///
+    /// The limiter takes small parts of the allowance, worth a tenth of a second or a few requests,
+    /// by a thread of its own. It begins with nothing, so that the first request waits for the
+    /// store. While that cannot be reached, nothing is sent beyond what was leased before, unless
+    /// there is a [fallback](Shared::fallback_share);
+    /// [`shared_status`](Limiter::shared_status) tells.
+    pub fn shared(mut self, shared: Shared) -> Self {
+        self.shared = Some(shared);
+        self
+    }
+
+    /// Makes the limiter. Its buckets are full, but those of a shared allowance.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a rate out of range, a burst of zero, a
-    /// burst without its rate, or a concurrency of zero or an empty range.
+    /// burst without its rate, or a concurrency of zero or an empty range; and for a shared
+    /// allowance whose store cannot be used at all.
     pub fn build(self) -> Result<Limiter> {
-        let clock = self.clock.clone();
-        Ok(Limiter::new(self.state()?, clock))
+        let (clock, shared) = (self.clock.clone(), self.shared.clone());
+        let limits = self.state()?;
+        let Some(shared) = shared else {
+            return Ok(Limiter::new(limits, clock));
+        };
+        Limiter::sharing(limits, clock, shared.connect()?, shared.to_string().into())
     }
 
     /// As [`build`](Self::build), without a clock, a lock or a queue.
     pub(crate) fn state(self) -> Result<LimiterState> {
+        let shared = self.shared.as_ref();
+        let sharing = shared.map(|shared| shared.fallback().map(u64::from));
+        self.state_of(sharing)
+    }
+
+    /// With the number of shares to fall back on, if the rates are shared.
+    pub(super) fn state_of(self, sharing: Option<Option<u64>>) -> Result<LimiterState> {
         let concurrency = self.concurrency.unwrap_or(Concurrency::UNLIMITED);
         let concurrency = concurrency.checked()?;
         let mut limits = LimiterState::new(concurrency);
+        if let Some(fallback) = sharing {
+            limits.set.share(Sharing::new(holder(), fallback));
+        }
         limits.set_requests(checked_limit(self.requests, self.burst, "request")?, 0);
         limits.set_tokens(checked_limit(self.tokens, self.token_burst, "token")?, 0);
         Ok(limits)
     }
+}
+
+/// A number that no other limiter has, in any process. It is below 2⁵³, as all that a store is told.
+fn holder() -> u64 {
+    // The keys of a hash map are random numbers of the system.
+    (RandomState::new().build_hasher().finish() >> 11).max(1)
 }

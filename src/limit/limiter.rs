@@ -7,17 +7,20 @@ use std::time::{Duration, Instant};
 use super::announced::Announced;
 use super::bucket::Nanos;
 use super::concurrency::Concurrency;
+use super::keeper;
+use super::keeper_link::link;
 use super::learned::Learned;
 use super::nested::{self, HeldMark};
 use super::pace::Heard;
 use super::permit::Permit;
 use super::queue::{FOREVER, Queue};
 use super::rate::{Cost, Rate, checked_limit};
-use super::state::{Admission, LimiterState, Start};
-use super::waited::{WaitReason, Waited};
+use super::state::{LimiterState, Start};
+use super::waited::{Admission, WaitReason, Waited};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, unpark};
 use crate::error::{Error, Result};
+use crate::shared::{SharedStatus, Store};
 
 /// Limits how many requests and model tokens are sent in any time, and how many requests are in
 /// flight at once.
@@ -89,7 +92,20 @@ impl std::error::Error for Refusal {}
 
 impl Limiter {
     pub(super) fn new(limits: LimiterState, clock: Clock) -> Self {
-        Self(Arc::new(Queue::new(limits, clock)))
+        Self(Arc::new(Queue::new(limits, clock, None)))
+    }
+
+    /// One whose rates are leased from this store, which has a name for people.
+    pub(super) fn sharing(
+        limits: LimiterState,
+        clock: Clock,
+        store: Box<dyn Store>,
+        name: Arc<str>,
+    ) -> Result<Self> {
+        let (keeper, link) = link(name);
+        let queue = Arc::new(Queue::new(limits, clock, Some(keeper)));
+        keeper::start(&queue, link, store)?;
+        Ok(Self(queue))
     }
 
     /// Waits for a permit, however long it takes.
@@ -126,19 +142,21 @@ impl Limiter {
     /// A [`Refusal`]. Nothing is reserved then.
     pub fn try_acquire(&self, cost: Cost) -> Result<Permit, Refusal> {
         self.check_nested().map_err(Refusal::Never)?;
-        let start = {
+        let (admitted, keeper) = {
             let mut locked = self.0.lock();
             locked.limits.check_fits(cost).map_err(Refusal::Never)?;
             if !locked.waiting.is_empty() {
                 return Err(Refusal::Busy);
             }
-            match locked.limits.admit(cost, self.0.now()) {
-                Admission::Now => locked.limits.start(),
-                Admission::At(at, _) => return Err(Refusal::NotUntil(self.0.instant(at))),
-                Admission::WhenReleased => return Err(Refusal::Busy),
-            }
+            let admitted = match locked.limits.admit(cost, self.0.now()) {
+                Admission::Now => Ok(locked.limits.start()),
+                Admission::At(at, _) => Err(Refusal::NotUntil(self.0.instant(at))),
+                Admission::WhenReleased | Admission::WhenLeased => Err(Refusal::Busy),
+            };
+            (admitted, self.0.keeper(&mut locked))
         };
-        Ok(self.permit(cost, Waited::default(), start))
+        unpark(keeper);
+        admitted.map(|start| self.permit(cost, Waited::default(), start))
     }
 
     /// A permit, or why there is none, and how long that took. `watch` is told what it waits for,
@@ -174,22 +192,19 @@ impl Limiter {
     }
 
     /// Admits nothing before `until`. The buckets are empty then, so there is no burst after a
-    /// pause. A pause is never shortened by another. Whoever waits with a deadline before its end
+    /// pause. A pause is never shortened by another. It holds whoever shares the limits. Whoever waits with a deadline before its end
     /// is told at once.
     pub fn pause_until(&self, until: Instant) {
-        let too_late: Vec<_> = {
+        let until = self.0.nanos(until);
+        let (too_late, keeper) = {
             let mut locked = self.0.lock();
-            let now = self.0.now();
-            locked.limits.pause(self.0.nanos(until), now);
-            let paused_until = self.0.instant(locked.limits.paused_until());
-            // Nobody else is woken: a head that waits for an earlier instant finds the pause then.
-            locked
-                .waiting
-                .values()
-                .filter(|waiter| waiter.deadline.is_some_and(|at| at < paused_until))
-                .map(|waiter| Arc::clone(&waiter.parker))
-                .collect()
+            if let Some(shared) = locked.limits.set.shared_mut() {
+                shared.announce_pause(until);
+            }
+            let too_late = locked.pause(until, &self.0);
+            (too_late, self.0.keeper(&mut locked))
         };
+        unpark(keeper);
         for parker in too_late {
             parker.unpark();
         }
@@ -244,7 +259,7 @@ impl Limiter {
             return;
         }
         let sent = self.0.nanos(sent);
-        let head = {
+        let (head, keeper) = {
             let mut locked = self.0.lock();
             let now = self.0.now();
             let mut sooner = false;
@@ -252,9 +267,10 @@ impl Limiter {
             for announced in announced {
                 sooner |= locked.limits.announced(announced, sent, now);
             }
-            locked.head_if(|_| sooner)
+            (locked.head_if(|_| sooner), self.0.keeper(&mut locked))
         };
         unpark(head);
+        unpark(keeper);
     }
 
     /// Takes note that what was sent with this permit was refused, with a wait or without.
@@ -280,14 +296,27 @@ impl Limiter {
         self.0.lock().limits.learned()
     }
 
+    /// How it goes with the store of the limits, if they are [shared](crate::LimiterBuilder::shared)
+    /// with other processes.
+    pub fn shared_status(&self) -> Option<SharedStatus> {
+        let keeper = self.0.keeper.as_ref()?;
+        let locked = self.0.lock();
+        let status = locked.limits.set.shared()?.status(self.0.now());
+        Some(SharedStatus {
+            store: Arc::clone(&keeper.store),
+            ..status
+        })
+    }
+
     fn change(&self, change: impl FnOnce(&mut LimiterState, Nanos)) {
-        let head = {
+        let (head, keeper) = {
             let mut locked = self.0.lock();
             let now = self.0.now();
             change(&mut locked.limits, now);
-            locked.head_if(|_| true)
+            (locked.head_if(|_| true), self.0.keeper(&mut locked))
         };
         unpark(head);
+        unpark(keeper);
     }
 
     /// How many requests may be in flight at once: the number, or the high end of the range, that

@@ -15,10 +15,14 @@ mod announced;
 mod bucket;
 mod builder;
 mod concurrency;
+mod credit;
 #[cfg(all(test, loom))]
 mod interleavings;
+mod keeper;
+mod keeper_link;
 mod learned;
 mod learned_rate;
+mod leased;
 mod limiter;
 mod nested;
 mod pace;
@@ -29,8 +33,13 @@ mod places;
 mod queue;
 mod rate;
 mod recent;
+mod set_rates;
+#[cfg(test)]
+mod shared_trial;
+mod sharing;
 mod slow_start;
 mod state;
+mod store_time;
 #[cfg(test)]
 mod trial;
 mod waited;
@@ -44,6 +53,8 @@ pub(crate) use pace::Heard;
 pub use permit::Permit;
 pub use rate::{Cost, Rate};
 #[cfg(feature = "cli")]
-pub(crate) use state::{Admission, LimiterState, Start};
+pub(crate) use state::{LimiterState, Start};
+#[cfg(feature = "cli")]
+pub(crate) use waited::Admission;
 pub(crate) use waited::WaitReason;
 pub use waited::Waited;

@@ -78,7 +78,7 @@ impl Drop for Permit {
             locked.head_if(|reason| match reason {
                 WaitReason::InFlight => true,
                 WaitReason::Tokens => sooner || used.model_tokens() < reserved.model_tokens(),
-                WaitReason::Requests | WaitReason::Pause => sooner,
+                WaitReason::Requests | WaitReason::Pause | WaitReason::SharedLimit => sooner,
             })
         };
         unpark(head);

@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use super::bucket::Nanos;
+use super::keeper_link::KeeperLink;
 use super::rate::Cost;
-use super::state::{Admission, LimiterState, Start};
-use super::waited::{WaitReason, Waited};
+use super::sharing::{Next, Sharing};
+use super::state::{LimiterState, Start};
+use super::waited::{Admission, WaitReason, Waited};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker, unpark};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +23,8 @@ pub(super) struct Queue {
     pub(super) clock: Clock,
     epoch: Instant,
     locked: Mutex<Locked>,
+    /// Of limits that are shared.
+    pub(super) keeper: Option<KeeperLink>,
 }
 
 /// What the lock is around.
@@ -50,13 +55,32 @@ impl Locked {
             .filter(|&reason| concerns(reason))
             .and_then(|_| self.head())
     }
+
+    /// Admits nothing before `until`. The answer is who is to be told: those who cannot wait so
+    /// long. Nobody else is woken: a head that waits for an earlier instant finds the pause then.
+    pub(super) fn pause(&mut self, until: Nanos, queue: &Queue) -> Vec<Arc<Parker>> {
+        self.limits.pause(until, queue.now());
+        let paused_until = queue.instant(self.limits.paused_until());
+        let waiting = self.waiting.values();
+        waiting
+            .filter(|waiter| waiter.deadline.is_some_and(|at| at < paused_until))
+            .map(|waiter| Arc::clone(&waiter.parker))
+            .collect()
+    }
+
+    /// What the keeper does next.
+    pub(super) fn next_ask(&mut self, now: Nanos) -> Next {
+        let (in_flight, waiting) = (self.limits.in_flight(), self.waiting.len());
+        let shared = self.limits.set.shared_mut();
+        shared.map_or(Next::WhenCalled, |it| it.next(in_flight, waiting, now))
+    }
 }
 
 /// A century: longer than any wait, and within what an `Instant` can hold.
 pub(super) const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Queue {
-    pub(super) fn new(limits: LimiterState, clock: Clock) -> Self {
+    pub(super) fn new(limits: LimiterState, clock: Clock, keeper: Option<KeeperLink>) -> Self {
         Self {
             epoch: clock.now(),
             clock,
@@ -66,7 +90,22 @@ impl Queue {
                 next_ticket: 0,
                 head_waits_for: None,
             }),
+            keeper,
         }
+    }
+
+    pub(super) fn set_keeper_thread(&self, id: ThreadId) {
+        if let Some(keeper) = &self.keeper {
+            let _first = keeper.thread.set(id);
+        }
+    }
+
+    /// The keeper, if it has something to do at once. To be woken without the lock.
+    #[inline]
+    pub(super) fn keeper(&self, locked: &mut Locked) -> Option<Arc<Parker>> {
+        let keeper = self.keeper.as_ref()?;
+        let is_called = locked.limits.set.shared_mut()?.call();
+        is_called.then(|| Arc::clone(&keeper.parker))
     }
 
     #[inline]
@@ -90,7 +129,11 @@ impl Queue {
             locked.limits.check_fits(cost)?;
             if locked.waiting.is_empty() && locked.limits.admit(cost, self.now()) == Admission::Now
             {
-                return Ok(locked.limits.start());
+                let start = locked.limits.start();
+                let keeper = self.keeper(&mut locked);
+                drop(locked);
+                unpark(keeper);
+                return Ok(start);
             }
             let number = locked.next_ticket;
             locked.next_ticket += 1;
@@ -136,6 +179,15 @@ fn check_cancelled(cancel: Option<&Cancel>) -> Result<()> {
     Ok(())
 }
 
+impl Drop for Queue {
+    fn drop(&mut self) {
+        if let Some(keeper) = &self.keeper {
+            let last = self.lock().limits.set.shared_mut().and_then(Sharing::last);
+            keeper.end(last);
+        }
+    }
+}
+
 /// A number in the queue. Dropping it leaves the queue and wakes the next head, on every path:
 /// after a permit, an error or a panic.
 struct Ticket<'a> {
@@ -157,7 +209,7 @@ impl Ticket<'_> {
         let _listening = cancel.map(|cancel| cancel.listen(&self.parker));
         let (mut since, mut reason) = (queue.clock.now(), None);
         loop {
-            let wake_at = {
+            let (wake_at, keeper) = {
                 let mut locked = queue.lock();
                 let now = queue.clock.now();
                 waited.add(reason, now.saturating_duration_since(since));
@@ -166,8 +218,15 @@ impl Ticket<'_> {
                 let mut wake_at = None;
                 if locked.waiting.keys().next() == Some(&self.number) {
                     reason = Some(match locked.limits.admit(cost, queue.nanos(now)) {
-                        Admission::Now => return Ok(locked.limits.start()),
+                        Admission::Now => {
+                            let start = locked.limits.start();
+                            let keeper = queue.keeper(&mut locked);
+                            drop(locked);
+                            unpark(keeper);
+                            return Ok(start);
+                        }
                         Admission::WhenReleased => WaitReason::InFlight,
+                        Admission::WhenLeased => WaitReason::SharedLimit,
                         Admission::At(at, reason) => {
                             wake_at = Some(queue.instant(at));
                             reason
@@ -185,8 +244,10 @@ impl Ticket<'_> {
                         "no permit can be had before the deadline: allow more time, or raise the limits",
                     ));
                 }
-                [wake_at, deadline].into_iter().flatten().min()
+                let wake_at = [wake_at, deadline].into_iter().flatten().min();
+                (wake_at, queue.keeper(&mut locked))
             };
+            unpark(keeper);
             watch(reason);
             queue.clock.park(&self.parker, wake_at);
         }

@@ -1,4 +1,4 @@
-//! All limits of a limiter as one value: the buckets of requests and model tokens, the number in
+//! All limits of a limiter as one value: the rates of requests and model tokens, the number in
 //! flight, and the pause. They are checked and taken together.
 //!
 //! Nothing here waits, locks or reads a clock: the time comes in, and the answer is *now*, *at this
@@ -14,19 +14,10 @@ use super::learned::Learned;
 use super::pace::{Heard, Pace};
 use super::places::{Places, Room};
 use super::rate::{Cost, Rate};
+use super::set_rates::SetRates;
 use super::slow_start::SlowStart;
-use super::waited::WaitReason;
-use crate::error::{Error, ErrorKind, Result};
-
-/// Whether a cost is admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
-    Now,
-    /// Not before this instant, and for this reason.
-    At(Nanos, WaitReason),
-    /// As many are in flight as may be: when one of them finishes.
-    WhenReleased,
-}
+use super::waited::{Admission, WaitReason};
+use crate::error::Result;
 
 /// What a permit remembers of its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,8 +33,7 @@ pub(crate) struct Start {
 
 #[derive(Debug)]
 pub(crate) struct LimiterState {
-    requests: Option<Bucket>,
-    tokens: Option<Bucket>,
+    pub(super) set: SetRates,
     concurrency: Concurrency,
     /// If that is a range.
     adaptive: Option<Adaptive>,
@@ -66,8 +56,7 @@ impl LimiterState {
     pub(super) fn new(concurrency: impl Into<Concurrency>) -> Self {
         let concurrency = concurrency.into();
         Self {
-            requests: None,
-            tokens: None,
+            set: SetRates::default(),
             concurrency,
             adaptive: Adaptive::of_range(concurrency, concurrency.low()),
             in_flight: 0,
@@ -122,14 +111,13 @@ impl LimiterState {
     /// The most model tokens that are ever admitted at once; `None` if nothing limits them.
     pub(crate) fn most_tokens(&self) -> Option<u64> {
         let announced = self.announced.limits(|it| it != Counted::Requests);
-        let set = self.tokens.as_ref().map(Bucket::largest);
-        set.or(announced.then_some(u64::MAX))
+        self.set.largest(1).or(announced.then_some(u64::MAX))
     }
 
     /// Whether there is a rate of requests, whoever it is from.
     fn limits_requests(&self) -> bool {
         let announced = |it| it == Counted::Requests;
-        self.requests.is_some() || self.paced.is_some() || self.announced.limits(announced)
+        self.set.limits_requests() || self.paced.is_some() || self.announced.limits(announced)
     }
 
     /// Takes note that a request was let in, whatever became of it. Whether something may be
@@ -196,6 +184,9 @@ impl LimiterState {
         if !knew && knows(self) {
             self.pace.start_over(now);
         }
+        if let Some(shared) = self.set.shared_mut() {
+            shared.announce([Counted::Requests, Counted::Tokens].map(|it| self.announced.kept(it)));
+        }
         self.keep_pace(now) || sooner
     }
 
@@ -206,7 +197,7 @@ impl LimiterState {
 
     /// The rates of requests and of model tokens that are set.
     pub(super) fn rates(&self) -> [Option<Rate>; 2] {
-        [&self.requests, &self.tokens].map(|set| set.as_ref().map(Bucket::rate))
+        self.set.rates()
     }
 
     /// The rates that answers announce, where they are lower than those that are set.
@@ -239,8 +230,8 @@ impl LimiterState {
 
     /// Sets, changes or (with `None`) lifts the request rate.
     pub(super) fn set_requests(&mut self, limit: Option<(Rate, u64)>, now: Nanos) {
-        let lifted = self.requests.is_some() && limit.is_none();
-        Bucket::set(&mut self.requests, limit, self.paused_until, now);
+        let lifted = self.set.limits_requests() && limit.is_none();
+        self.set.set(0, limit, self.paused_until, now);
         if lifted && now < self.paused_until {
             self.start_slowly(now);
         }
@@ -248,20 +239,13 @@ impl LimiterState {
 
     /// Sets, changes or (with `None`) lifts the token rate.
     pub(super) fn set_tokens(&mut self, limit: Option<(Rate, u64)>, now: Nanos) {
-        Bucket::set(&mut self.tokens, limit, self.paused_until, now);
+        self.set.set(1, limit, self.paused_until, now);
     }
 
     /// Refuses a cost that would wait for ever.
     #[inline]
     pub(crate) fn check_fits(&self, cost: Cost) -> Result<()> {
-        let check = |bucket: &Option<Bucket>, asked: u64, what: &str| match bucket {
-            Some(bucket) if asked > bucket.largest() => {
-                Err(never_fits(asked, what, bucket.largest()))
-            }
-            _ => Ok(()),
-        };
-        check(&self.requests, cost.requests(), "requests")?;
-        check(&self.tokens, cost.model_tokens(), "model tokens")
+        self.set.check_fits(cost)
     }
 
     /// Takes `cost` if that is allowed now: all of it or nothing.
@@ -292,25 +276,16 @@ impl LimiterState {
             Room::At(at) => return Admission::At(at, WaitReason::InFlight),
             Room::WhenReleased => return Admission::WhenReleased,
         }
-        let mut latest = (now, WaitReason::Requests);
+        let mut latest = (self.paused_until, WaitReason::Pause);
+        if self.paused_until <= now {
+            latest = (now, WaitReason::Requests);
+        }
+        latest = self.set.earliest(cost, latest, now);
         let mut consider = |at: Nanos, reason: WaitReason| {
             if at > latest.0 {
                 latest = (at, reason);
             }
         };
-        consider(self.paused_until, WaitReason::Pause);
-        if let Some(requests) = &mut self.requests {
-            consider(
-                requests.earliest(cost.requests(), now),
-                WaitReason::Requests,
-            );
-        }
-        if let Some(tokens) = &mut self.tokens {
-            consider(
-                tokens.earliest(cost.model_tokens(), now),
-                WaitReason::Tokens,
-            );
-        }
         // What is counted in a pause is known at its end, and may lift that rate.
         if let Some(paced) = &mut self.paced
             && !self.places.is_counting()
@@ -330,9 +305,10 @@ impl LimiterState {
         if let Some(start) = &mut self.slow_start {
             consider(start.earliest(now), WaitReason::Pause);
         }
-        match latest {
-            (at, _) if at <= now => Admission::Now,
-            (at, reason) => Admission::At(at, reason),
+        match self.set.leased(cost, latest, now) {
+            Ok((at, _)) if at <= now => Admission::Now,
+            Ok((at, reason)) => Admission::At(at, reason),
+            Err(lacking) => lacking,
         }
     }
 
@@ -348,11 +324,9 @@ impl LimiterState {
             round: round.unwrap_or_default(),
             most: self.most_in_flight(),
         };
-        for requests in [&mut self.requests, &mut self.paced].into_iter().flatten() {
-            requests.take(cost.requests(), now);
-        }
-        if let Some(tokens) = &mut self.tokens {
-            tokens.take(cost.model_tokens(), now);
+        self.set.take(cost, now);
+        if let Some(paced) = &mut self.paced {
+            paced.take(cost.requests(), now);
         }
         if let Some(start) = &mut self.slow_start {
             start.take(now);
@@ -368,9 +342,7 @@ impl LimiterState {
 
     /// Corrects the tokens that were taken for `cost` to `used`.
     pub(super) fn settle(&mut self, cost: Cost, used: u64, now: Nanos) {
-        if let Some(tokens) = &mut self.tokens {
-            tokens.settle(cost.model_tokens(), used, now);
-        }
+        self.set.settle_tokens(cost.model_tokens(), used, now);
     }
 
     /// As [`release`](Self::release), where the model tokens of `used` count in place of those
@@ -403,9 +375,9 @@ impl LimiterState {
             return;
         }
         self.paused_until = until;
-        let buckets = [&mut self.requests, &mut self.tokens, &mut self.paced];
-        for bucket in buckets.into_iter().flatten() {
-            bucket.hold(until, now);
+        self.set.hold(until, now);
+        if let Some(paced) = &mut self.paced {
+            paced.hold(until, now);
         }
         self.announced.hold(until, now);
         if !self.limits_requests() {
@@ -419,20 +391,10 @@ impl LimiterState {
     }
 }
 
-#[cold]
-fn never_fits(asked: u64, what: &str, largest: u64) -> Error {
-    Error::new(
-        ErrorKind::NeverFits,
-        format!(
-            "this needs {asked} {what} at once, and the limit allows {largest} in a whole period: \
-             make it smaller or raise the limit"
-        ),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     const SECOND: u64 = 1_000_000_000;
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use super::bucket::Nanos;
 use super::rate::Cost;
-use super::state::{Admission, LimiterState, Start};
+use super::state::{LimiterState, Start};
+use super::waited::Admission;
 use crate::retry::Verdict;
 
 pub(super) const SECOND: Nanos = 1_000_000_000;
@@ -315,7 +316,7 @@ pub(super) fn run(
                     }
                     break;
                 }
-                Admission::WhenReleased => break,
+                Admission::WhenReleased | Admission::WhenLeased => break,
             }
             let next = first.and_then(|first| refused.remove(&first));
             let mut row = next.or_else(|| due.pop_front()).unwrap_or_else(|| {

@@ -3,7 +3,20 @@
 use std::ops::AddAssign;
 use std::time::Duration;
 
+use super::bucket::Nanos;
 use crate::binding::{Binding, Times};
+
+/// Whether a cost is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Now,
+    /// Not before this instant, and for this reason.
+    At(Nanos, WaitReason),
+    /// As many are in flight as may be: when one of them finishes.
+    WhenReleased,
+    /// Not before more of the shared limit is leased.
+    WhenLeased,
+}
 
 /// What the head of the queue waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +25,7 @@ pub(crate) enum WaitReason {
     Tokens,
     Pause,
     InFlight,
+    SharedLimit,
 }
 
 impl From<WaitReason> for Binding {
@@ -21,6 +35,7 @@ impl From<WaitReason> for Binding {
             WaitReason::Tokens => Self::Tokens,
             WaitReason::Pause => Self::Pause,
             WaitReason::InFlight => Self::InFlight,
+            WaitReason::SharedLimit => Self::SharedLimit,
         }
     }
 }
@@ -37,6 +52,8 @@ pub struct Waited {
     pub pause: Duration,
     /// For one of the requests in flight to finish.
     pub in_flight: Duration,
+    /// For the store of a shared limit to answer.
+    pub shared_limit: Duration,
     /// For those ahead in the queue.
     pub queue: Duration,
 }
@@ -44,7 +61,7 @@ pub struct Waited {
 impl Waited {
     /// The sum of all reasons.
     pub fn total(&self) -> Duration {
-        self.requests + self.tokens + self.pause + self.in_flight + self.queue
+        self.requests + self.tokens + self.pause + self.in_flight + self.shared_limit + self.queue
     }
 
     /// Adds it to where an item's time went.
@@ -53,6 +70,7 @@ impl Waited {
         times.add(Binding::Tokens, self.tokens);
         times.add(Binding::Pause, self.pause);
         times.add(Binding::InFlight, self.in_flight);
+        times.add(Binding::SharedLimit, self.shared_limit);
         times.add(Binding::Queue, self.queue);
     }
 
@@ -63,6 +81,7 @@ impl Waited {
             Some(WaitReason::Tokens) => &mut self.tokens,
             Some(WaitReason::Pause) => &mut self.pause,
             Some(WaitReason::InFlight) => &mut self.in_flight,
+            Some(WaitReason::SharedLimit) => &mut self.shared_limit,
             None => &mut self.queue,
         } += time;
     }
@@ -74,6 +93,7 @@ impl AddAssign for Waited {
         self.tokens += other.tokens;
         self.pause += other.pause;
         self.in_flight += other.in_flight;
+        self.shared_limit += other.shared_limit;
         self.queue += other.queue;
     }
 }

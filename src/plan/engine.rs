@@ -211,7 +211,8 @@ impl<'a> Engine<'a> {
             }
             match self.limits.admit(cost, self.now) {
                 Admission::Now => self.begin(item, request, cost),
-                Admission::WhenReleased => {
+                // A planned limiter is shared with nobody.
+                Admission::WhenReleased | Admission::WhenLeased => {
                     self.bind_in_flight();
                     self.waiting = Some((item, request));
                     return deadline.map(|deadline| self.nanos(deadline));

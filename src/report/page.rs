@@ -272,6 +272,7 @@ fn words(binding: Binding) -> &'static str {
         Binding::Requests => "limit on requests",
         Binding::Tokens => "limit on model tokens",
         Binding::InFlight => "limit in flight",
+        Binding::SharedLimit => "shared limit",
         Binding::Queue => "other runs",
         Binding::Pause => "pauses of the server",
         Binding::Backoff => "backoff",

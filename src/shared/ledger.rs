@@ -90,7 +90,7 @@ impl Ledger {
             if at == TOKENS {
                 axis.settle(ask.owed_tokens, limit, now.max(floor));
             }
-            credit[at] = axis.lease(ask, at, limit, active);
+            credit[at] = axis.lease(ask, at, limit, active, now);
             end = credit[at].last().map_or(end, |span| end.max(span.to));
         }
 
@@ -197,7 +197,7 @@ impl Axis {
 
     /// Leases a share to one of so many that want one: what was given back first, then what was
     /// never leased.
-    fn lease(&mut self, ask: &Ask, at: usize, limit: Limit, active: u64) -> Vec<Span> {
+    fn lease(&mut self, ask: &Ask, at: usize, limit: Limit, active: u64, now: Micros) -> Vec<Span> {
         let want = ask.wants[at];
         let share = scaled(
             ask.lease.min(LAST) / active.max(1),
@@ -211,10 +211,13 @@ impl Axis {
         let worth = burst_time(limit);
         let least = length(want.least, limit);
         let mut total = length(units, limit);
-        // Without it, a lease of all that may ever be saved up could be used at one instant only.
-        if worth - least.min(worth) < ask.slack {
-            total = later(total, ask.slack);
-        }
+        // The oldest part must be good until the reply is there, and good for as long as a lease
+        // is to last if the burst leaves room for it: what is about to lapse is left out. Where
+        // there is no room, a lease could be used at one instant only, and is longer instead.
+        let room = worth - least.min(worth);
+        let good_for = ask.slack.min(room).max(ask.lease.min(room / 2));
+        self.take_back(&[], now.saturating_sub(worth - good_for));
+        total = later(total, ask.slack - ask.slack.min(room));
         // Old parts that cannot be used together with what follows are left to others.
         let mut skipped = 0;
         let mut credit = self.parts(skipped, total);

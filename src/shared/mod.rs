@@ -5,8 +5,6 @@
 //! as its bytes. `redis` asks a server, where a script keeps the same account. [`shared`] is what a
 //! user says of all this, and [`status`] what a user is told.
 
-#![allow(dead_code, reason = "the homes and the limiter follow")]
-
 mod exchange;
 mod file;
 mod ledger;
@@ -20,7 +18,6 @@ mod redis;
 mod shared;
 mod status;
 
-#[allow(unused_imports, reason = "the homes and the limiter follow")]
 pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store, Want};
 #[cfg(test)]
 pub(crate) use ledger::Ledger;

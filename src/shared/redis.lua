@@ -138,16 +138,17 @@ local function usable(credit, cost, worth)
   return false
 end
 
-local function grant(axis, want, limit, active)
+local function grant(axis, want, limit, active, now)
   local share = scaled(floor(min(lease, LAST) / max(active, 1)), limit[1], limit[2])
   local units = max(want[1], min(want[2], whole(share)))
   if units == 0 then
     return {}
   end
   local worth, least, length = burst_time(limit), length(want[1], limit), length(units, limit)
-  if worth - min(least, worth) < slack then
-    length = later(length, slack)
-  end
+  local room = worth - min(least, worth)
+  local good_for = max(min(slack, room), min(lease, floor(room / 2)))
+  take_back(axis, {}, max(now - (worth - good_for), 0))
+  length = later(length, slack - min(slack, room))
   local skipped, credit = 0, parts(axis, 0, length)
   while skipped < #axis.free and not usable(credit, least, worth) do
     skipped = skipped + 1
@@ -236,7 +237,7 @@ for at, axis in ipairs(state.axes) do
     if at == TOKENS then
       settle(axis, owed, limit, max(now, floor))
     end
-    credit[at] = grant(axis, wants[at], limit, active)
+    credit[at] = grant(axis, wants[at], limit, active, now)
     local last = credit[at][#credit[at]]
     stop = last and max(stop, last[2]) or stop
   end

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// How it goes with the store of limits that are shared with other processes.
 ///
-/// `Limiter::shared_status` gives it.
+/// [`Limiter::shared_status`](crate::Limiter::shared_status) gives it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SharedStatus {
@@ -20,6 +20,10 @@ pub struct SharedStatus {
     pub round_trips: u64,
     /// How long the store has not been reached for by now, if it is gone.
     pub gone: Option<Duration>,
+    /// Why it cannot be reached, as the last try said.
+    pub error: Option<Arc<str>>,
     /// Whether requests are sent meanwhile, at the share to fall back on.
     pub falls_back: bool,
+    /// Whether another process was given a lower limit, which holds for this one too.
+    pub is_lowered: bool,
 }

@@ -1,0 +1,65 @@
+//! What a limiter's queue and its keeper have in common.
+
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::clock::Parker;
+use crate::shared::Ask;
+use crate::sync::Mutex;
+
+/// The queue's end.
+pub(super) struct KeeperLink {
+    pub(super) parker: Arc<Parker>,
+    /// What is said to the store last.
+    last: Arc<Mutex<Option<Ask>>>,
+    /// Ends with the thread.
+    ended: Receiver<()>,
+    pub(super) thread: OnceLock<ThreadId>,
+    /// The store, for people.
+    pub(super) store: Arc<str>,
+}
+
+/// The keeper's end.
+pub(super) struct QueueLink {
+    pub(super) parker: Arc<Parker>,
+    pub(super) last: Arc<Mutex<Option<Ask>>>,
+    pub(super) _ends: Sender<()>,
+    pub(super) store: Arc<str>,
+}
+
+/// The last limiter waits so long, in real time, until what it has leased is given back.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+pub(super) fn link(store: Arc<str>) -> (KeeperLink, QueueLink) {
+    let (ends, ended) = bounded(0);
+    let (parker, last) = (Parker::new(), Arc::default());
+    let queue = QueueLink {
+        parker: Arc::clone(&parker),
+        last: Arc::clone(&last),
+        _ends: ends,
+        store: Arc::clone(&store),
+    };
+    let keeper = KeeperLink {
+        parker,
+        last,
+        ended,
+        thread: OnceLock::new(),
+        store,
+    };
+    (keeper, queue)
+}
+
+impl KeeperLink {
+    /// The limiter is gone: says this, and waits a little until it is said.
+    pub(super) fn end(&self, last: Option<Ask>) {
+        *self.last.lock() = last;
+        self.parker.unpark();
+        if self.thread.get() != Some(&thread::current().id()) {
+            // It has ended or the time is over: what is not given back lapses.
+            let _in_time = self.ended.recv_timeout(LAST_WORDS);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The rates that are set, of requests and of model tokens: a bucket for each, or what is leased of
+//! an allowance that several processes share.
+
+use std::time::Duration;
+
+use super::bucket::{Bucket, Nanos};
+use super::leased::units;
+use super::rate::{Cost, Rate};
+use super::sharing::{Changed, Sharing};
+use super::waited::{Admission, WaitReason};
+use crate::error::{Error, ErrorKind, Result};
+use crate::shared::{Ask, Limit, Reply};
+
+const WHAT: [(&str, WaitReason); 2] = [
+    ("requests", WaitReason::Requests),
+    ("model tokens", WaitReason::Tokens),
+];
+
+#[derive(Debug, Default)]
+pub(super) struct SetRates {
+    /// Of requests and of tokens. With a shared allowance, for the time that its store is gone.
+    buckets: [Option<Bucket>; 2],
+    shared: Option<Box<Sharing>>,
+}
+
+impl SetRates {
+    pub(super) fn share(&mut self, sharing: Sharing) {
+        self.shared = Some(Box::new(sharing));
+    }
+
+    pub(super) fn shared(&self) -> Option<&Sharing> {
+        self.shared.as_deref()
+    }
+
+    pub(super) fn shared_mut(&mut self) -> Option<&mut Sharing> {
+        self.shared.as_deref_mut()
+    }
+
+    pub(super) fn rates(&self) -> [Option<Rate>; 2] {
+        match &self.shared {
+            Some(shared) => shared.configured().map(|it| it.map(rate_of)),
+            None => self
+                .buckets
+                .each_ref()
+                .map(|it| it.as_ref().map(Bucket::rate)),
+        }
+    }
+
+    /// The most units that are ever admitted at once; `None` if nothing limits them.
+    pub(super) fn largest(&self, axis: usize) -> Option<u64> {
+        match &self.shared {
+            Some(shared) => shared.largest(axis),
+            None => self.buckets[axis].as_ref().map(Bucket::largest),
+        }
+    }
+
+    pub(super) fn limits_requests(&self) -> bool {
+        self.largest(0).is_some()
+    }
+
+    /// Sets, changes or (with `None`) lifts a rate.
+    pub(super) fn set(
+        &mut self,
+        axis: usize,
+        limit: Option<(Rate, u64)>,
+        paused_until: Nanos,
+        now: Nanos,
+    ) {
+        match &mut self.shared {
+            Some(shared) => shared.configure(axis, limit),
+            None => Bucket::set(&mut self.buckets[axis], limit, paused_until, now),
+        }
+    }
+
+    /// Refuses a cost that would wait for ever.
+    #[inline]
+    pub(super) fn check_fits(&self, cost: Cost) -> Result<()> {
+        for (axis, asked) in units(cost).into_iter().enumerate() {
+            if let Some(largest) = self.largest(axis).filter(|largest| asked > *largest) {
+                return Err(never_fits(asked, WHAT[axis].0, largest));
+            }
+        }
+        Ok(())
+    }
+
+    /// When the buckets admit `cost`; both may say later than `from`, and the latest counts.
+    pub(super) fn earliest(
+        &mut self,
+        cost: Cost,
+        from: (Nanos, WaitReason),
+        now: Nanos,
+    ) -> (Nanos, WaitReason) {
+        let mut latest = from;
+        let costs = units(cost);
+        for (axis, bucket) in self.buckets.iter_mut().enumerate() {
+            let at = bucket.as_mut().map(|it| it.earliest(costs[axis], now));
+            if let Some(at) = at.filter(|at| *at > latest.0) {
+                latest = (at, WHAT[axis].1);
+            }
+        }
+        latest
+    }
+
+    /// When what is leased admits `cost`, not before `from`, if the rates are leased.
+    pub(super) fn leased(
+        &mut self,
+        cost: Cost,
+        from: (Nanos, WaitReason),
+        now: Nanos,
+    ) -> Result<(Nanos, WaitReason), Admission> {
+        match &mut self.shared {
+            Some(shared) if self.buckets.iter().all(Option::is_none) => {
+                shared.earliest(cost, from, now)
+            }
+            _ => Ok(from),
+        }
+    }
+
+    pub(super) fn take(&mut self, cost: Cost, now: Nanos) {
+        let costs = units(cost);
+        let mut is_leased = true;
+        for (bucket, cost) in self.buckets.iter_mut().zip(costs) {
+            if let Some(bucket) = bucket {
+                is_leased = false;
+                bucket.take(cost, now);
+            }
+        }
+        if let Some(shared) = self.shared.as_mut().filter(|_| is_leased) {
+            shared.take(cost, now);
+        }
+    }
+
+    /// Corrects the tokens that were taken for `cost` to `used`.
+    pub(super) fn settle_tokens(&mut self, reserved: u64, used: u64, now: Nanos) {
+        if let Some(tokens) = &mut self.buckets[1] {
+            tokens.settle(reserved, used, now);
+        } else if let Some(shared) = &mut self.shared {
+            shared.settle_tokens(reserved, used, now);
+        }
+    }
+
+    /// Admits nothing before `until`.
+    pub(super) fn hold(&mut self, until: Nanos, now: Nanos) {
+        for bucket in self.buckets.iter_mut().flatten() {
+            bucket.hold(until, now);
+        }
+        if let Some(shared) = &mut self.shared {
+            shared.hold(until);
+        }
+    }
+
+    pub(super) fn heard(
+        &mut self,
+        ask: &Ask,
+        reply: &Reply,
+        sent: Nanos,
+        paused_until: Nanos,
+        now: Nanos,
+    ) -> Changed {
+        let heard = |shared: &mut Box<Sharing>| shared.heard(ask, reply, sent, now);
+        let changed = self.shared.as_mut().map(heard);
+        self.fall_back(paused_until, now);
+        changed.unwrap_or_default()
+    }
+
+    pub(super) fn failed(
+        &mut self,
+        ask: &Ask,
+        error: &Error,
+        paused_until: Nanos,
+        now: Nanos,
+    ) -> bool {
+        let failed = |shared: &mut Box<Sharing>| shared.failed(ask, error.clone(), now);
+        let is_first = self.shared.as_mut().map(failed);
+        self.fall_back(paused_until, now);
+        is_first.unwrap_or_default()
+    }
+
+    /// Goes by buckets of its own while the store is gone, if that is wanted. They start empty.
+    fn fall_back(&mut self, paused_until: Nanos, now: Nanos) {
+        let limits = self.shared.as_ref().and_then(|shared| shared.fallback());
+        for (bucket, limit) in self.buckets.iter_mut().zip(limits.unwrap_or_default()) {
+            let is_new = bucket.is_none();
+            Bucket::set(bucket, limit, paused_until, now);
+            if let Some(bucket) = bucket.as_mut().filter(|_| is_new) {
+                bucket.bound(0, 0, now);
+            }
+        }
+    }
+}
+
+pub(super) fn rate_of(limit: Limit) -> Rate {
+    Rate::new(limit.units, Duration::from_micros(limit.period))
+}
+
+#[cold]
+fn never_fits(asked: u64, what: &str, largest: u64) -> Error {
+    Error::new(
+        ErrorKind::NeverFits,
+        format!(
+            "this needs {asked} {what} at once, and the limit allows {largest} in a whole period: \
+             make it smaller or raise the limit"
+        ),
+    )
+}
