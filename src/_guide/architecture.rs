@@ -56,6 +56,12 @@
 //!   learned. `waited.rs` says what an admission waited for. `rate.rs` and `permit.rs` are what a
 //!   user holds, and `nested.rs` knows which permits a thread holds already. `limit/NOTES.md` has
 //!   the proofs.
+//! - **A shared allowance**: `shared/exchange.rs` is what a process asks a store, and what the store
+//!   answers. `ledger.rs` is the account that a store keeps, and pure: a limit is a time axis, and a
+//!   lease is a part of it that nobody else gets. `file.rs` keeps the account in a file, with
+//!   `record.rs` for its bytes. `redis.rs` asks a server, where `redis.lua` does what `ledger.rs`
+//!   does, number for number. `shared.rs` is what a user says of it in a URL, and `status.rs` what a
+//!   user is told.
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs`
 //!   holds everything back while nothing can be sent, and `alike.rs` counts failures that are
 //!   alike.
@@ -132,15 +138,15 @@
 //! | tables | `rows` | cells, templates, the request of a row; no files |
 //! | AI APIs | `api`, `sim` | HTTP, JSON, keys, model tokens |
 //! | engine | `pool` | any blocking job; not what it does |
-//! | policies | `limit`, `retry` | when, and whether again; no threads of their own |
+//! | policies | `limit`, `retry`, `shared` | when, and whether again; of threads, only the one that talks to a store |
 //! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape`, `opaque`, `settings`, `classes` | locks, time, where it goes, failure, the word to stop |
 //!
 //! `sync.rs` is the only file that names `parking_lot`, and `api/transport` the only folder that
 //! names ureq and rustls. `sim` counts for itself and never uses the limiter, so that it can catch
 //! the limiter cheating.
 //!
-//! Whatever is hard is a pure core in a thin shell of threads: bucket and limiter, schedule and
-//! worker, decider and worker, table and client, model and server.
+//! Whatever is hard is a pure core in a thin shell of threads: bucket and limiter, ledger and file,
+//! schedule and worker, decider and worker, table and client, model and server.
 //!
 //! # Where new things go
 //!
@@ -152,6 +158,7 @@
 //! | kind of error | `error.rs` | to be transient or not; `record_code` in `api/classify/record.rs`, and `cli/exit.rs` |
 //! | header that announces a limit | `api/limit_headers.rs` | the words of its name; in `api/rate_limit_headers.rs`, what its reset means when nothing remains |
 //! | provider | `api/provider.rs` | how the key travels, and its variables; in `api/estimate.rs`, what it counts |
+//! | store of a shared allowance | `shared/`, beside `file.rs` | a trait, `Store`, with one method; its URL in `shared/shared.rs`, and the numbers of `shared/ledger.rs` if it computes them itself |
 //! | dimension to limit | `limit/state.rs` | a bucket beside the others |
 //! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |
 //! | way in | `pool/run.rs` | a feed and a sink; the loop stays as it is |

@@ -1,7 +1,7 @@
 //! [`Shared`]: what a user says of a shared allowance, in a URL.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 
 use super::exchange::Store;
 use super::file::FileStore;
@@ -67,8 +67,10 @@ impl Shared {
                 ));
             }
             Some(("file", path)) => {
-                FileStore::new(path.as_ref()).check()?;
-                Home::File(path.into())
+                // The program may change its directory later.
+                let path = path::absolute(path).unwrap_or_else(|_| path.into());
+                FileStore::new(&path).check()?;
+                Home::File(path)
             }
             #[cfg(feature = "redis")]
             Some(("redis" | "rediss", _)) => Home::Redis(RedisUrl::parse(url)?),
@@ -114,14 +116,11 @@ impl Shared {
     }
 
     /// A store of one's own, for the thread that talks to it. Nothing is opened or connected yet.
-    ///
-    /// # Errors
-    /// None that [`open`](Shared::open) would not have had.
-    pub(crate) fn connect(&self) -> Result<Box<dyn Store>> {
+    pub(crate) fn connect(&self) -> Box<dyn Store> {
         match &self.home {
-            Home::File(path) => Ok(Box::new(FileStore::new(path))),
+            Home::File(path) => Box::new(FileStore::new(path)),
             #[cfg(feature = "redis")]
-            Home::Redis(url) => Ok(Box::new(RedisStore::new(url))),
+            Home::Redis(url) => Box::new(RedisStore::new(url)),
         }
     }
 }
@@ -144,5 +143,79 @@ impl fmt::Debug for Shared {
             .field("home", &home)
             .field("fallback", fallback)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_url_that_names_no_store_is_refused_and_shows_no_password() {
+        for url in [
+            "",
+            "allowance",
+            "http://user:secret@host/0?key=a",
+            "file:",
+            "REDIS//:secret@host",
+            "redis://user:secret@host/0?key=a&key=b",
+            "rediss:secret",
+        ] {
+            let error = Shared::open(url).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+            let said = format!("{error} {error:?}");
+            assert!(
+                !said.contains("secret") && !said.contains("user:"),
+                "{said}"
+            );
+            assert!(
+                said.contains("file:PATH") || said.contains("redis://"),
+                "{said}"
+            );
+        }
+    }
+
+    #[cfg(not(feature = "redis"))]
+    #[test]
+    fn a_build_without_redis_says_so() {
+        let error = Shared::open("redis://:secret@host/0?key=a").unwrap_err();
+        assert!(
+            error.to_string().contains("with the feature redis"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_store_is_shown_without_its_password() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("file:{}", directory.path().join("allowance").display());
+        let shared = Shared::open(&url).unwrap().fallback_share(3).unwrap();
+        let shown = format!("Shared {{ home: {url}, fallback: Some(3) }}");
+        assert_eq!(format!("{shared:?}"), shown);
+        #[cfg(feature = "redis")]
+        {
+            let shared = Shared::open("rediss://user:secret@host:7/0?key=a").unwrap();
+            let shown = format!("{shared} {shared:?}");
+            assert!(shown.contains("host") && shown.contains("key=a"), "{shown}");
+            assert!(!shown.contains("secret"), "{shown}");
+        }
+    }
+
+    /// A program may change its directory while its stores are open.
+    #[test]
+    fn a_relative_path_is_one_from_here() {
+        let error = Shared::open("file:missing-directory/allowance").unwrap_err();
+        let here = std::env::current_dir().unwrap().join("missing-directory");
+        let quoted = format!("{:?}", here.join("allowance"));
+        assert!(error.to_string().contains(&quoted), "{error}");
+    }
+
+    #[test]
+    fn a_fallback_of_no_share_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("file:{}", directory.path().join("allowance").display());
+        let error = Shared::open(&url).unwrap().fallback_share(0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
     }
 }
