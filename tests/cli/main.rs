@@ -12,6 +12,7 @@ mod check;
 #[cfg(unix)]
 mod jobs;
 mod locks;
+mod merge;
 mod money;
 mod others;
 mod parsers;
