@@ -85,24 +85,32 @@ fn merge(folder: &Folder, server: &Faultd) -> Ended {
     shell(folder, server, line).run()
 }
 
-#[test]
-fn a_line_of_xargs_or_parallel_runs_all_shards_and_run_again_asks_for_what_is_missing() {
-    for job in ["xargs", "parallel"].into_iter().filter(|it| has(it)) {
-        let folder = folder();
-        let all = folder.read("prompts.jsonl");
-        let half: String = all.split_inclusive('\n').take(ROWS / 2).collect();
-        let server = Faultd::script(|_| Reply::ok_chat("hello"));
-        let line = format!("sh {job}.sh");
-        folder.write("prompts.jsonl", half);
-        shell(&folder, &server, &line).run().code(0);
-        assert_eq!(server.count(), ROWS / 2, "{job}");
-        folder.write("prompts.jsonl", all);
-        shell(&folder, &server, &line).run().code(0);
-        assert_eq!(server.count(), ROWS, "{job}");
-        assert_whole(&folder);
-        shell(&folder, &server, &line).run().code(0);
-        assert_eq!(server.count(), ROWS, "{job}");
+/// Half of the requests, then all of them, then once more.
+fn runs_all_shards_and_run_again_asks_for_what_is_missing(program: &str) {
+    if !has(program) {
+        return;
     }
+    let folder = folder();
+    let all = folder.read("prompts.jsonl");
+    let half: String = all.split_inclusive('\n').take(ROWS / 2).collect();
+    let server = Faultd::script(|_| Reply::ok_chat("hello"));
+    for (prompts, asked) in [(&half, ROWS / 2), (&all, ROWS), (&all, ROWS)] {
+        folder.write("prompts.jsonl", prompts);
+        let line = format!("sh {program}.sh");
+        shell(&folder, &server, &line).run().code(0);
+        assert_eq!(server.count(), asked);
+    }
+    assert_whole(&folder);
+}
+
+#[test]
+fn a_line_of_xargs_runs_all_shards() {
+    runs_all_shards_and_run_again_asks_for_what_is_missing("xargs");
+}
+
+#[test]
+fn a_line_of_gnu_parallel_runs_all_shards() {
+    runs_all_shards_and_run_again_asks_for_what_is_missing("parallel");
 }
 
 /// With the variables that Slurm sets, and without Slurm.
