@@ -26,8 +26,8 @@
 //!
 //! - On Ctrl-C each process finishes what is in flight. xargs does not wait for that: start again
 //!   when all eight have said that they ended. A shard that has not is refused until it has.
-//! - When one process is killed outright, xargs ends at once, the others go on, and `merge` says that
-//!   they still write. GNU parallel waits for them.
+//! - When one process is killed outright, xargs ends at once, the others go on, and `merge` says
+//!   that they still write. GNU parallel waits for them.
 //! - `xargs` ends with 123 if one of the eight did not end with 0, and `parallel` with the number
 //!   of those. Each process says which of its rows failed, in `prompts.shard-I-of-8.errors.jsonl`.
 //! - `parallel --retries 3` starts a shard again that did not end with 0.
