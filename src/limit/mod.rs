@@ -16,6 +16,7 @@ mod bucket;
 mod builder;
 mod concurrency;
 mod credit;
+mod gone;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod keeper;
@@ -42,6 +43,7 @@ mod state;
 mod store_time;
 #[cfg(test)]
 mod trial;
+mod used;
 mod waited;
 
 pub(crate) use announced::{Announced, Counted, Reset};

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::announced::Announced;
+use super::announced::{Announced, Counted};
 use super::bucket::Nanos;
 use super::rate::{Cost, Rate};
 use super::sharing::{Next, Sharing};
@@ -323,6 +323,86 @@ fn told(world: &World, seed: u64) -> String {
         came.exchanges as f64 / sum.max(1) as f64,
         each,
     )
+}
+
+#[test]
+#[ignore = "for figures"]
+fn more_figures() {
+    let ms = |n: u64| n * MILLI;
+    let by_second = |came: &Came| {
+        let seconds: Vec<usize> = (0..30)
+            .map(|second| {
+                let within = second * SECOND..(second + 1) * SECOND;
+                came.admitted
+                    .iter()
+                    .filter(|(at, _)| within.contains(at))
+                    .count()
+            })
+            .collect();
+        format!("{seconds:?}")
+    };
+    for rtt in [ms(1), ms(50)] {
+        let mut world = World::new(8, Rate::per_second(200));
+        world.round_trip = rtt;
+        world.late = ms(1);
+        world.deaths = Some((3, 10 * SECOND + 33 * MILLI));
+        let came = run(&world, 1);
+        println!(
+            "deaths: worst {:+.3} {}",
+            came.worst(world.requests.unwrap(), 1),
+            by_second(&came)
+        );
+        world.deaths = None;
+        for (is_empty, fallback) in [(false, None), (true, None), (true, Some(8))] {
+            world.gone = Some((10 * SECOND, 20 * SECOND, is_empty));
+            world.fallback = fallback;
+            let came = run(&world, 1);
+            println!(
+                "gone empty {is_empty} {fallback:?}: worst {:+.3} {}",
+                came.worst(world.requests.unwrap(), 1),
+                by_second(&came)
+            );
+        }
+        // Tokens bind: 100,000 a second are 200 requests a second.
+        for (cost, used) in [(500, 500), (1_000, 500), (500, 1_000), (2_000, 500)] {
+            let mut world = World::new(8, Rate::per_second(400));
+            world.round_trip = rtt;
+            world.late = ms(1);
+            let rate = Rate::per_second(100_000);
+            world.tokens = Some((rate, rate.second_worth()));
+            (world.cost, world.used) = (cost, used);
+            let came = run(&world, 1);
+            let each = came.each(2 * SECOND, 30 * SECOND, 8);
+            let share = each.iter().sum::<f64>() * used as f64 / 100_000.0 / 28.0;
+            println!(
+                "tokens {cost} for {used}: {share:.4} worst {:+.0} exchanges {:.3} {each:?}",
+                came.worst((rate, 100_000), cost.min(used)),
+                came.exchanges as f64 / came.admitted.len() as f64
+            );
+        }
+        for limit in [200, 30, 2_000] {
+            let mut world = World::new(8, Rate::per_second(1));
+            world.requests = None;
+            world.round_trip = rtt;
+            world.late = ms(1);
+            world.at_once = vec![if limit > 1_000 { 200 } else { 40 }; 8];
+            world.announced = Some(Announced {
+                counted: Counted::Requests,
+                scope: 0,
+                limit: limit * 60,
+                remaining: None,
+                reset: None,
+                window: Some(std::time::Duration::from_secs(60)),
+            });
+            let came = run(&world, 1);
+            let share = came.share(Rate::per_second(limit), 2 * SECOND, 30 * SECOND);
+            println!(
+                "announced {limit}/s: {share:.4} (0.97 wanted) exchanges {:.3} {}",
+                came.exchanges as f64 / came.admitted.len() as f64,
+                by_second(&came)
+            );
+        }
+    }
 }
 
 #[test]
