@@ -99,7 +99,7 @@ impl LimiterBuilder {
         let Some(shared) = shared else {
             return Ok(Limiter::new(limits, clock));
         };
-        Limiter::sharing(limits, clock, shared.connect()?, shared.to_string().into())
+        Limiter::sharing(limits, clock, shared.connect(), shared.to_string().into())
     }
 
     /// As [`build`](Self::build), without a clock, a lock or a queue.

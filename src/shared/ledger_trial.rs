@@ -41,6 +41,11 @@ enum Step {
         units: u64,
         burst: u64,
     },
+    /// Tokens that were used beyond what a lease gave, or fewer of those used before.
+    Settle {
+        who: usize,
+        owed: i64,
+    },
     LoseState,
     SetClockBack(Micros),
 }
@@ -60,6 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (who(), 1..3 * SECOND).prop_map(|(who, length)| Step::Pause { who, length }),
         1 => (who(), prop::sample::select(&RATES[..]), 1..30_u64)
             .prop_map(|(who, units, burst)| Step::Limit { who, units, burst }),
+        3 => (who(), -12..6_i64).prop_map(|(who, owed)| Step::Settle { who, owed }),
         1 => Just(Step::LoseState),
         1 => (1..5 * SECOND).prop_map(Step::SetClockBack),
     ]
@@ -73,15 +79,23 @@ struct Process {
     incarnation: u64,
     limit: Option<Limit>,
     credit: Vec<Span>,
+    used: u64,
     /// How far the store's clock was set back when it last answered.
     set_back: Micros,
+}
+
+struct Use {
+    at: Micros,
+    /// Below zero, a refund that has shortened the queue.
+    units: f64,
+    /// When what is owed is paid for; after a refund, when the credit that was in the queue lapses.
+    until: Micros,
 }
 
 /// What was used, and all that bounds it.
 #[derive(Default)]
 struct Uses {
-    /// When, and how many units.
-    all: Vec<(Micros, u64)>,
+    all: Vec<Use>,
     /// Those that held at some time.
     limits: Vec<Limit>,
     /// How far into the future a use has reached.
@@ -93,6 +107,9 @@ struct Uses {
 struct World {
     /// Which of the pair of axes is looked at.
     axis: usize,
+    /// Whether what was used may turn out to be another number. After that, a part of the axis may
+    /// be leased again in place of one that has lapsed unused.
+    settles: bool,
     now: Micros,
     set_back: Micros,
     ledger: Ledger,
@@ -104,7 +121,7 @@ struct World {
 }
 
 impl World {
-    fn new(axis: usize, units: u64, burst: u64) -> Self {
+    fn new(axis: usize, units: u64, burst: u64, settles: bool) -> Self {
         let given = Limit {
             units,
             period: SECOND,
@@ -117,6 +134,7 @@ impl World {
         };
         Self {
             axis,
+            settles,
             now: START,
             set_back: 0,
             ledger: Ledger::default(),
@@ -153,7 +171,7 @@ impl World {
             let twice = leased
                 .iter()
                 .find(|span| new.from < span.to && span.from < new.to);
-            assert_eq!(twice, None, "{new:?} is leased already");
+            assert!(twice.is_none() || self.settles, "{new:?} is leased already");
             leased.push(*new);
         }
         if !reply_is_lost {
@@ -185,7 +203,13 @@ impl World {
                 let process = &mut self.processes[who];
                 let now = self.now - process.set_back;
                 if let Some(last) = process.take(units, now) {
-                    self.uses.all.push((self.now, units));
+                    process.used += units;
+                    let (at, units) = (self.now, units as f64);
+                    self.uses.all.push(Use {
+                        at,
+                        units,
+                        until: 0,
+                    });
                     self.uses.future = self.uses.future.max(last.saturating_sub(now));
                 }
             }
@@ -227,6 +251,33 @@ impl World {
                     period: SECOND,
                     burst,
                 };
+            }
+            Step::Settle { who, owed } => {
+                let process = &mut self.processes[who];
+                let used = process.used.checked_add_signed(owed);
+                let (Some(used), Some(limit)) = (used, process.limit) else {
+                    return;
+                };
+                process.used = used;
+                let before = self.ledger.axes[1].next;
+                self.exchange(
+                    who,
+                    Ask {
+                        owed_tokens: owed,
+                        ..Ask::default()
+                    },
+                    false,
+                );
+                let after = self.ledger.axes[1].next;
+                let at = self.now;
+                let (units, until) = if owed > 0 {
+                    (owed as f64, after)
+                } else {
+                    let queue = before.saturating_sub(after) * limit.units;
+                    let worth = limit.burst * limit.period / limit.units;
+                    (-(queue as f64) / limit.period as f64, before + worth)
+                };
+                self.uses.all.push(Use { at, units, until });
             }
             Step::LoseState => {
                 self.ledger = Ledger::default();
@@ -325,16 +376,39 @@ impl Uses {
 
     /// The first window in which more was used than credit that was saved up and what the rate
     /// gives, if there is one.
+    ///
+    /// Tokens that were used beyond a lease count when that is known, and are over until the queue
+    /// has paid for them. A refund counts when it is made: a window that begins right after it may
+    /// have as much more.
     fn over(&self) -> Option<String> {
         let (saved, fastest) = self.most();
         let saved = saved + (self.future + self.forgotten) as f64 * fastest;
-        self.all.iter().enumerate().find_map(|(first, (start, _))| {
-            let mut sum = 0;
-            self.all[first..].iter().find_map(|(end, units)| {
-                sum += units;
-                let most = saved + fastest * (end - start) as f64;
-                let is_over = sum as f64 > most + 1e-6;
-                is_over.then(|| format!("{sum} in {} µs, at most {most}", end - start))
+        self.all.iter().enumerate().find_map(|(first, start)| {
+            let start = start.at;
+            let (before, window) = self.all.split_at(first);
+            let refund = |one: &Use| {
+                if one.until >= start {
+                    one.units.min(0.0)
+                } else {
+                    0.0
+                }
+            };
+            let saved = saved - before.iter().map(refund).sum::<f64>();
+            let mut sum = 0.0;
+            window.iter().enumerate().find_map(|(last, end)| {
+                sum += end.units;
+                let owed = |one: &Use| {
+                    if one.until > end.at {
+                        one.units.max(0.0)
+                    } else {
+                        0.0
+                    }
+                };
+                let owed: f64 = window[..=last].iter().map(owed).sum();
+                let window = end.at - start;
+                let most = saved + owed + fastest * window as f64;
+                let is_over = sum > most + 1e-6;
+                is_over.then(|| format!("{sum} in {window} µs, at most {most}"))
             })
         })
     }
@@ -350,11 +424,28 @@ proptest! {
         state_is_lost in any::<bool>(),
         steps in prop::collection::vec(step(), 1..150),
     ) {
-        let mut world = World::new(axis, units, burst);
+        let mut world = World::new(axis, units, burst, false);
         for step in &steps {
             match step {
                 Step::Limit { .. } if !limits_change => {}
                 Step::LoseState if !state_is_lost => {}
+                Step::Settle { .. } => {}
+                step => world.step(step),
+            }
+        }
+        prop_assert_eq!(world.uses.over(), None);
+    }
+
+    #[test]
+    fn what_is_settled_is_paid_for(
+        units in prop::sample::select(&RATES[..]),
+        burst in 1..20_u64,
+        steps in prop::collection::vec(step(), 1..150),
+    ) {
+        let mut world = World::new(1, units, burst, true);
+        for step in &steps {
+            match step {
+                Step::Limit { .. } | Step::LoseState | Step::SetClockBack(_) => {}
                 step => world.step(step),
             }
         }

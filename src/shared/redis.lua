@@ -3,6 +3,7 @@
 --
 -- KEYS[1] holds the whole account. ARGV has what `encode` in src/shared/redis.rs puts there. A
 -- limit is {units, period, burst} or false, a span {from, to}. Ids are strings: they have 64 bits.
+-- Holders are kept in columns, and their limits as text, since there may be hundreds of them.
 
 local LIVE, BUSY, FREE, LAST, TOKENS = 3000000, 300000, 16, 9000000000000000, 2
 -- An account that nobody has used for a day is deleted.
@@ -17,16 +18,10 @@ end
 local function number()
   return tonumber(word())
 end
-local function limit()
-  local read = {number(), number(), number()}
-  return read[1] > 0 and read
-end
-
-local fresh, holder, incarnation = word(), word(), word()
+local fresh, holder, incarnation, said_limits = word(), word(), word(), word()
 local owed, leaves, pause, lease, slack = number(), number() == 1, number(), number(), number()
-local configured, announced, wants, back = {}, {}, {}, {}
+local wants, back = {}, {}
 for at = 1, 2 do
-  configured[at], announced[at] = limit(), limit()
   wants[at], back[at] = {number(), number()}, {}
   for index = 1, number() do
     back[at][index] = {number(), number()}
@@ -49,22 +44,37 @@ local function burst_time(limit)
   return whole(scaled(limit[3], limit[2], limit[1]))
 end
 
-local state
--- The lowest limits of these parts of all holders.
-local function lowest(parts)
-  local low = {false, false}
-  for _, holder in pairs(state.holders) do
-    for _, part in ipairs(parts) do
-      for at = 1, 2 do
-        local one, other = low[at], holder[part][at]
-        if one and other then
-          local rate, others = one[1] / one[2], other[1] / other[2]
-          local lower = others < rate or others == rate and other[2] < one[2]
-          local named = lower and other or one
-          low[at] = {named[1], named[2], min(one[3], other[3])}
-        else
-          low[at] = one or other
-        end
+-- The limits of all holders: those that are configured and those that are announced.
+local function limits_of(holders)
+  local texts, configured, announced = {}, {}, {}
+  for _, text in ipairs(holders.limits) do
+    if not texts[text] then
+      texts[text] = true
+      local numbers = {}
+      for digits in string.gmatch(text, '%d+') do
+        numbers[#numbers + 1] = tonumber(digits)
+      end
+      local function limit(first)
+        return numbers[first] > 0 and {numbers[first], numbers[first + 1], numbers[first + 2]}
+      end
+      configured[#configured + 1] = {limit(1), limit(4)}
+      announced[#announced + 1] = {limit(7), limit(10)}
+    end
+  end
+  return configured, announced
+end
+
+local function lowest(all, low)
+  for _, limits in ipairs(all) do
+    for at = 1, 2 do
+      local one, other = low[at], limits[at]
+      if one and other then
+        local rate, others = one[1] / one[2], other[1] / other[2]
+        local lower = others < rate or others == rate and other[2] < one[2]
+        local named = lower and other or one
+        low[at] = {named[1], named[2], min(one[3], other[3])}
+      else
+        low[at] = one or other
       end
     end
   end
@@ -179,17 +189,18 @@ end
 local time = redis.call('TIME')
 local now = min(time[1] * 1000000 + time[2], LAST)
 
-local text = redis.call('GET', KEYS[1])
+local text, is_read, state = redis.call('GET', KEYS[1])
 if text then
-  local is_read
   is_read, state = pcall(cmsgpack.unpack, text)
   if not (is_read and type(state) == 'table' and state.tollgate == 1) then
     return redis.error_reply('WRONGTYPE the key holds something else')
   end
 else
-  state = {tollgate = 1, incarnation = fresh, seen = now, paused_until = 0, holders = {},
-    axes = {{next = now, free = {}}, {next = now, free = {}}}}
+  state = {tollgate = 1, incarnation = fresh, seen = now, paused_until = 0,
+    axes = {{next = now, free = {}}, {next = now, free = {}}},
+    holders = {id = {}, limits = {}, live_until = {}, busy_until = {}}}
 end
+local before = state.holders
 if now < state.seen then
   local set_back = state.seen - now
   local function earlier(date)
@@ -199,8 +210,9 @@ if now < state.seen then
   for at = 1, 2 do
     state.axes[at] = {next = earlier(state.axes[at].next), free = {}}
   end
-  for _, holder in pairs(state.holders) do
-    holder.live_until, holder.busy_until = earlier(holder.live_until), earlier(holder.busy_until)
+  for index = 1, #before.id do
+    before.live_until[index] = earlier(before.live_until[index])
+    before.busy_until[index] = earlier(before.busy_until[index])
   end
 end
 state.seen = now
@@ -208,26 +220,36 @@ state.seen = now
 if pause > 0 then
   state.paused_until = max(state.paused_until, later(now, pause))
 end
-local both = {'configured', 'announced'}
-local held = next(state.holders) and lowest(both) or {true, true}
-for id, holder in pairs(state.holders) do
-  if holder.live_until < now then
-    state.holders[id] = nil
-  end
+local held = {true, true}
+if #before.id > 0 then
+  local configured, announced = limits_of(before)
+  held = lowest(announced, lowest(configured, {false, false}))
 end
-local known = state.holders[holder] or {live_until = 0, busy_until = 0}
-known.configured, known.announced = configured, announced
-state.holders[holder] = known
 
-local is_hungry = max(wants[1][1], wants[1][2], wants[2][1], wants[2][2]) > 0
-local active, holders = is_hungry and 1 or 0, 0
-for id, other in pairs(state.holders) do
-  holders = holders + 1
-  if id ~= holder and other.busy_until >= now then
-    active = active + 1
+-- The others that live, and this holder behind them.
+local wants_some = max(wants[1][1], wants[1][2], wants[2][1], wants[2][2]) > 0
+local active, busy_until = wants_some and 1 or 0, 0
+local holders = {id = {}, limits = {}, live_until = {}, busy_until = {}}
+local last = 0
+for index, id in ipairs(before.id) do
+  if before.live_until[index] >= now then
+    if id == holder then
+      busy_until = before.busy_until[index]
+    else
+      last = last + 1
+      holders.id[last], holders.limits[last] = id, before.limits[index]
+      holders.live_until[last] = before.live_until[index]
+      holders.busy_until[last] = before.busy_until[index]
+      active = active + (before.busy_until[index] >= now and 1 or 0)
+    end
   end
 end
-local limits, stop, credit = lowest(both), now, {{}, {}}
+state.holders, last = holders, last + 1
+holders.id[last], holders.limits[last] = holder, said_limits
+
+local configured, announced = limits_of(holders)
+configured = lowest(configured, {false, false})
+local limits, stop, credit = lowest(announced, {configured[1], configured[2]}), now, {{}, {}}
 for at, axis in ipairs(state.axes) do
   local limit = limits[at]
   local worth = limit and held[at] and burst_time(limit) or 0
@@ -238,33 +260,31 @@ for at, axis in ipairs(state.axes) do
       settle(axis, owed, limit, max(now, floor))
     end
     credit[at] = grant(axis, wants[at], limit, active, now)
-    local last = credit[at][#credit[at]]
-    stop = last and max(stop, last[2]) or stop
+    local latest = credit[at][#credit[at]]
+    stop = latest and max(stop, latest[2]) or stop
   end
 end
 
-local reply = {state.incarnation, now, state.paused_until > now and state.paused_until or 0, holders}
+if leaves then
+  holders.id[last], holders.limits[last] = nil, nil
+else
+  holders.live_until[last] = stop + LIVE
+  holders.busy_until[last] = wants_some and stop + BUSY or busy_until
+end
+redis.call('SET', KEYS[1], cmsgpack.pack(state), 'EX', UNUSED)
+
+local reply = {state.incarnation, now, state.paused_until > now and state.paused_until or 0, last}
 local function say(list)
   for _, number in ipairs(list) do
     reply[#reply + 1] = number
   end
 end
-local given = lowest({'configured'})
 for at = 1, 2 do
-  say(given[at] or {0, 0, 0})
+  say(configured[at] or {0, 0, 0})
   say(limits[at] or {0, 0, 0})
   say({#credit[at]})
   for _, span in ipairs(credit[at]) do
     say(span)
   end
 end
-if leaves then
-  state.holders[holder] = nil
-else
-  known.live_until = stop + LIVE
-  if is_hungry then
-    known.busy_until = stop + BUSY
-  end
-end
-redis.call('SET', KEYS[1], cmsgpack.pack(state), 'EX', UNUSED)
 return reply

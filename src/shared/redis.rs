@@ -1,7 +1,7 @@
 //! The home on a server: Redis or Valkey keeps the state, and a script there does what
 //! `ledger.rs` does, in one call and by the server's clock.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use redis::{
@@ -289,25 +289,24 @@ impl fmt::Debug for RedisStore {
 /// The arguments of the script, in the order in which it reads them. `fresh` is the incarnation of
 /// a state that begins anew.
 fn encode(ask: &Ask, fresh: u64) -> Vec<String> {
+    let mut limits = String::new();
+    for limit in ask.configured.iter().chain(&ask.announced) {
+        // No limit is three zeros.
+        let numbers = limit.map_or([0; 3], |limit| [limit.units, limit.period, limit.burst]);
+        for number in numbers {
+            let _ = write!(limits, "{number} ");
+        }
+    }
     let mut arguments = vec![
         fresh.to_string(),
         ask.holder.to_string(),
         ask.incarnation.to_string(),
+        limits,
         ask.owed_tokens.to_string(),
         u64::from(ask.leaves).to_string(),
     ];
     let mut numbers = vec![ask.pause, ask.lease, ask.slack];
-    for axis in 0..2 {
-        for limit in [ask.configured[axis], ask.announced[axis]] {
-            // No limit is three zeros.
-            let limit = limit.unwrap_or(Limit {
-                units: 0,
-                period: 0,
-                burst: 0,
-            });
-            numbers.extend([limit.units, limit.period, limit.burst]);
-        }
-        let (want, back) = (ask.wants[axis], &ask.back[axis]);
+    for (want, back) in ask.wants.iter().zip(&ask.back) {
         numbers.extend([want.least, want.most, back.len() as u64]);
         numbers.extend(back.iter().flat_map(|span| [span.from, span.to]));
     }

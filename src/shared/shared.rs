@@ -116,14 +116,11 @@ impl Shared {
     }
 
     /// A store of one's own, for the thread that talks to it. Nothing is opened or connected yet.
-    ///
-    /// # Errors
-    /// None that [`open`](Shared::open) would not have had.
-    pub(crate) fn connect(&self) -> Result<Box<dyn Store>> {
+    pub(crate) fn connect(&self) -> Box<dyn Store> {
         match &self.home {
-            Home::File(path) => Ok(Box::new(FileStore::new(path))),
+            Home::File(path) => Box::new(FileStore::new(path)),
             #[cfg(feature = "redis")]
-            Home::Redis(url) => Ok(Box::new(RedisStore::new(url))),
+            Home::Redis(url) => Box::new(RedisStore::new(url)),
         }
     }
 }

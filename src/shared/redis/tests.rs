@@ -374,6 +374,8 @@ struct Step {
     holder: u64,
     /// By how much the clock has moved on.
     passed: i64,
+    /// Or to so long after the end of the last lease.
+    after_lease: Option<Micros>,
     configured: [Option<Limit>; 2],
     announced: [Option<Limit>; 2],
     wants: [Want; 2],
@@ -418,7 +420,7 @@ fn step() -> impl Strategy<Value = Step> {
     let time = || prop_oneof![3 => Just(0), 5 => round(), 1 => 0..20_000_000_u64];
     let passed = prop_oneof![
         6 => round().prop_map(u64::cast_signed),
-        2 => Just(3_000_000_i64),
+        2 => Just(100_000_i64),
         2 => 0..5_000_000_i64,
         1 => -3_000_000..0_i64,
     ];
@@ -429,19 +431,25 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     let owed = prop_oneof![3 => Just(0), 2 => -500..500_i64, 1 => -(1_i64 << 40)..1_i64 << 40];
     let rare = || prop::bool::weighted(0.05);
+    // Those dates at which a holder is no longer busy, or no longer alive.
+    let dates = prop::sample::select(vec![300_000, 300_001, 3_000_000, 3_000_001]);
+    let passed = (passed, prop::option::weighted(0.2, dates));
+    // With the second, one request of the usual limit may be used for just so long.
+    let slack = prop_oneof![time(), Just(999_000_u64)];
     (
         (1..4_u64, passed, [limit(), limit()], [limit(), limit()]),
         (
             [want(), want()],
             back,
             owed,
-            prop_oneof![9 => Just(0), 1 => time()],
+            prop_oneof![9 => Just(0), 1 => time(), 1 => Just(100_000_u64)],
         ),
-        (time(), time(), rare(), rare()),
+        (time(), slack, rare(), rare()),
     )
         .prop_map(|(who, what, how)| Step {
             holder: u64::MAX - who.0,
-            passed: who.1,
+            passed: who.1.0,
+            after_lease: who.1.1,
             configured: who.2,
             announced: who.3,
             wants: what.0,
@@ -481,6 +489,7 @@ fn the_script_does_what_the_ledger_does() {
             let mut store = store_with_a_clock(&server);
             let mut ledger = Ledger::default();
             let mut now = start;
+            let mut end = start;
             let mut held: HashMap<u64, Reply> = HashMap::new();
             store.url.key = format!("history {}", fastrand::u64(..));
             for (number, step) in history.into_iter().enumerate() {
@@ -488,7 +497,10 @@ fn the_script_does_what_the_ledger_does() {
                     store.url.key.push('+');
                     ledger = Ledger::default();
                 }
-                now = now.saturating_add_signed(step.passed);
+                now = match step.after_lease {
+                    Some(after) => now.max(end + after),
+                    None => now.saturating_add_signed(step.passed),
+                };
                 let last = held.remove(&step.holder).unwrap_or_default();
                 let (from, to, is_comb) = step.back;
                 let parts = |span: &Span| -> Vec<Span> {
@@ -517,8 +529,52 @@ fn the_script_does_what_the_ledger_does() {
                 let said = store.call(&arguments).map(|numbers| decode(&numbers).unwrap());
                 let reply = ledger.exchange(&ask, now, fresh);
                 prop_assert_eq!(said.as_ref(), Ok(&reply));
+                let leased = reply.credit.iter().flatten().map(|span| span.to);
+                end = leased.fold(now, Micros::max);
                 held.insert(step.holder, reply);
             }
         });
+    }
+}
+
+/// Prints what a call costs the server with so many holders on one key.
+#[test]
+#[ignore = "measures"]
+fn what_a_call_costs() {
+    for program in programs() {
+        for holders in [8, 64, 512] {
+            let server = Server::start(program, &[]);
+            let started = Instant::now();
+            let calls = std::thread::scope(|scope| {
+                let threads = [0, 1, 2, 3].map(|thread| {
+                    let mut store = store(&server);
+                    scope.spawn(move || {
+                        let mine = (1..=holders).filter(|id| id % 4 == thread);
+                        let asks: Vec<_> = mine.map(|id| ask(id, 20)).collect();
+                        let mut calls = 0;
+                        while started.elapsed() < std::time::Duration::from_secs(3) {
+                            store.exchange(&asks[calls % asks.len()]).unwrap();
+                            calls += 1;
+                        }
+                        calls
+                    })
+                });
+                threads
+                    .map(|thread| thread.join().unwrap())
+                    .iter()
+                    .sum::<usize>()
+            });
+            let info = server.say("INFO cpu");
+            let cpu = ["used_cpu_sys:", "used_cpu_user:"].map(|name| {
+                let line = info.lines().find_map(|line| line.strip_prefix(name));
+                line.and_then(|seconds| seconds.parse::<f64>().ok())
+                    .unwrap()
+            });
+            println!(
+                "{program}, {holders} holders: {} calls a second, {:.0} µs of its CPU a call",
+                calls / 3,
+                (cpu[0] + cpu[1]) * 1e6 / calls as f64
+            );
+        }
     }
 }
