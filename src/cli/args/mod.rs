@@ -8,6 +8,8 @@
 mod check;
 mod completions;
 mod extract;
+mod input;
+mod merge;
 mod plan;
 mod prompts;
 mod report;
@@ -22,6 +24,8 @@ use clap::{Parser, Subcommand};
 pub(crate) use self::check::Check;
 pub(crate) use self::completions::Completions;
 pub(crate) use self::extract::Extract;
+pub(crate) use self::input::OfInput;
+pub(crate) use self::merge::Merge;
 pub(crate) use self::plan::{Answers, Plan};
 pub(crate) use self::prompts::Prompts;
 pub(crate) use self::report::Report;
@@ -55,6 +59,7 @@ pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
     Extract(Extract),
+    Merge(Box<Merge>),
     Plan(Box<Plan>),
     Report(Report),
     Simulate(Simulate),
