@@ -115,7 +115,7 @@
 //! `rows/absent.rs` stands for all of them without the feature `rows`. `occurrences.rs` gives ids
 //! to rows that have none. For a table of answers, `row_source.rs` reads the user's own cells
 //! again, `answers.rs` finds the records of the rows, `answer_table.rs` puts both together, and
-//! `rows/cells.rs` writes the cells. `rows/object.rs` reads a JSON object as cells. `shard.rs`
+//! `rows/cells.rs` writes the cells. `merge.rs` makes one file of several. `rows/object.rs` reads a JSON object as cells. `shard.rs`
 //! says which rows are in the shard of a process. `prompts.rs`
 //! stops a run whose model refuses a field of all prompts. In `journal`, `records.rs` reads what
 //! the lines of a file say (`readback.rs` reads one, and `facts.rs` all that it says, for

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod planning;
 pub mod retries;
 pub mod shards;
+pub mod sharing_a_limit;
 pub mod testing;
 pub mod threads_or_async;
 pub mod why;

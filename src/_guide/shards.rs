@@ -36,7 +36,9 @@
 //! | `Straße 7` | 15200015 | 5 | 709 |
 //!
 //! Shards are about as large as each other: of `row-1` to `row-100000`, each of 8 shards has 12,498
-//! to 12,503 rows, and each of 10 has 9,862 to 10,115.
+//! to 12,503 rows, and each of 10 has 9,862 to 10,115. Of 60 ways to write 20,000 ids that count up,
+//! the largest of 8 shards was 0.1 % above the mean in half of them, and 2 % in the worst. Shards of
+//! a few hundred rows differ more.
 //!
 //! - **Prompts** have the ids `line-N`.
 //! - **Rows of a table** have those of their column, with `--id`. Without it, the id is the hash of
@@ -63,6 +65,38 @@
 //! The number of shards stays what it was at the start, as the answers of 8 shards are not those of
 //! 16. If an output has records of rows that are not in the shard, the run is refused and names
 //! them. An output of shard 1 of 8 does for shard 1 of 4, which has all of its rows.
+//!
+//! # One file of all results
+//!
+//! ```text
+//! tollgate merge p.shard-*-of-8.results.jsonl -o p.results.jsonl --ordered-by p.jsonl
+//! ```
+//!
+//! `merge` reads results of any origin that [`extract`](super::batch_files#tables-of-answers) reads,
+//! and the errors file beside each. Of an id that has several records, the last answer counts, in the
+//! order of the files as they are named and of their lines; if it has no answer, the last failure. The
+//! records stay as they are, so `run` can carry on with the file that comes out, and sends what has
+//! failed for a passing reason or has no record.
+//!
+//! | It says | Exit code |
+//! |---|---|
+//! | how many records are answered and failed | 1 if one has failed |
+//! | ids that are answered more than once: how many, and of the first five the files and lines | |
+//! | with `--ordered-by INPUT`: how many rows have no record, and the first twenty | 1 if there is one |
+//! | how many records have an id that INPUT has not: they are behind all others | |
+//! | the incomplete last line of a run that was killed: it is left out | |
+//! | other lines that are no records: they are left out | 1 |
+//!
+//! Without `--ordered-by` the records are in the order of the files, and nobody can tell whether one
+//! is missing. INPUT is the whole input. For prompts and rows it takes the flags of the run, as they
+//! make the ids.
+//!
+//! The exit code is 2, and nothing is written, if a file holds no results, if a run is writing to
+//! one of the files, and if some answers are simulated and others are not. The new file is written
+//! beside the old one and renamed. A file that is being read is never replaced, nor one that holds
+//! something else than results, or an answer to a row that has none in the files to merge.
+//!
+//! Memory is 32 bytes for each id, and up to twice that while the files are read.
 //!
 //! # Slurm and Kubernetes
 //!

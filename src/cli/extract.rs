@@ -2,26 +2,23 @@
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 
 use super::args::Extract;
-use super::check::nobodys_client;
 use super::config::is_same;
 use super::console::Console;
 use super::exit::Exit;
 use super::format::{count, counted};
-use super::prompts::{self, with_prompts};
+use super::ordered_by::opened;
 use super::stdout::is_broken_pipe;
 use super::{logger, signals};
 use crate::error::{config, refuse};
 use crate::jsonl::answer_table::{Counts, is_tsv, write_table};
 use crate::jsonl::answers::Answers;
-use crate::jsonl::files::{Location, OpenInput, RunFiles, errors_beside, is_device};
-use crate::jsonl::format::Format as InputFormat;
+use crate::jsonl::files::{Location, errors_beside, is_device};
 use crate::jsonl::io::AtomicFile;
 use crate::jsonl::row_source::RowSource;
 use crate::jsonl::sidecars::is_table;
-use crate::{Cancel, Error, ErrorKind, FileRun, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Writes the answers.
 ///
@@ -34,19 +31,14 @@ pub(crate) fn extract(args: &Extract, console: &Console) -> Result<Exit> {
     let format = format_of(args);
     refuse(flaw(args, format))?;
     let results = Location::new(&args.results);
-    let OpenInput::Regular(_) = results.open_input()? else {
-        return Err(config(format!(
-            "{results} is no file: save the results in one first"
-        )));
-    };
+    results.open_results()?;
     let beside = errors_beside(&args.results);
     let errors = args.errors.as_deref().unwrap_or(&beside);
-    let mut answers = Answers::index(&args.results, Some(errors), &Cancel::new())?;
+    let mut answers = Answers::index([&*args.results, errors], &Cancel::new())?;
     if answers.len() == 0 {
         return Err(config(format!("{results} holds no results")));
     }
-    let input = args.ordered_by.as_deref();
-    let input = input.map(|input| opened(input, args)).transpose()?;
+    let input = opened(&args.input)?;
     let rows = match &input {
         Some((location, format)) => RowSource::of_input(location, format)?,
         None => RowSource::of_records(),
@@ -82,25 +74,6 @@ pub(crate) fn extract(args: &Extract, console: &Console) -> Result<Exit> {
         written => written?,
     };
     Ok(tell(&counts, &answers, input.is_some(), console))
-}
-
-/// The input that rows are in the order of, and what its lines are.
-fn opened(input: &Path, args: &Extract) -> Result<(Location, InputFormat)> {
-    let (prompts, endpoint, provider) = (&args.prompts, &args.endpoint, args.provider);
-    if is_table(input) && !prompts.is_rows() {
-        return Err(config(format!(
-            "--prompt is missing: INPUT {input:?} is a table, so give the flags of the run that made the \
-             results, as they name its rows: --prompt, --model and so on"
-        )));
-    }
-    refuse(prompts::flaw(input, prompts, endpoint, provider))?;
-    let files = RunFiles::complete(input, Some("-".as_ref()), None, false, None);
-    let run = FileRun::over(&nobodys_client()?, files);
-    let run = with_prompts(run, prompts, endpoint, provider)?;
-    if prompts::is_prompts(input, prompts) {
-        return run.prompts("", None, None).input();
-    }
-    run.input()
 }
 
 /// What answers are written as.
@@ -141,7 +114,7 @@ fn flaw(args: &Extract, format: Format) -> Option<String> {
     let output = args.output.as_deref()?;
     let read = [
         Some(&args.results),
-        args.ordered_by.as_ref(),
+        args.input.ordered_by.as_ref(),
         args.errors.as_ref(),
     ];
     let mut read = read.into_iter().flatten();
@@ -177,7 +150,7 @@ fn write(
     rows.each(answers, |_, answer| {
         counts.add(answer);
         let text = answer.and_then(|answer| answer.text.as_deref());
-        if text.is_none() && args.ordered_by.is_none() {
+        if text.is_none() && args.input.ordered_by.is_none() {
             return Ok(());
         }
         let text = text.unwrap_or_default();
@@ -217,10 +190,10 @@ fn tell(counts: &Counts, answers: &Answers, has_input: bool, console: &Console) 
             "the results of {rows} are left out: the input does not have their ids"
         ));
     }
-    let Some((path, line)) = &answers.first_damaged else {
+    let Some((lines, path, line)) = answers.left_out() else {
         return Exit::Success;
     };
-    let lines = counted(answers.damaged, "line is", "lines are");
+    let lines = counted(lines, "line is", "lines are");
     console.warn(&format!(
         "{lines} left out as no record: the first is line {line} of {path:?}"
     ));

@@ -7,7 +7,8 @@
 //! `summary` writes the summary of a run, with the `advice`, `summary_file` that of `--summary`,
 //! and `exit` has the exit codes. All write through `console`. `signals` acts on Ctrl-C. `manual`
 //! has the completions and the man page. `plan` also does `--dry-run`, and `forecast` shows what it
-//! finds, with `capacity` for several processes. Each other command has a file.
+//! finds, with `capacity` for several processes. `ordered_by` opens the input that results are put in
+//! the order of. Each other command has a file.
 
 mod advice;
 mod args;
@@ -23,6 +24,8 @@ mod format;
 mod headers;
 mod logger;
 mod manual;
+mod merge;
+mod ordered_by;
 mod parse;
 mod plan;
 mod progress;
@@ -32,6 +35,7 @@ mod rlimit;
 mod run;
 mod server;
 mod shard;
+mod shared_limit;
 mod signals;
 mod simulate;
 mod stdout;
@@ -58,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args, &console),
         Command::Check(args) => check::check(args, &console),
         Command::Extract(args) => extract::extract(args, &console),
+        Command::Merge(args) => merge::merge(args, &console),
         Command::Plan(args) => plan::plan(args, &console),
         Command::Report(args) => report::report(args, &console),
         Command::Simulate(args) => simulate::simulate(args, &console),

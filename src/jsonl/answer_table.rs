@@ -281,8 +281,10 @@ impl RunTable {
         let Some(record) = self.files.output.path() else {
             return Ok(());
         };
+        let files = [Some(record), self.files.errors.path()];
+        let files = files.into_iter().flatten();
         // What has ended the run does not stop this.
-        let mut answers = Answers::index(record, self.files.errors.path(), &Cancel::new())?;
+        let mut answers = Answers::index(files, &Cancel::new())?;
         let rows = RowSource::of_input(&self.files.input, &self.format)?;
         let unwritable = |error| failed("write the table", &self.path, error);
         let mut fresh = AtomicFile::create(&self.path).map_err(unwritable)?;

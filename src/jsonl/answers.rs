@@ -1,7 +1,8 @@
-//! The answers in the files of a run, or in a batch output of another tool, found by their ids.
+//! The answers in the files of runs, or in batch outputs of other tools, found by their ids.
 //!
 //! The files are read once for an index of 24 bytes a row, then line by line as rows are asked for.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::value::RawValue;
@@ -113,80 +114,162 @@ fn why_failed(
     }
 }
 
-/// Where a record is, and whether it is an answer: the number of its file, the offset of its line,
-/// and a bit. Positions sort in the order of the files and their lines.
+/// Where a record is, and what it is, from the highest bit to the lowest: whether it is an answer,
+/// the number of its file (16 bits), the offset of its line, and whether it has been taken. Of an id
+/// the highest counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RecordPosition(u64);
 
 impl RecordPosition {
-    const FILE: u32 = 63;
+    const ANSWER: u64 = 1 << 63;
+    const FILE: u32 = 47;
+    const TAKEN: u64 = 1;
 
     fn new(file: u64, offset: u64, is_answer: bool) -> Self {
-        Self(file << Self::FILE | offset << 1 | u64::from(is_answer))
+        let answer = if is_answer { Self::ANSWER } else { 0 };
+        Self(answer | file << Self::FILE | offset << 1)
     }
 
-    fn file(self) -> usize {
-        usize::from(self.0 >> Self::FILE != 0)
+    pub(super) fn file(self) -> usize {
+        usize::from((self.in_files() >> Self::FILE) as u16)
     }
 
-    fn offset(self) -> u64 {
-        (self.0 & !(1 << Self::FILE)) >> 1
+    pub(super) fn offset(self) -> u64 {
+        (self.0 & ((1 << Self::FILE) - 1)) >> 1
     }
 
-    fn is_answer(self) -> bool {
-        self.0 & 1 == 1
+    pub(super) fn is_answer(self) -> bool {
+        self.0 & Self::ANSWER != 0
+    }
+
+    #[cfg(feature = "cli")]
+    pub(super) fn is_taken(self) -> bool {
+        self.0 & Self::TAKEN != 0
+    }
+
+    /// The order of the files and their lines.
+    pub(super) fn in_files(self) -> u64 {
+        self.0 & !Self::ANSWER
+    }
+}
+
+/// A file of records, and what its lines are.
+pub(crate) struct RecordSource {
+    pub(crate) path: PathBuf,
+    lines: LineSource,
+    pub(crate) records: u64,
+    /// Records that say that no provider has answered.
+    pub(crate) simulated: u64,
+    /// Lines that are no records, and the first of them.
+    pub(crate) damaged: u64,
+    pub(crate) first_damaged: Option<u64>,
+    /// The last line, if it is no record and has no end: a run was killed while it wrote.
+    pub(crate) torn: Option<u64>,
+}
+
+/// Ids that have several answers.
+#[derive(Default)]
+pub(crate) struct Repeated {
+    pub(crate) ids: u64,
+    /// Where the answers of the first few are, in the order of the files.
+    pub(crate) first: BTreeMap<u64, Vec<RecordPosition>>,
+}
+
+impl Repeated {
+    /// How many ids are kept.
+    const KEPT: usize = 5;
+
+    fn note(&mut self, mut answers: Vec<RecordPosition>) {
+        answers.sort_unstable();
+        self.ids += 1;
+        self.first.insert(answers[0].in_files(), answers);
+        if self.first.len() > Self::KEPT {
+            self.first.pop_last();
+        }
     }
 }
 
 /// The records that count: of each id the last answer, or the last failure if there is none.
 pub(crate) struct Answers {
-    files: Vec<(PathBuf, LineSource)>,
+    pub(crate) files: Vec<RecordSource>,
     places: IdTable<RecordPosition>,
-    /// Lines that are no records, and the first of them.
-    pub(crate) damaged: u64,
-    pub(crate) first_damaged: Option<(PathBuf, u64)>,
+    pub(crate) repeated: Repeated,
     line: Vec<u8>,
 }
 
 impl Answers {
-    /// Reads an output and the errors file beside it, as far as they are there.
+    /// The most files.
+    pub(crate) const MOST_FILES: usize = 1 << 16;
+
+    /// Reads files of records, such as an output and the errors file beside it, as far as they are
+    /// there.
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) and
     /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
-    pub(crate) fn index(output: &Path, errors: Option<&Path>, cancel: &Cancel) -> Result<Self> {
-        let (mut done, mut failures) = (Vec::new(), Vec::new());
+    pub(crate) fn index<'a>(
+        files: impl IntoIterator<Item = &'a Path>,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let mut entries = Vec::new();
         let mut answers = Self {
             files: Vec::new(),
             places: IdTable::default(),
-            damaged: 0,
-            first_damaged: None,
+            repeated: Repeated::default(),
             line: Vec::new(),
         };
-        let there = [Some(output), errors].into_iter().flatten();
-        for (number, path) in (0..).zip(there.filter(|path| path.exists())) {
-            fold_file(path, cancel, indexed, |(line, offset, record)| {
-                match record {
-                    Some((id, true)) => done.push((id, RecordPosition::new(number, offset, true))),
-                    Some((id, false)) => {
-                        failures.push((id, RecordPosition::new(number, offset, false)));
+        let there = files.into_iter().filter(|path| path.exists());
+        for (number, path) in (0..).zip(there) {
+            let lines = LineSource::open(path).map_err(|error| failed("read", path, error))?;
+            let mut source = RecordSource {
+                path: path.to_owned(),
+                lines,
+                records: 0,
+                simulated: 0,
+                damaged: 0,
+                first_damaged: None,
+                torn: None,
+            };
+            let indexed = |line: Line<&[u8]>| Indexed::read(line, number);
+            fold_file(path, cancel, indexed, |line| {
+                let Some((id, place, simulated)) = line.record else {
+                    if line.ended {
+                        source.damaged += 1;
+                        source.first_damaged.get_or_insert(line.number);
+                    } else {
+                        source.torn = Some(line.number);
                     }
-                    None => {
-                        answers.damaged += 1;
-                        answers
-                            .first_damaged
-                            .get_or_insert_with(|| (path.to_owned(), line));
-                    }
-                }
+                    return Ok(());
+                };
+                source.records += 1;
+                source.simulated += u64::from(simulated);
+                entries.push((id, place));
                 Ok(())
             })?;
-            let source = LineSource::open(path).map_err(|error| failed("read", path, error))?;
-            answers.files.push((path.to_owned(), source));
+            answers.files.push(source);
         }
-        // Of several entries with one id the last holds.
-        failures.append(&mut done);
-        answers.places = IdTable::new(failures);
+        // The one that counts comes first.
+        entries.sort_unstable_by(|(id, place), (other, than)| id.cmp(other).then(than.cmp(place)));
+        for same in entries.chunk_by(|one, other| one.0 == other.0) {
+            let places = same.iter().map(|(_, place)| *place);
+            let told: Vec<_> = places.take_while(|place| place.is_answer()).collect();
+            if told.len() > 1 {
+                answers.repeated.note(told);
+            }
+        }
+        entries.dedup_by_key(|(id, _)| *id);
+        answers.places = IdTable::sorted(entries);
         Ok(answers)
+    }
+
+    /// How many lines are no records, those included that are torn, and the first of them.
+    #[cfg(feature = "cli")]
+    pub(crate) fn left_out(&self) -> Option<(u64, &Path, u64)> {
+        let lines = |file: &RecordSource| file.damaged + u64::from(file.torn.is_some());
+        let first = |file: &'_ RecordSource| file.first_damaged.or(file.torn);
+        let mut files = self.files.iter();
+        let (path, line) = files.find_map(|file| Some((&*file.path, first(file)?)))?;
+        Some((self.files.iter().map(lines).sum(), path, line))
     }
 
     /// Rows that have a record.
@@ -198,8 +281,31 @@ impl Answers {
     /// All that count, in the order of the files.
     pub(crate) fn in_order(&self) -> Vec<RecordPosition> {
         let mut places: Vec<_> = self.places.values().copied().collect();
-        places.sort_unstable();
+        places.sort_unstable_by_key(|place| place.in_files());
         places
+    }
+
+    /// Takes the record of the row with this [key](row_key), and says where it is and whether it had
+    /// been [taken](RecordPosition::is_taken) before.
+    #[cfg(feature = "cli")]
+    pub(super) fn take(&mut self, key: LineHash) -> Option<RecordPosition> {
+        let place = self.places.get_mut(key)?;
+        let before = *place;
+        place.0 |= RecordPosition::TAKEN;
+        Some(before)
+    }
+
+    /// Whether the row with this key is answered.
+    #[cfg(feature = "cli")]
+    pub(super) fn has_answer(&self, key: LineHash) -> bool {
+        self.places.get(key).is_some_and(|place| place.is_answer())
+    }
+
+    /// The keys of all rows that are answered.
+    #[cfg(feature = "cli")]
+    pub(super) fn answered(&self) -> impl Iterator<Item = LineHash> {
+        let answered = self.places.iter().filter(|(_, place)| place.is_answer());
+        answered.map(|(id, _)| *id)
     }
 
     /// The record of the row with this [key](row_key).
@@ -216,13 +322,21 @@ impl Answers {
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io).
     pub(crate) fn read(&mut self, place: RecordPosition) -> Result<Answer> {
-        let (path, source) = &mut self.files[place.file()];
+        let line = String::from_utf8_lossy(self.line(place)?);
+        Ok(Answer::read(&line, place.is_answer()))
+    }
+
+    /// The line at a place, with its end if it has one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
+    pub(super) fn line(&mut self, place: RecordPosition) -> Result<&[u8]> {
+        let RecordSource { path, lines, .. } = &mut self.files[place.file()];
         self.line.clear();
-        source
+        lines
             .read_line(place.offset(), &mut self.line)
             .map_err(|error| failed("read", path, error))?;
-        let line = String::from_utf8_lossy(&self.line);
-        Ok(Answer::read(&line, place.is_answer()))
+        Ok(&self.line)
     }
 }
 
@@ -233,22 +347,36 @@ pub(crate) fn row_key(id: Option<&str>, line: u64) -> LineHash {
     id.map_or_else(unnamed, LineHash::of)
 }
 
-/// The number of a line, where it starts, and if it is a record, its key and whether it is an
-/// answer.
-fn indexed(line: Line<&[u8]>) -> (u64, u64, Option<(LineHash, bool)>) {
-    let record = line.text.and_then(|text| {
-        let record = ReadRecord::parse(text.trim_ascii())?;
-        // Known by the number that it was given, or by where it stands.
-        let unnamed = || {
-            let text = str::from_utf8(text).unwrap_or_default();
-            let name = first_fields(text, &["custom_id"])[0].and_then(string);
-            let place = || line.offset.to_le_bytes().to_vec();
-            let name = name.map_or_else(place, String::into_bytes);
-            LineHash::of([&[0xff], &name[..]].concat())
-        };
-        Some((record.id.unwrap_or_else(unnamed), record.is_done()))
-    });
-    (line.number, line.offset, record)
+/// What a line is.
+struct Indexed {
+    number: u64,
+    ended: bool,
+    /// If it is a record: its key, where it is, and whether it is simulated.
+    record: Option<(LineHash, RecordPosition, bool)>,
+}
+
+impl Indexed {
+    /// Reads a line of the file with this number.
+    fn read(line: Line<&[u8]>, file: u64) -> Self {
+        let record = line.text.and_then(|text| {
+            let record = ReadRecord::parse(text.trim_ascii())?;
+            let place = RecordPosition::new(file, line.offset, record.is_done());
+            // Known by the number that it was given, or by where it stands.
+            let unnamed = || {
+                let text = str::from_utf8(text).unwrap_or_default();
+                let name = first_fields(text, &["custom_id"])[0].and_then(string);
+                let here = || place.in_files().to_le_bytes().to_vec();
+                let name = name.map_or_else(here, String::into_bytes);
+                LineHash::of([&[0xff], &name[..]].concat())
+            };
+            Some((record.id.unwrap_or_else(unnamed), place, record.simulated))
+        });
+        Self {
+            number: line.number,
+            ended: line.ended,
+            record,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -365,7 +493,7 @@ mod tests {
         ];
         fs::write(&output, lines.concat()).unwrap();
         fs::write(&errors, failure("c", "last") + &failure("a", "never")).unwrap();
-        let mut answers = Answers::index(&output, Some(&errors), &Cancel::new()).unwrap();
+        let mut answers = Answers::index([&*output, &*errors], &Cancel::new()).unwrap();
         let mut told = |id: &str| {
             let found = answers.get(LineHash::of(id)).unwrap()?;
             found.text.or(found.error)
@@ -377,8 +505,12 @@ mod tests {
         assert_eq!(told("line-9"), None);
         let unnamed = answers.get(row_key(None, 9)).unwrap().unwrap();
         assert_eq!(unnamed.error.as_deref(), Some("line 9: no template"));
-        assert_eq!((answers.places.len(), answers.damaged), (4, 2));
-        assert_eq!(answers.first_damaged, Some((output, 4)));
+        assert_eq!(answers.places.len(), 4);
+        let source = &answers.files[0];
+        assert_eq!(
+            (source.damaged, source.first_damaged, source.torn),
+            (1, Some(4), Some(8))
+        );
         let ids = answers
             .in_order()
             .into_iter()
@@ -389,8 +521,8 @@ mod tests {
     #[test]
     fn an_entry_takes_24_bytes_and_a_place_holds_what_it_was_given() {
         assert_eq!(size_of::<(LineHash, RecordPosition)>(), 24);
-        for file in 0..2 {
-            for offset in [0, 7, (1 << 62) - 1] {
+        for file in [0, 1, 65_535] {
+            for offset in [0, 7, (1 << 46) - 1] {
                 for is_answer in [false, true] {
                     let place = RecordPosition::new(file, offset, is_answer);
                     assert_eq!(

@@ -62,6 +62,20 @@ impl Location {
         }
     }
 
+    /// Makes sure that results can be read here, more than once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] naming the file.
+    #[cfg(feature = "cli")]
+    pub(crate) fn open_results(&self) -> Result<()> {
+        match self.open_input()? {
+            OpenInput::Regular(_) => Ok(()),
+            OpenInput::Stream(_) => Err(config(format!(
+                "{self} is no file: save the results in one first"
+            ))),
+        }
+    }
+
     /// The error for an input that failed while it was read.
     ///
     /// [`ErrorKind::Config`] if it is no text as a whole, [`ErrorKind::Io`] otherwise.

@@ -34,6 +34,11 @@ impl<V> IdTable<V> {
     /// Of several entries with one id the last holds.
     pub(super) fn new(mut entries: Vec<(LineHash, V)>) -> Self {
         keep_last(&mut entries);
+        Self::sorted(entries)
+    }
+
+    /// Of entries that are sorted by their ids, which are there once.
+    pub(super) fn sorted(entries: Vec<(LineHash, V)>) -> Self {
         let bits = (entries.len() / 8).max(1).ilog2();
         let shift = u64::BITS - bits;
         let start = |bucket| entries.partition_point(|(id, _)| bucket_of(*id, shift) < bucket);
@@ -54,10 +59,25 @@ impl<V> IdTable<V> {
     }
 
     pub(super) fn get(&self, id: LineHash) -> Option<&V> {
+        self.find(id).map(|at| &self.entries[at].1)
+    }
+
+    #[cfg(feature = "cli")]
+    pub(super) fn get_mut(&mut self, id: LineHash) -> Option<&mut V> {
+        self.find(id).map(|at| &mut self.entries[at].1)
+    }
+
+    fn find(&self, id: LineHash) -> Option<usize> {
         let bucket = bucket_of(id, self.shift);
-        let same_bits = &self.entries[self.starts[bucket]..self.starts[bucket + 1]];
+        let start = self.starts[bucket];
+        let same_bits = &self.entries[start..self.starts[bucket + 1]];
         let position = same_bits.binary_search_by_key(&id, |(id, _)| *id);
-        position.ok().map(|position| &same_bits[position].1)
+        position.ok().map(|position| start + position)
+    }
+
+    #[cfg(feature = "cli")]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(LineHash, V)> {
+        self.entries.iter()
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {

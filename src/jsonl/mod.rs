@@ -9,7 +9,8 @@
 //! [`prompts`] stops a run whose model refuses a field of all prompts. The header of a [`table`] is
 //! read first, and [`occurrences`] names rows that have no ids.
 //!
-//! [`answers`] finds the answers in records again, and [`answer_table`] makes a table of them.
+//! [`answers`] finds the answers in records again, [`answer_table`] makes a table of them, and
+//! [`merge`] one file of several.
 //!
 //! [`files`] says which files a run has, and [`sidecars`] which ones are beside them. [`scan`]
 //! reads an input before anything is sent, in one [pass](parallel) on all cores, and a [`shard`] is the
@@ -40,6 +41,8 @@ pub(crate) mod io;
 mod journal;
 mod judge;
 mod lines;
+#[cfg(feature = "cli")]
+pub(crate) mod merge;
 mod occurrences;
 mod parallel;
 mod prompts;

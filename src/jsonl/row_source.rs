@@ -129,7 +129,7 @@ impl<'a> RowSource<'a> {
     }
 }
 
-fn open(location: &Location) -> Result<File> {
+pub(super) fn open(location: &Location) -> Result<File> {
     match location.open_input()? {
         OpenInput::Regular(file) => Ok(file),
         OpenInput::Stream(_) => {

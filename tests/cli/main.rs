@@ -10,6 +10,7 @@ mod bad_input;
 mod browser;
 mod check;
 mod locks;
+mod merge;
 mod money;
 mod others;
 mod parsers;

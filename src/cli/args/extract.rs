@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
+use clap::Args;
 
-use super::prompts::Prompts;
+use super::input::OfInput;
 use super::table::Table;
-use crate::Provider;
-use crate::cli::parse;
 
 /// Take the answers out of a file of results, as text or as a table.
 ///
@@ -16,9 +14,9 @@ use crate::cli::parse;
 /// RESULTS stays as it is, and nothing is sent.
 ///
 /// As text, each answer is a line; line ends within an answer become blanks. A table has the
-/// columns id and answer. An answer without a text, such as a tool call, is given as its JSON.
+/// columns id and answer. An answer without a text, such as a tool call, is given as its JSON. With
+/// --ordered-by, a request without an answer has an empty one.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("of_input").multiple(true).requires("ordered_by").args(OF_INPUT))]
 #[command(after_help = "\
 Examples:
   tollgate extract p.results.jsonl                    one answer a line
@@ -54,12 +52,6 @@ pub(crate) struct Extract {
     #[arg(short = '0', long, group = "format")]
     pub(crate) null: bool,
 
-    /// Give the answers in the order of INPUT, the input of the run that made RESULTS. A request
-    /// without an answer has an empty one. For prompts and rows, give the flags of that run too
-    /// (--prompt, --model and so on)
-    #[arg(long, value_name = "INPUT")]
-    pub(crate) ordered_by: Option<PathBuf>,
-
     /// The records of failed requests, if they are not in RESULTS [default: RESULTS' name with
     /// .errors.jsonl, if there is such a file]
     #[arg(long, value_name = "FILE")]
@@ -68,30 +60,6 @@ pub(crate) struct Extract {
     #[command(flatten)]
     pub(crate) table: Table,
 
-    /// Whose requests the rows of INPUT were: openai, anthropic or azure [default: openai]
-    #[arg(long, value_name = "NAME", value_parser = parse::provider(), hide_possible_values = true, help_heading = ROWS)]
-    pub(crate) provider: Option<Provider>,
-
-    /// Where the rows of INPUT went
-    #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions", help_heading = ROWS)]
-    pub(crate) endpoint: String,
-
     #[command(flatten)]
-    pub(crate) prompts: Prompts,
+    pub(crate) input: OfInput,
 }
-
-const ROWS: &str = "Rows and prompts";
-
-/// What says how INPUT was asked for.
-const OF_INPUT: [&str; 10] = [
-    "prompt",
-    "prompt_file",
-    "id",
-    "delimiter",
-    "by_line",
-    "model",
-    "max_tokens",
-    "system",
-    "params",
-    "provider",
-];

@@ -8,11 +8,14 @@
 mod check;
 mod completions;
 mod extract;
+mod input;
+mod merge;
 mod plan;
 mod prompts;
 mod report;
 mod run;
 mod sharding;
+mod shared_limit;
 mod simulate;
 mod table;
 
@@ -21,6 +24,8 @@ use clap::{Parser, Subcommand};
 pub(crate) use self::check::Check;
 pub(crate) use self::completions::Completions;
 pub(crate) use self::extract::Extract;
+pub(crate) use self::input::OfInput;
+pub(crate) use self::merge::Merge;
 pub(crate) use self::plan::{Answers, Plan};
 pub(crate) use self::prompts::Prompts;
 pub(crate) use self::report::Report;
@@ -54,6 +59,7 @@ pub(crate) enum Command {
     Run(Box<Run>),
     Check(Check),
     Extract(Extract),
+    Merge(Box<Merge>),
     Plan(Box<Plan>),
     Report(Report),
     Simulate(Simulate),
@@ -141,6 +147,10 @@ mod tests {
             (&["in", "--tpm", "0"], "--tpm"),
             (&["in", "--burst", "0"], "--burst"),
             (&["in", "--burst", "5"], "--rps"),
+            (
+                &["in", "--shared-limit-fallback", "1/8"],
+                "--shared-limit-fallback",
+            ),
             (&["in", "--warmup", "0"], "--warmup"),
             (&["in", "--price", "1"], "--price"),
             (&["in", "--price", "NaN,1"], "--price"),

@@ -117,11 +117,7 @@ impl Lock {
                 // Its last holder has removed it, and a third may hold another of its name.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    // Not to be read while it is being written, nor on Windows.
-                    let holder = read(&file).ok().and_then(|text| parse(&text));
-                    let by = holder.map_or("another process".to_owned(), |(id, _)| {
-                        format!("process {id}")
-                    });
+                    let by = holder(&file);
                     return Err(config(format!(
                         "{role} {path:?} is being written by {by} (lock {lock:?}): wait for it, \
                          or name another"
@@ -204,6 +200,22 @@ fn read(mut file: &File) -> io::Result<String> {
     file.rewind()?;
     file.take(LONGEST).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Who holds a lock. The text cannot be read while it is being written, nor on Windows.
+fn holder(file: &File) -> String {
+    let holder = read(file).ok().and_then(|text| parse(&text));
+    holder.map_or("another process".to_owned(), |(id, _)| {
+        format!("process {id}")
+    })
+}
+
+/// Who writes to a file now, if somebody does.
+#[cfg(feature = "cli")]
+pub(crate) fn writer_of(path: &Path) -> Option<String> {
+    let file = File::open(lock_of(path)).ok()?;
+    let is_held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    is_held.then(|| holder(&file))
 }
 
 /// How many rows a killed run had in flight, by the lock that is held now.

@@ -32,7 +32,9 @@ use crate::cancel::Cancel;
 use crate::error::Result;
 
 pub use self::fsync::Fsync;
-pub(super) use self::lock::Locks;
+pub(crate) use self::lock::Locks;
+#[cfg(feature = "cli")]
+pub(super) use self::lock::writer_of;
 #[cfg(feature = "cli")]
 pub(crate) use self::records::MAX_BODY;
 #[cfg(feature = "rows")]

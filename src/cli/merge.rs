@@ -1,0 +1,169 @@
+//! `tollgate merge`: one file of results from several.
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::args::Merge;
+use super::config::is_same;
+use super::console::Console;
+use super::exit::Exit;
+use super::format::{count, counted};
+use super::ordered_by::opened;
+use super::stdout::is_broken_pipe;
+use super::{logger, signals};
+use crate::error::refuse;
+use crate::jsonl::answers::Answers;
+use crate::jsonl::files::{Location, errors_beside, is_device};
+use crate::jsonl::io::AtomicFile;
+use crate::jsonl::merge::{Merged, claim, first_repeated, index, write};
+use crate::jsonl::sidecars::is_table;
+use crate::{Error, ErrorKind, Result};
+
+/// Merges files of results.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for arguments that do not go together and for files that are no results,
+/// [`ErrorKind::Io`].
+pub(crate) fn merge(args: &Merge, console: &Console) -> Result<Exit> {
+    signals::stop_at_once().map_err(signals::cannot_receive)?;
+    logger::install(console, 0);
+    let files = files(&args.results)?;
+    let output = args
+        .output
+        .as_deref()
+        .filter(|path| *path != Path::new("-"));
+    refuse(flaw(&files, output, args.input.ordered_by.as_deref()))?;
+    let input = opened(&args.input)?;
+    let input = input.as_ref().map(|(location, format)| (location, format));
+    let mut answers = index(&files)?;
+    let written = match output {
+        None => {
+            let unwritable = |error| {
+                Error::new(ErrorKind::Io, "cannot write to standard output").with_source(error)
+            };
+            let mut out = BufWriter::new(io::stdout().lock());
+            let written = write(&mut answers, input, &mut out, unwritable);
+            written.and_then(|merged| out.flush().map(|()| merged).map_err(unwritable))
+        }
+        Some(path) => {
+            let unwritable = |error| {
+                Error::new(ErrorKind::Io, format!("cannot write {path:?}")).with_source(error)
+            };
+            let _locks = claim(path, &answers)?;
+            let mut fresh = AtomicFile::create(path).map_err(unwritable)?;
+            let merged = write(&mut answers, input, &mut fresh.file, unwritable)?;
+            fresh.commit().map(|()| merged).map_err(unwritable)
+        }
+    };
+    let merged = match written {
+        // As `head` does.
+        Err(error) if is_broken_pipe(&error) => return Ok(Exit::Success),
+        merged => merged?,
+    };
+    tell(&merged, &mut answers, console)
+}
+
+/// The files that are read: those that are named, once each, and the errors files beside them.
+fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    let mut add = |path: &Path| {
+        if !files.iter().any(|other| is_same(other, path)) {
+            files.push(path.to_owned());
+        }
+    };
+    for path in named {
+        Location::File(path.clone()).open_results()?;
+        add(path);
+        let beside = errors_beside(path);
+        if beside.is_file() {
+            add(&beside);
+        }
+    }
+    Ok(files)
+}
+
+/// What is wrong with the arguments.
+fn flaw(files: &[PathBuf], output: Option<&Path>, input: Option<&Path>) -> Option<String> {
+    if let Some(table) = files.iter().find(|path| is_table(path)) {
+        return Some(format!(
+            "RESULTS {table:?} is a table: name its records, which are in {}.jsonl as a rule",
+            table.display()
+        ));
+    }
+    let output = output?;
+    let mut read = files.iter().map(PathBuf::as_path).chain(input);
+    if read.any(|read| is_same(output, read)) {
+        return Some(format!(
+            "-o {output:?} is a file that is read, and would be overwritten: name another"
+        ));
+    }
+    if is_table(output) {
+        return Some(format!(
+            "-o {output:?} is the name of a table, and records are merged: name a file that ends in \
+             .jsonl, and make a table of it with tollgate extract"
+        ));
+    }
+    is_device(output)
+        .then(|| format!("-o {output:?} is no file: leave -o out, and redirect standard output"))
+}
+
+/// Says what was merged and what is not as it should be, and gives the exit code for it.
+fn tell(merged: &Merged, answers: &mut Answers, console: &Console) -> Result<Exit> {
+    let repeated = answers.repeated.ids;
+    if repeated > 0 {
+        let ids = counted(repeated, "id has", "ids have");
+        let named = list(first_repeated(answers)?, repeated);
+        console.warn(&format!(
+            "{ids} several answers, of which the last is kept:{named}"
+        ));
+    }
+    if merged.strangers > 0 {
+        let records = counted(merged.strangers, "record is", "records are");
+        console.warn(&format!(
+            "{records} at the end, as the input does not have their ids"
+        ));
+    }
+    let mut damaged = 0;
+    for file in &answers.files {
+        let path = &file.path;
+        damaged += file.damaged;
+        if let Some(line) = file.first_damaged {
+            let lines = counted(file.damaged, "line", "lines");
+            console.warn(&format!(
+                "{lines} of {path:?} left out as no record, the first is line {line}"
+            ));
+        }
+        if file.torn.is_some() {
+            console.warn(&format!(
+                "the last line of {path:?} is incomplete, and left out"
+            ));
+        }
+    }
+    if merged.missing > 0 {
+        let rows = counted(merged.missing, "row has", "rows have");
+        let named = list(merged.first_missing.clone(), merged.missing);
+        console.warn(&format!("{rows} no record:{named}"));
+    }
+    let records = merged.answered + merged.failed;
+    console.say(&format!(
+        "{} of {}: {} answered, {} failed",
+        counted(records, "record", "records"),
+        counted(answers.files.len() as u64, "file", "files"),
+        count(merged.answered),
+        count(merged.failed),
+    ));
+    Ok(if merged.failed + merged.missing + damaged > 0 {
+        Exit::SomeFailed
+    } else {
+        Exit::Success
+    })
+}
+
+/// The first few of so many, each on a line.
+fn list(mut named: Vec<String>, all: u64) -> String {
+    let more = all.saturating_sub(named.len() as u64);
+    if more > 0 {
+        named.push(format!("and {} more", count(more)));
+    }
+    named.iter().map(|line| format!("\n  {line}")).collect()
+}
