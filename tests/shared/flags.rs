@@ -96,9 +96,7 @@ fn a_tool_without_redis_says_so() {
     let server = Counter::answering(Duration::ZERO, 17);
     for url in ["redis://127.0.0.1/0?key=k", "rediss://127.0.0.1/0?key=k"] {
         let ended = run(&folder, &server, &["--shared-limit", url]).run();
-        ended
-            .code(2)
-            .says(&["--shared-limit", "redis", "--features"]);
+        ended.code(2).says(&["--shared-limit", "feature redis"]);
     }
     assert_eq!(server.count(), 0);
 }

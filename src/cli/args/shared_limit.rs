@@ -1,5 +1,7 @@
 //! The limit that a run shares with other processes.
 
+#![expect(clippy::doc_markdown, reason = "help is read on a terminal")]
+
 use clap::Args;
 
 use crate::cli::parse;
