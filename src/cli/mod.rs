@@ -35,6 +35,7 @@ mod rlimit;
 mod run;
 mod server;
 mod shard;
+mod shared_limit;
 mod signals;
 mod simulate;
 mod stdout;

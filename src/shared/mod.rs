@@ -19,7 +19,7 @@ mod shared;
 mod status;
 
 pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store, Want};
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 pub(crate) use ledger::Ledger;
 pub use shared::Shared;
 pub use status::SharedStatus;
