@@ -31,7 +31,7 @@ pub enum Binding {
 }
 
 impl Binding {
-    const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Requests,
         Self::Tokens,
         Self::InFlight,

@@ -54,8 +54,11 @@
 //!   number or a range, and `adaptive.rs` finds the number in the range. `slow_start.rs` is the end
 //!   of a pause if there is no rate, and `learned.rs` what the limiter tells of all that it has
 //!   learned. `waited.rs` says what an admission waited for. `rate.rs` and `permit.rs` are what a
-//!   user holds, and `nested.rs` knows which permits a thread holds already. `limit/NOTES.md` has
-//!   the proofs.
+//!   user holds, and `nested.rs` knows which permits a thread holds already. `set_rates.rs` has the
+//!   rates that are set: buckets, or what is leased of an allowance that processes share.
+//!   `sharing.rs` says what a process says to the store of that and when, with `credit.rs`,
+//!   `leased.rs`, `store_time.rs`, `used.rs` and `gone.rs`, and `keeper.rs` is the thread that
+//!   carries it (`keeper_link.rs`). `limit/NOTES.md` has the proofs.
 //! - **A shared allowance**: `shared/exchange.rs` is what a process asks a store, and what the store
 //!   answers. `ledger.rs` is the account that a store keeps, and pure: a limit is a time axis, and a
 //!   lease is a part of it that nobody else gets. `file.rs` keeps the account in a file, with

@@ -31,7 +31,7 @@
 //! values that 5 % and 95 % of runs stay below. The table says how long the run would take with
 //! other concurrencies. Above 1,000,000 requests, the median time is that of a run over all of
 //! them; the 5 and 95 % and the table come from runs over some of them, and the plan says so. Above
-//! 20,000,000 everything does. If more than 100,000 may be in flight, a run is one of several equal
+//! 10,000,000 everything does. If more than 100,000 may be in flight, a run is one of several equal
 //! parts of the whole, each with its part of the limits. A plan leaves out limits that only the
 //! provider knows, outages, the second attempts of `--hedge`, and the speed of this machine.
 //!
@@ -86,7 +86,8 @@
 //! is at least the rate. What was not leased meanwhile is kept for one burst.
 //!
 //! **Which limit comes next.** A list says at how many requests a second each limit holds, the
-//! lowest first. The first holds; raise it, and the second does.
+//! lowest first. The first holds; raise it, and the second does. That of the ports holds only if
+//! all processes are on one host.
 //!
 //! | Limit | Holds at | By |
 //! |---|---|---|

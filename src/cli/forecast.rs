@@ -100,15 +100,13 @@ impl Forecast {
         let capacity = capacity.unwrap_or_default();
         facts.extend((capacity.iter()).map(|(label, fact)| (label.as_str(), fact.clone())));
         if let Some(scaled) = plan.scaled {
-            let which = match plan.main_is_scaled {
-                true => "all times and costs",
-                false => {
-                    "time and cost are of a run over all requests; their 5 and 95 % and the times at \
-                     other concurrencies"
-                }
-            };
+            let main = plan.main.map_or_else(
+                || "of a run over all requests".to_owned(),
+                |main| format!("scaled up, from a run over {} requests", count(main)),
+            );
             let fact = format!(
-                "{which} are scaled up, from runs over {} requests",
+                "time and cost are {main}; their 5 and 95 % and the times at other concurrencies are \
+                 scaled up, from runs over {} requests",
                 count(scaled)
             );
             facts.push(("scaled", fact));
@@ -348,7 +346,7 @@ mod tests {
                 capacity: None,
                 seeds: 11,
                 scaled: None,
-                main_is_scaled: false,
+                main: None,
             },
             from: "the flags".to_owned(),
             caveats: Vec::new(),

@@ -28,7 +28,7 @@ use crate::limit::Concurrency;
 
 /// Up to so many requests all runs are over all of them, and the main line up to so many.
 const MOST_IN_FULL: u64 = 1_000_000;
-pub(super) const MOST_IN_MAIN: u64 = 20_000_000;
+pub(super) const MOST_IN_MAIN: u64 = 10_000_000;
 /// A scaled run has so many requests, or ten times as many as may be in flight.
 const SCALED: u64 = 100_000;
 const MOST_AT_ONCE: usize = 100_000;
@@ -72,8 +72,8 @@ pub(crate) struct Prediction {
     pub(crate) seeds: u64,
     /// How many requests the other runs have, if not all.
     pub(crate) scaled: Option<u64>,
-    /// Whether the main line has fewer requests, too.
-    pub(crate) main_is_scaled: bool,
+    /// How many the main line has, if not all.
+    pub(crate) main: Option<u64>,
 }
 
 /// What 5, 50 and 95 % of runs stay below.
@@ -234,13 +234,14 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
         completion_tokens: found.completion_tokens,
         bound: found.bound,
         wall: found.end,
-        in_flight_mean: found.wire.as_secs_f64() / found.end.as_secs_f64().max(f64::MIN_POSITIVE),
+        in_flight_mean: (found.wire.as_secs_f64() / found.end.as_secs_f64().max(f64::MIN_POSITIVE))
+            .min(found.in_flight_peak as f64),
         in_flight_peak: found.in_flight_peak,
         concurrency_needed: load.needed(scenario),
         capacity: (scenario.processes).map(|processes| capacity(scenario, processes, &load)),
         seeds,
         scaled,
-        main_is_scaled: main.requests < all,
+        main: (main.requests < all).then_some(main.requests),
     })
 }
 

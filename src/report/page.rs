@@ -1,5 +1,5 @@
-//! Statistics to HTML. The template `page.html` has the layout and escapes every text; this file
-//! has the words.
+//! Statistics to HTML. The template `page.html` has the words and escapes every text; this file
+//! has the figures.
 //!
 //! What comes from a file is hostile: an answer or an id may hold tags, or marks that turn text
 //! around. [`printable`] takes the latter away, and cuts.
@@ -45,76 +45,53 @@ impl Report {
         if stats.answers.count() > 0 {
             figures.push(distribution(&stats.answers)?);
         }
-        let files = self.files.iter().map(|file| {
+        let tokens = stats.prompt_tokens.saturating_add(stats.completion_tokens);
+        let thousand = |cost: Usd| cost.as_f64() * 1e3 / stats.priced.max(1) as f64;
+        let thousand = stats.cost.map(|cost| Usd::try_from(thousand(cost)));
+        let files = (self.files.iter()).map(|file| {
             json!([
                 printable(&file.name.to_string_lossy(), 200),
-                count(file.records),
-                count(file.others)
+                file.records,
+                file.others
             ])
         });
         let context = json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "made": minute(SystemTime::now()),
+            "made": to_rfc3339(SystemTime::now())[..16].replace('T', " "),
             "title": printable(&info.title, LONGEST_ID),
-            "simulated": simulated(stats),
-            "lede": lede(stats),
-            "sent": over_time.as_ref().map(|over_time| sent(stats, over_time)),
             "stopped": info.stopped.as_ref().map(|why| printable(why, LONGEST_MESSAGE)),
             "advice": info.advice.as_ref().map(|what| printable(what, LONGEST_MESSAGE)),
-            "tiles": tiles(stats, over_time.as_ref()),
-            "notes": self.notes(info, over_time.as_ref()),
+            "has_limits": info.limits.is_some(),
+            "rows": stats.records(),
+            "answered": stats.answered,
+            "failed": stats.failed(),
+            "permanent": stats.permanent,
+            "simulated": stats.simulated,
+            "attempts": stats.attempts,
+            "retried": stats.retried,
+            "undated": stats.undated,
+            "untimed": stats.untimed,
+            "tokens": tokens,
+            "prompt_tokens": stats.prompt_tokens,
+            "completion_tokens": stats.completion_tokens,
+            "uncounted": stats.uncounted,
+            "priced": stats.priced,
+            "cost": stats.cost.map(Usd::rounded),
+            "thousand": thousand.and_then(std::result::Result::ok).map(Usd::rounded),
+            "answers": percentiles(&stats.answers),
+            "whole_rows": percentiles(&stats.rows),
+            "over_time": over_time.as_ref().map(|it| told(stats, it)),
             "figures": figures.iter().map(Figure::to_json).collect::<Vec<_>>(),
-            "bins": over_time.as_ref().map(bins),
             "where": times(stats),
-            "percentiles": percentiles(stats),
-            "failures": reasons(&stats.failures, stats.failed()),
-            "retries": reasons(&stats.retries, stats.retries.iter().map(|one| one.count).sum()),
-            "cost": cost(stats),
+            "failures": reasons(&stats.failures),
+            "retries": reasons(&stats.retries),
             "slowest": stats.slowest.iter().map(slow).collect::<Vec<_>>(),
+            "others": self.files.iter().map(|file| file.others).sum::<u64>(),
             "files": files.collect::<Vec<_>>(),
         });
         render(&context).map_err(|error| {
             Error::new(ErrorKind::Io, "the page cannot be made").with_source(error)
         })
-    }
-
-    /// What the page cannot show, and why.
-    fn notes(&self, info: &RunInfo, over_time: Option<&TimeFigures<'_>>) -> Vec<String> {
-        let stats = &self.stats;
-        let all = stats.records();
-        let mut notes = Vec::new();
-        let share = |part: u64| match part {
-            part if part == all => "The records do not say".to_owned(),
-            part => format!("{} of {} records do not say", count(part), count(all)),
-        };
-        let why = "They are by another tool or an older tollgate, or were written with --strict.";
-        if stats.undated > 0 {
-            let missing = "when requests were sent: these are not in the plots over time.";
-            notes.push(format!("{} {missing} {why}", share(stats.undated)));
-        }
-        if stats.untimed > 0 {
-            let missing = "where their time went: these are not in the times.";
-            notes.push(format!("{} {missing}", share(stats.untimed)));
-        }
-        let others: u64 = self.files.iter().map(|file| file.others).sum();
-        if others > 0 {
-            let lines = counted(others, "line is no record", "lines are no records");
-            notes.push(format!("{lines}, and not counted."));
-        }
-        if let Some(over_time) = over_time {
-            for (_, gap) in over_time.breaks() {
-                let gap = time(Duration::from_millis(*gap));
-                notes.push(format!(
-                    "A dotted line in the plots stands for {gap} in which nothing was under way."
-                ));
-            }
-            if info.limits.is_none() {
-                let note =
-                    "The limits of a run are not in its records: tollgate run --report draws them.";
-                notes.push(note.to_owned());
-            }
-        }
-        notes
     }
 }
 
@@ -124,106 +101,21 @@ fn render(context: &Value) -> Result<String, minijinja::Error> {
     templates.set_undefined_behavior(UndefinedBehavior::Strict);
     templates.set_trim_blocks(true);
     templates.set_lstrip_blocks(true);
+    templates.add_filter("count", count);
+    templates.add_filter("counted", |number: u64, one: &str, many: &str| {
+        counted(number, one, many)
+    });
+    templates.add_filter("percent", |part: u64, of: u64| {
+        format!("{:.1}", 100.0 * part as f64 / of.max(1) as f64)
+    });
     templates.render_str(include_str!("page.html"), context)
 }
 
-/// What was done, in sentences.
-fn lede(stats: &Stats) -> Vec<String> {
-    let all = stats.records();
-    if all == 0 {
-        return vec!["There are no rows.".to_owned()];
-    }
-    let rows = counted(all, "row", "rows");
-    let answered = count(stats.answered);
-    let (failed, permanent) = (count(stats.failed()), count(stats.permanent));
-    let mut lede = vec![match stats.failed() {
-        0 if all == 1 => "1 row, and it was answered.".to_owned(),
-        0 => format!("{rows}, all of them answered."),
-        all if all == stats.permanent => {
-            format!("{rows}: {answered} answered and {failed} failed for good.")
-        }
-        _ if stats.permanent == 0 => format!("{rows}: {answered} answered and {failed} failed."),
-        _ => format!(
-            "{rows}: {answered} answered and {failed} failed, {permanent} of them for good."
-        ),
-    }];
-    if stats.answers.count() > 0 {
-        let [half, most] = [0.5, 0.95].map(|share| time(stats.answers.quantile(share)));
-        lede.push(format!(
-            "Half of the answers came within {half} (p50) and 95 % within {most} (p95)."
-        ));
-    }
-    lede
-}
-
-/// Nobody is to take a simulated answer for a paid one.
-fn simulated(stats: &Stats) -> Option<String> {
-    match stats.simulated {
-        0 => None,
-        all if all == stats.records() => Some("Simulated: no provider has answered".to_owned()),
-        some => Some(format!("{} simulated", counted(some, "row is", "rows are"))),
-    }
-}
-
-/// How many requests were sent, and when.
-fn sent(stats: &Stats, over_time: &TimeFigures<'_>) -> Value {
+/// When requests were sent, and the plots over time as a table.
+fn told(stats: &Stats, over_time: &TimeFigures<'_>) -> Value {
     let (from, to) = stats.timeline.range.unwrap_or_default();
-    let [from, to] = [from, to].map(|ms| second(UNIX_EPOCH + Duration::from_millis(ms)));
-    // A day is said once.
-    let to = to.strip_prefix(&from[..11]).unwrap_or(&to);
-    json!({
-        "requests": counted(stats.attempts, "request was", "requests were"),
-        "took": time(Duration::from_millis(over_time.active_ms())),
-        "from": from,
-        "to": to,
-    })
-}
-
-/// The key figures: a label, a number and a word below it.
-fn tiles(stats: &Stats, over_time: Option<&TimeFigures<'_>>) -> Vec<[String; 3]> {
-    let all = stats.records();
-    let mut tiles = Vec::new();
-    if all > 0 {
-        let answered = format!("{} answered", percent(stats.answered, all));
-        tiles.push(("Rows", count(all), answered));
-    }
-    if stats.answers.count() > 0 {
-        let [half, most] = [0.5, 0.95].map(|share| time(stats.answers.quantile(share)));
-        tiles.push(("Median answer time", half, "p50".to_owned()));
-        tiles.push(("95 % answered within", most, "p95".to_owned()));
-    }
-    if let Some(over_time) = over_time {
-        let seconds = (over_time.active_ms() as f64 / 1e3).max(1e-3);
-        let sent = rate(stats.attempts as f64 / seconds);
-        let retried = match stats.retried {
-            0 => "one request for each row".to_owned(),
-            rows => format!("{} needed more than one", counted(rows, "row", "rows")),
-        };
-        tiles.push(("Requests a second", sent, retried));
-    }
-    let tokens = stats.prompt_tokens.saturating_add(stats.completion_tokens);
-    if tokens > 0 {
-        let written = format!("{} in answers", count(stats.completion_tokens));
-        tiles.push(("Model tokens", count(tokens), written));
-    }
-    if let Some(cost) = stats.cost {
-        let all = stats.priced == stats.answered;
-        let some = || counted(stats.priced, "answer", "answers");
-        let word = if all {
-            "US dollars".to_owned()
-        } else {
-            format!("of {}", some())
-        };
-        tiles.push(("Cost", cost.rounded(), word));
-    }
-    tiles
-        .into_iter()
-        .map(|(label, number, word)| [label.to_owned(), number, word])
-        .collect()
-}
-
-/// The plots over time as a table.
-fn bins(over_time: &TimeFigures<'_>) -> Value {
+    let [from, to] = [from, to].map(second);
+    let took = Duration::from_millis(over_time.active_ms());
     let row = |slot: &Slot<'_>| {
         let bin = slot.bin;
         let answer = |share| match bin.answers.count() {
@@ -231,7 +123,7 @@ fn bins(over_time: &TimeFigures<'_>) -> Value {
             _ => time(bin.answers.quantile(share)),
         };
         json!([
-            second(UNIX_EPOCH + Duration::from_millis(slot.start_ms)),
+            second(slot.start_ms),
             count(bin.sent),
             count(bin.tokens),
             rate(over_time.in_flight(bin)),
@@ -240,13 +132,20 @@ fn bins(over_time: &TimeFigures<'_>) -> Value {
             answer(0.95),
         ])
     };
+    let gap = |(_, gap): &(u64, u64)| time(Duration::from_millis(*gap));
     json!({
+        // A day is said once.
+        "to": to.strip_prefix(&from[..11]).unwrap_or(&to),
+        "from": from,
+        "took": time(took),
+        "rate": rate(stats.attempts as f64 / took.as_secs_f64().max(1e-3)),
+        "gaps": over_time.breaks().iter().map(gap).collect::<Vec<_>>(),
         "width": over_time.width(),
-        "rows": over_time.slots().iter().map(row).collect::<Vec<_>>(),
+        "bins": over_time.slots().iter().map(row).collect::<Vec<_>>(),
     })
 }
 
-/// Where the time of all rows went: a name, the sum, what it is of a row, and its share.
+/// Where the time of all rows went: for what, the sum, what it is of a row, and its share.
 fn times(stats: &Stats) -> Vec<Value> {
     let total = stats.times.total();
     let rows = u32::try_from(stats.records() - stats.untimed)
@@ -256,80 +155,37 @@ fn times(stats: &Stats) -> Vec<Value> {
     parts.sort_by_key(|(_, time)| Reverse(*time));
     let part = |(binding, took): (Binding, Duration)| {
         let share = 100.0 * took.as_secs_f64() / total.as_secs_f64();
-        json!({
-            "name": words(binding),
-            "is_wire": binding == Binding::Wire,
-            "sum": time(took),
-            "row": time(took / rows),
-            "share": format!("{share:.1}"),
-        })
+        let share = format!("{share:.1}");
+        json!([binding.as_str(), share, time(took), time(took / rows)])
     };
     parts.into_iter().map(part).collect()
 }
 
-fn words(binding: Binding) -> &'static str {
-    match binding {
-        Binding::Requests => "limit on requests",
-        Binding::Tokens => "limit on model tokens",
-        Binding::InFlight => "limit in flight",
-        Binding::SharedLimit => "shared limit",
-        Binding::Queue => "other runs",
-        Binding::Pause => "pauses of the server",
-        Binding::Backoff => "backoff",
-        Binding::Outage => "server down",
-        Binding::Input => "input",
-        Binding::Wire => "on the wire",
-    }
-}
-
-/// For each share: the time of an answer, and of a row in all.
-fn percentiles(stats: &Stats) -> Vec<[String; 3]> {
-    let of = |histogram: &Histogram, told: fn(&Histogram) -> Duration| match histogram.count() {
-        0 => "–".to_owned(),
-        _ => time(told(histogram)),
-    };
-    if stats.answers.count() + stats.rows.count() == 0 {
-        return Vec::new();
-    }
-    let row = |name: &str, told| {
-        [
-            name.to_owned(),
-            of(&stats.answers, told),
-            of(&stats.rows, told),
-        ]
-    };
-    vec![
-        row("p50", |all| all.quantile(0.5)),
-        row("p90", |all| all.quantile(0.9)),
-        row("p95", |all| all.quantile(0.95)),
-        row("p99", |all| all.quantile(0.99)),
-        row("longest", Histogram::longest),
-        row("mean", Histogram::mean),
-    ]
+/// The p50, p90, p95 and p99, the longest and the mean.
+fn percentiles(all: &Histogram) -> Option<Vec<String>> {
+    let quantiles = [0.5, 0.9, 0.95, 0.99].map(|share| all.quantile(share));
+    let all = (all.count() > 0).then(|| [all.longest(), all.mean()])?;
+    Some(quantiles.into_iter().chain(all).map(time).collect())
 }
 
 /// The most frequent reasons, and how many are not shown.
-fn reasons(all: &[Reason], total: u64) -> Value {
+fn reasons(all: &[Reason]) -> Value {
     let mut sorted: Vec<&Reason> = all.iter().collect();
     sorted.sort_by_key(|reason| Reverse(reason.count));
     let shown = &sorted[..sorted.len().min(SHOWN)];
     let told = |reason: &&Reason| {
         json!({
             "kind": printable(&reason.kind, LONGEST_ID),
-            "count": count(reason.count),
-            "share": format!("{:.1}", 100.0 * reason.count as f64 / total.max(1) as f64),
+            "count": reason.count,
             "message": printable(&reason.message, LONGEST_MESSAGE),
             "row": row(reason.line, &reason.id),
         })
     };
-    let rest: u64 = sorted[shown.len()..]
-        .iter()
-        .map(|reason| reason.count)
-        .sum();
+    let sum = |some: &[&Reason]| some.iter().map(|reason| reason.count).sum::<u64>();
     json!({
-        "total": count(total),
+        "total": sum(&sorted),
         "shown": shown.iter().map(told).collect::<Vec<_>>(),
-        "rest": (rest > 0).then(|| count(rest)),
+        "rest": sum(&sorted[shown.len()..]),
     })
 }
 
@@ -349,51 +205,15 @@ fn slow(slow: &SlowRow) -> Value {
         "took": time(slow.took),
         "wire": time(slow.times.of(Binding::Wire)),
         "waited": time(slow.times.waited()),
-        "attempts": count(slow.attempts),
-        "outcome": if slow.answered { "answered" } else { "failed" },
+        "attempts": slow.attempts,
+        "answered": slow.answered,
     })
 }
 
-/// Tokens and what they cost: a label and a number.
-fn cost(stats: &Stats) -> Vec<[String; 2]> {
-    let mut facts = Vec::new();
-    if stats.prompt_tokens + stats.completion_tokens > 0 {
-        facts.push(("Model tokens in prompts", count(stats.prompt_tokens)));
-        facts.push(("Model tokens in answers", count(stats.completion_tokens)));
-    }
-    if stats.uncounted > 0 {
-        facts.push((
-            "Answers that do not say what they used",
-            count(stats.uncounted),
-        ));
-    }
-    if let Some(cost) = stats.cost {
-        facts.push(("Answers with a cost", count(stats.priced)));
-        facts.push(("Their cost", cost.rounded()));
-        let thousand = cost.as_f64() * 1e3 / stats.priced.max(1) as f64;
-        if let Ok(thousand) = Usd::try_from(thousand) {
-            facts.push(("Cost of 1,000 of them", thousand.rounded()));
-        }
-    }
-    facts
-        .into_iter()
-        .map(|(label, fact)| [label.to_owned(), fact])
-        .collect()
-}
-
 /// `2026-11-27 19:04:05`, in UTC.
-fn second(at: SystemTime) -> String {
-    let text = to_rfc3339(at);
+fn second(ms_since_1970: u64) -> String {
+    let text = to_rfc3339(UNIX_EPOCH + Duration::from_millis(ms_since_1970));
     format!("{} {}", &text[..10], &text[11..19])
-}
-
-/// `2026-11-27 19:04`, in UTC.
-fn minute(at: SystemTime) -> String {
-    second(at)[..16].to_owned()
-}
-
-fn percent(part: u64, of: u64) -> String {
-    format!("{:.1} %", 100.0 * part as f64 / of.max(1) as f64)
 }
 
 #[cfg(test)]
@@ -456,6 +276,30 @@ mod tests {
             assert!(page.contains(words), "{words}: {page}");
         }
         assert_closed(&page);
+    }
+
+    #[test]
+    fn whatever_took_time_has_a_name() {
+        let mut bound = report([answered("a", 0, 9)]);
+        for binding in Binding::ALL {
+            bound.stats.times.add(binding, Duration::from_secs(1));
+        }
+        let page = bound.page(&RunInfo::default()).unwrap();
+        for word in [
+            "limit in flight",
+            "server down",
+            "shared limit",
+            "other runs",
+        ] {
+            assert!(page.contains(word), "{word}: {page}");
+        }
+        let raw = Binding::ALL.map(|binding| format!("row\">{binding}</th>"));
+        // The input is called so.
+        let raw = raw.iter().filter(|raw| page.contains(raw.as_str()));
+        assert_eq!(
+            raw.collect::<Vec<_>>(),
+            ["row\">backoff</th>", "row\">input</th>"]
+        );
     }
 
     #[test]

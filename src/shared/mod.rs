@@ -18,6 +18,6 @@ mod status;
 
 pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store, Want};
 pub use home::Shared;
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 pub(crate) use ledger::Ledger;
 pub use status::SharedStatus;

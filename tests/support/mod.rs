@@ -15,5 +15,6 @@ pub mod counter;
 pub mod faultd;
 pub mod listener;
 pub mod quick;
+pub mod redis_server;
 pub mod reply;
 pub mod wire;
