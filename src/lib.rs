@@ -189,6 +189,7 @@
 //!   file.
 //! - [Limits](_guide::limits): what the limiter promises, and how it keeps it.
 //! - [Retries](_guide::retries): what each failure means, how long is waited, when a run stops.
+//! - [Sharing a limit](_guide::sharing_a_limit): several processes, or machines, on one allowance.
 //! - [Batch files](_guide::batch_files): lines in, lines out, and what a rerun does.
 //! - [Planning](_guide::planning): how long, how much, how many processes, before anything is sent.
 //! - [Testing](_guide::testing): virtual time, answers from memory, a simulated provider.

@@ -387,7 +387,7 @@
 //! | `learned.requests_per_s`, `learned.tokens_per_s` | limits that the provider's headers announce, if they are lower than those set |
 //! | `learned.from_refusals_per_s`, `learned.at_once` | requests a second, and requests in flight, as learned from refusals |
 //! | `learned.ignored` | announcements that made no sense |
-//! | `shared_limit` | null unless the limits are shared with other processes |
+//! | `shared_limit` | null unless the limits are [shared](super::sharing_a_limit) with other processes |
 //! | `shared_limit.store` | where they are kept |
 //! | `shared_limit.processes`, `shared_limit.processes_peak` | how many processes share them, this one among them, now and at the most; 0 before the store has said it |
 //! | `shared_limit.round_trips` | how often the store has answered |

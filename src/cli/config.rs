@@ -13,14 +13,15 @@ use super::console::Console;
 use super::format::count;
 pub(super) use super::prompts::{flaw_of_prompts, is_prompts};
 use super::server::with;
+use super::shard::check_other_cuts;
 use super::summary::FinalReport;
-use super::{headers, report, rlimit, server, stdout};
+use super::{headers, report, rlimit, server, shared_limit, stdout};
 use crate::api::path;
 use crate::error::{config, refuse};
 use crate::jsonl::files::{Location, RunFiles, first_id, names_no_file};
 use crate::jsonl::sidecars;
 use crate::sim::SimServer;
-use crate::{Client, ClientBuilder, Concurrency, Rate, Result, Retry};
+use crate::{Client, ClientBuilder, Concurrency, Rate, Result, Retry, Shared};
 
 /// A run, ready to start: its client, what answers in place of the provider for as long as it
 /// lives, and what reports its end.
@@ -37,6 +38,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         Some(spec) => server::simulated(spec)?,
         None => server::real(&run.server)?,
     };
+    let shared = shared_limit::shared(run)?;
     let concurrency = concurrency(run, console);
     let report = FinalReport {
         console: console.clone(),
@@ -55,7 +57,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         key_from,
         command: headers::without_secrets(env::args_os(), &run.server.headers),
     };
-    let client = with_settings(builder, run, concurrency).build();
+    let client = with_settings(builder, run, concurrency, shared).build();
     let client = client.map_err(|error| server::with_variable(&run.server, error))?;
     Ok((client, simulator, report))
 }
@@ -123,6 +125,7 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
     if run.overwrite || run.server.simulate.is_some() {
         return Ok(());
     }
+    check_other_cuts(output, run.sharding.resolve()?)?;
     // Prompts are named by their lines.
     let is_prompt_id = |id: &String| {
         let number = id.strip_prefix("line-").unwrap_or_default();
@@ -265,7 +268,12 @@ pub(crate) fn retry(timeouts: &Timeouts) -> Retry {
     })
 }
 
-fn with_settings(builder: ClientBuilder, run: &Run, concurrency: Concurrency) -> ClientBuilder {
+fn with_settings(
+    builder: ClientBuilder,
+    run: &Run,
+    concurrency: Concurrency,
+    shared: Option<Shared>,
+) -> ClientBuilder {
     let (limits, timeouts) = (&run.limits, &run.timeouts);
     let builder = builder
         .concurrency(concurrency)
@@ -273,6 +281,7 @@ fn with_settings(builder: ClientBuilder, run: &Run, concurrency: Concurrency) ->
         .max_body(run.server.max_body)
         .connect_timeout(timeouts.connect_timeout)
         .retry(retry(timeouts));
+    let builder = with(builder, shared, ClientBuilder::shared);
     let [requests, tokens] = limits.rates();
     let builder = with(builder, requests, ClientBuilder::request_rate);
     let builder = with(builder, limits.burst, ClientBuilder::burst);

@@ -125,8 +125,10 @@ fn url_shown(word: &str) -> String {
         Some((_, host)) => format!("…@{host}"),
         None => authority.to_owned(),
     };
+    // That of a shared limit says where it is kept.
+    let is_store = scheme.ends_with("redis") || scheme.ends_with("rediss");
     let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((name, _)) if is_secret(name) => format!("{name}=…"),
+        Some((name, _)) if is_secret(name) && !is_store => format!("{name}=…"),
         _ => pair.to_owned(),
     });
     format!(
@@ -231,6 +233,10 @@ mod tests {
             (
                 "run|https://h/v1?api-version=1&api_key=s3cret",
                 "run|https://h/v1?api-version=1&api_key=…",
+            ),
+            (
+                "run|--shared-limit=redis://u:s3cret@h/0?key=k",
+                "run|--shared-limit=redis://…@h/0?key=k",
             ),
             ("run|-c|5|-o|a:b@c", "run|-c|5|-o|a:b@c"),
         ] {

@@ -53,6 +53,15 @@ pub(crate) fn most_or<T: Clone>(
     }
 }
 
+/// `share=1/N`, as N.
+pub(crate) fn share(text: &str) -> Result<u32, String> {
+    let number = text.trim().strip_prefix("share=1/");
+    let number = number.and_then(|number| number.parse().ok());
+    number
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "give share=1/N, such as share=1/8".to_owned())
+}
+
 /// A rate that need not be whole.
 pub(crate) fn rate(
     make: fn(f64) -> crate::Result<Rate>,

@@ -15,6 +15,7 @@ use super::format::{count, counted};
 use super::prompts::with_prompts;
 use super::run::file_run;
 use super::shard::with_shard;
+use super::shared_limit::would_share;
 use super::{signals, stdout};
 use crate::api::json::whole;
 use crate::api::{Counting, path, writes};
@@ -109,6 +110,7 @@ pub(crate) fn plan(args: &Plan, console: &Console) -> Result<Exit> {
 pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
     signals::stop_at_once().map_err(signals::cannot_receive)?;
     let files = config::files(args)?;
+    let is_shared = would_share(args)?;
     // What the run has done so far tells best what is to come.
     let output = files
         .output
@@ -124,10 +126,14 @@ pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
     let mut listed = Listed::new();
     let run = file_run(args, &check::nobodys_client()?, files)?;
     let report = run.look(None, |id, request| listed.add(id, request, earlier))?;
-    let answers = match &args.server.simulate {
+    let mut answers = match &args.server.simulate {
         Some(spec) => Expected::simulated(spec)?,
         None => Expected::of(&Answers::default(), earlier),
     };
+    if is_shared {
+        let caveat = "the limits are shared: while other processes send as well, it takes longer";
+        answers.caveats.push(caveat.to_owned());
+    }
     let flags = Flags {
         limits: &args.limits,
         timeouts: &args.timeouts,

@@ -125,6 +125,7 @@ impl Folder {
             .current_dir(self.0.path())
             .env_remove("NO_COLOR")
             .env_remove("SSL_CERT_FILE")
+            .env_remove("TOLLGATE_SHARED_LIMIT")
             .env_remove("COLUMNS")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

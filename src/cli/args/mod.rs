@@ -15,6 +15,7 @@ mod prompts;
 mod report;
 mod run;
 mod sharding;
+mod shared_limit;
 mod simulate;
 mod table;
 
@@ -146,6 +147,10 @@ mod tests {
             (&["in", "--tpm", "0"], "--tpm"),
             (&["in", "--burst", "0"], "--burst"),
             (&["in", "--burst", "5"], "--rps"),
+            (
+                &["in", "--shared-limit-fallback", "1/8"],
+                "--shared-limit-fallback",
+            ),
             (&["in", "--warmup", "0"], "--warmup"),
             (&["in", "--price", "1"], "--price"),
             (&["in", "--price", "NaN,1"], "--price"),

@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use super::prompts::Prompts;
 use super::sharding::Sharding;
+use super::shared_limit::SharedLimit;
 use super::table::Table;
 use crate::cli::parse;
 use crate::{Concurrency, Fsync, Price, Provider, Rate, Usd};
@@ -49,6 +50,8 @@ Environment (flags win):
   AZURE_OPENAI_API_KEY                   the key with --provider azure
   HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
                                          the proxy by URL scheme; never for this machine
+  TOLLGATE_SHARED_LIMIT                  the URL of --shared-limit, which may have a password here;
+                                         not with --simulate
   SSL_CERT_FILE                          the trusted certificates, unless --ca-file is given")]
 pub(crate) struct Run {
     /// The requests, one a line; - reads standard input
@@ -122,6 +125,9 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) limits: Limits,
+
+    #[command(flatten)]
+    pub(crate) shared: SharedLimit,
 
     #[command(flatten)]
     pub(crate) timeouts: Timeouts,

@@ -1,0 +1,85 @@
+//! Sharing a limit: several processes, on one machine or on many, on one allowance.
+//!
+//! A provider's limit belongs to a key, not to a process. Two processes that use the same key, each
+//! within the limit, are together over it. Let them share the limit instead: name the same store to
+//! all of them.
+//!
+//! ```text
+//! tollgate run a.jsonl --rpm 500 --shared-limit file:/run/lock/openai &
+//! tollgate run b.jsonl --rpm 500 --shared-limit file:/run/lock/openai &
+//! ```
+//!
+//! The limits that are given are those of all processes together: these two send 500 requests a
+//! minute, not 1,000. In a program,
+//! [`ClientBuilder::shared`](crate::ClientBuilder::shared) and
+//! [`LimiterBuilder::shared`](crate::LimiterBuilder::shared) do the same. Nothing else changes: a
+//! limiter that is shared has the same methods and makes the same promise.
+//!
+//! # The promise
+//!
+//! In any span of time *T* long, all processes together are admitted at most `burst + rate · T`
+//! requests, and model tokens in the same way (see [limits](super::limits#the-promise)). It holds
+//! when processes are killed, when the store loses what it knows, and when a clock is set.
+//!
+//! - What one process does not use goes to those that can use it. Those that want more than there is
+//!   get equal parts, whatever their concurrency.
+//! - A pause that the server asks one process for holds all of them.
+//! - A limit that the server's headers announce to one process holds for all. It can be left out:
+//!   processes that are given no rate learn it together.
+//! - Where processes are given different limits, the lowest holds, and the others are warned.
+//!
+//! # Where it is kept
+//!
+//! | Store | For | Needs |
+//! |---|---|---|
+//! | `file:PATH` | processes on one machine: cron jobs, a shell loop, a build | a folder that all of them may write to |
+//! | `redis://[USER[:PASSWORD]@]HOST[:PORT]/DB?key=NAME` | processes on many machines | Redis or Valkey, and the feature `redis` |
+//! | `rediss://…` | the same through TLS | |
+//!
+//! One store has one allowance. Use one file, or one `key`, for each key of a provider, and for each
+//! model that has limits of its own.
+//!
+//! The folder of a file must be on a disk of this machine. NFS and other network file systems are
+//! not supported: their locks and clocks are not good enough.
+//!
+//! A program enables the feature as any other. The tool is built with it by
+//! `cargo install --path . --features cli,redis`. A tool without it says so and exits with 2.
+//!
+//! A URL with a password must not be on a command line, which other users of the machine can read.
+//! The tool refuses it there, and reads it from the environment variable `TOLLGATE_SHARED_LIMIT`.
+//! No message shows it. A simulated run does not take the variable, as it would use up what real
+//! runs share; it takes the flag.
+//!
+//! # How it works
+//!
+//! A limit is an axis of time: at 500 requests a minute, each request is worth 120 ms of it. A
+//! process leases a short part of the axis, worth some 100 ms of the rate, and nobody else gets that
+//! part. It admits its requests from the lease without asking anybody, and asks for the next lease
+//! when it lacks credit. Each part has its date, and lapses when it is older than a burst. So leases
+//! that are spent late never add up to more than one burst. A lease of a process that was killed
+//! lapses by itself; it is never given to anybody again, and nobody has to notice the death. What
+//! is not used when a process ends or has nothing to send is given back. A date is in the future
+//! when more is wanted than there is: that is the queue, first come, first served, and nobody polls.
+//! The store's clock dates everything. A process knows that clock to within the time that a message
+//! takes, and uses no part of the axis early.
+//!
+//! A store starts empty: there is no burst when it is new, was restarted, or lost its state.
+//!
+//! # When the store is gone
+//!
+//! A process sends what it has leased, and then nothing until the store is back. It says so: the
+//! tool in a warning, in its bar and in `--progress json`; a program sees
+//! [`Limiter::shared_status`](crate::Limiter::shared_status). It tries the store again at least once
+//! a second. Ctrl-C, `--deadline` and cancelling work as always.
+//!
+//! `--shared-limit-fallback share=1/8` lets a process go on without the store, at an eighth of its
+//! limits. That is right if at most eight processes share them. Without a rate, given or learned, it
+//! waits all the same. Nothing is ever sent without a limit.
+//!
+//! # What it does not do
+//!
+//! - Concurrency stays each process's own: `-c 20` in eight processes is 160 requests in flight.
+//! - Budgets (`--max-cost`, `--token-budget`) and the input are each process's own, too.
+//! - A rate that is learned from refusals stays with the process that learned it: it is that
+//!   process's part.
+//! - The store hands out the rate. Somebody who uses the key without it is not counted.
