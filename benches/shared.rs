@@ -9,7 +9,8 @@
 //! - sum ÷ limit: requests (or tokens) a second from the first arrival on, all processes together
 //! - over: by how many the worst window, short or long, was above burst + rate × its length. The
 //!   server sees a request some time after it was admitted, so a few can be the network's doing.
-//! - least ÷ most: the processes' counts while all of them wanted to send
+//! - least ÷ most: the processes' counts while all of them were sending, which is from the first
+//!   request of the last to start to the last one of the first to end
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -375,15 +376,16 @@ impl Trial {
             within(&times, from, to) as f64 * units / (rate * to.saturating_sub(from).as_secs_f64())
         };
         let over = worst_window(&known, units, rate, self.burst.into());
-        let counts: Vec<usize> = (0..self.loads.len())
-            .map(|process| {
-                arrivals
-                    .iter()
-                    .filter(|it| it.process == process && it.at < end)
-                    .count()
-            })
-            .collect();
-        let (least, most) = (counts.iter().min(), counts.iter().max());
+        let of = |process| arrivals.iter().filter(move |it| it.process == process);
+        let each = 0..self.loads.len();
+        let counts: Vec<usize> = each.clone().map(|it| of(it).count()).collect();
+        // They start one after the other, and may end so or be killed.
+        let firsts = each.clone().filter_map(|it| Some(of(it).next()?.at));
+        let lasts = each.clone().filter_map(|it| Some(of(it).next_back()?.at));
+        let all = firsts.max().unwrap_or_default()..lasts.min().unwrap_or_default();
+        let together = each.map(|it| of(it).filter(|it| all.contains(&it.at)).count());
+        let together: Vec<usize> = together.collect();
+        let (least, most) = (together.iter().min(), together.iter().max());
         let fair = *least.unwrap_or(&0) as f64 / *most.unwrap_or(&1) as f64;
         let trips = trips as f64 / times.len().max(1) as f64;
         let after = event.map(|(from, to)| {
