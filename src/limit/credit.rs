@@ -214,3 +214,248 @@ fn add(spans: &mut Vec<Span>, more: &[Span]) {
         touches
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::{Ask, Ledger, Want};
+    use proptest::prelude::*;
+
+    const SECOND: Micros = 1_000_000;
+
+    fn credit(units: u64, burst: u64, held: &[(Micros, Micros)]) -> Credit {
+        let mut credit = Credit::new(Limit {
+            units,
+            period: SECOND,
+            burst,
+        });
+        credit.add(&spans(held));
+        credit
+    }
+
+    fn spans(parts: &[(Micros, Micros)]) -> Vec<Span> {
+        let parts = parts.iter();
+        parts.map(|&(from, to)| Span { from, to }).collect()
+    }
+
+    fn at(now: Micros) -> Date {
+        Date { now, lag: 0 }
+    }
+
+    #[test]
+    fn a_unit_is_good_from_its_date_until_it_lapses() {
+        // Ten a second, two at once: a unit is 100 ms, and lapses after 200.
+        let mut credit = credit(10, 2, &[(1_000_000, 1_200_000)]);
+        assert_eq!(credit.earliest(1, at(0)), Some(1_100_000));
+        assert_eq!(credit.earliest(2, at(0)), Some(1_200_000));
+        assert_eq!(credit.earliest(1, at(1_300_000)), Some(1_300_000));
+        assert_eq!(credit.earliest(1, at(1_300_001)), None, "a part has lapsed");
+        assert_eq!(credit.earliest(2, at(1_200_001)), None);
+        credit.take(1, at(1_150_000));
+        assert_eq!(credit.earliest(1, at(1_150_000)), Some(1_200_000));
+    }
+
+    #[test]
+    fn a_unit_is_put_together_of_several_parts_if_none_of_them_lapses_meanwhile() {
+        let parts = [(1_000_000, 1_050_000), (1_180_000, 1_240_000)];
+        let credit = credit(10, 2, &parts);
+        assert_eq!(credit.earliest(1, at(0)), None, "10 ms have lapsed by then");
+        let mut credit = credit;
+        credit.add(&spans(&[(1_240_000, 1_280_000)]));
+        assert_eq!(credit.earliest(1, at(0)), Some(1_280_000));
+    }
+
+    #[test]
+    fn a_burst_of_one_needs_all_of_it_at_once() {
+        let mut one = credit(2, 1, &[(0, 500_000)]);
+        assert_eq!(one.earliest(1, at(0)), Some(500_000));
+        assert_eq!(one.earliest(1, at(500_001)), None);
+        one.add(&spans(&[(500_000, 510_000)]));
+        assert_eq!(
+            one.earliest(1, at(505_000)),
+            Some(505_000),
+            "or a little later"
+        );
+    }
+
+    #[test]
+    fn a_cost_above_the_burst_needs_a_full_burst_and_takes_what_is_to_come() {
+        let mut credit = credit(10, 2, &[(0, 400_000)]);
+        assert_eq!(credit.earliest(5, at(0)), None, "the fifth is not leased");
+        assert_eq!(credit.earliest(4, at(0)), Some(200_000));
+        credit.take(4, at(200_000));
+        assert_eq!(credit.earliest(1, at(200_000)), None);
+    }
+
+    #[test]
+    fn settling_gives_back_what_has_not_lapsed_and_says_what_is_left() {
+        let mut credit = credit(10, 4, &[(0, 1_000_000)]);
+        credit.take(3, at(300_000));
+        assert_eq!(credit.settle(3, 1, at(350_000)), 0);
+        assert_eq!(credit.earliest(2, at(350_000)), Some(350_000));
+        credit.take(2, at(350_000));
+        // Of those three, but half of one has lapsed.
+        assert_eq!(credit.settle(3, 0, at(650_000)), -2);
+        assert_eq!(
+            credit.settle(1, 3, at(650_000)),
+            0,
+            "taken from what is held"
+        );
+        assert_eq!(
+            credit.settle(0, 9, at(650_000)),
+            4,
+            "and what is not, is owed"
+        );
+    }
+
+    #[test]
+    fn a_pause_leaves_nothing_from_before_its_end() {
+        let mut credit = credit(10, 4, &[(0, 600_000)]);
+        credit.take(1, at(100_000));
+        credit.hold(500_000);
+        credit.settle(1, 0, at(110_000));
+        assert_eq!(credit.units(at(600_000)), 1);
+        assert_eq!(credit.earliest(1, at(110_000)), Some(600_000));
+    }
+
+    #[test]
+    fn rounding_is_never_in_ones_favour() {
+        let three = credit(3, 3, &[(0, 333_333)]);
+        assert_eq!(
+            three.earliest(1, at(400_000)),
+            None,
+            "a third of a second is more"
+        );
+        let mut sums = credit(3_000_000, 9, &[(0, 2)]);
+        assert_eq!(sums.burst(), 3);
+        sums.take(1, at(2));
+        assert_eq!(
+            sums.earliest(1, at(2)),
+            Some(2),
+            "a unit is a whole microsecond here"
+        );
+        sums.take(1, at(2));
+        assert_eq!(sums.units(at(2)), 0);
+    }
+
+    #[test]
+    fn no_arithmetic_overflows() {
+        let most = u64::MAX;
+        let mut credit = credit(1, most, &[(0, most)]);
+        credit.earliest(
+            most,
+            Date {
+                now: most,
+                lag: most,
+            },
+        );
+        credit.take(most, Date { now: 5, lag: most });
+        credit.settle(most, 0, at(most));
+        credit.settle(0, most, at(0));
+        credit.hold(most);
+    }
+
+    #[derive(Clone, Debug)]
+    struct Step {
+        process: usize,
+        idle: Micros,
+        cost: u64,
+        most: u64,
+        /// Of what was taken last by this process, so many hundredths are given back.
+        refund: u64,
+        /// How much is not known of the store's time at this step, of all that is not.
+        unsure: Micros,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = (
+            0..4_usize,
+            0..SECOND,
+            1..=10_u64,
+            0..30_u64,
+            0..=100_u64,
+            0..=1_000_u64,
+        );
+        let step = step.prop_map(|(process, idle, cost, most, refund, unsure)| Step {
+            process,
+            idle: if idle % 3 == 0 { 0 } else { idle / 8 },
+            cost,
+            most,
+            refund: if refund > 60 { 0 } else { refund },
+            unsure,
+        });
+        proptest::collection::vec(step, 1..80)
+    }
+
+    proptest! {
+        /// Over all processes together, in every window: at most the burst, what the rate earns,
+        /// and what is given back. Clocks that are not exact add what is not known of them, and
+        /// only where the burst leaves no room for it.
+        #[test]
+        fn no_window_is_ever_over(
+            steps in steps(),
+            (units, burst) in (1..=50_u64, 1..=40_u64),
+            lag in prop_oneof![Just(0), 1..3_000_u64],
+        ) {
+            let limit = Limit { units, period: SECOND, burst };
+            let mut ledger = Ledger::default();
+            let mut credits = vec![Credit::new(limit); 4];
+            let mut last = [0_u64; 4];
+            let mut now = 7 * SECOND;
+            // What was taken, or below zero, given back.
+            let mut taken: Vec<(Micros, i128)> = Vec::new();
+            let mut tight = false;
+            for step in steps {
+                now += step.idle;
+                let cost = step.cost.min(burst);
+                let (credit, last) = (&mut credits[step.process], &mut last[step.process]);
+                let date = |now: Micros| Date { now: now - step.unsure.min(lag), lag };
+                let mut exchange = |credit: &mut Credit, want, owed, now| {
+                    let mut wants = [Want::default(); 2];
+                    wants[1] = want;
+                    let ask = Ask {
+                        holder: step.process as u64 + 1,
+                        configured: [None, Some(limit)],
+                        wants,
+                        owed_tokens: owed,
+                        lease: 100_000,
+                        slack: 2 * lag + 1_000,
+                        ..Ask::default()
+                    };
+                    credit.add(&ledger.exchange(&ask, now, 1).credit[1]);
+                };
+                if step.refund > 0 {
+                    let back = *last * step.refund / 100;
+                    let owed = credit.settle(*last, *last - back, date(now));
+                    taken.push((now, -i128::from(back)));
+                    exchange(credit, Want::default(), owed, now);
+                    *last -= back;
+                }
+                if credit.earliest(cost, date(now)).is_none() {
+                    exchange(credit, Want { least: cost, most: step.most }, 0, now);
+                }
+                let ready = credit.earliest(cost, date(now));
+                prop_assert!(ready.is_some(), "what was asked for is enough");
+                let ready = ready.unwrap();
+                if ready > date(now).now {
+                    now = ready + step.unsure.min(lag);
+                }
+                prop_assert_eq!(credit.earliest(cost, date(now)), Some(date(now).now));
+                tight |= credit.life(credit.span(cost).min(credit.burst()), lag) == credit.burst();
+                credit.take(cost, date(now));
+                *last = cost;
+                taken.push((now, i128::from(cost)));
+            }
+            let lag = if tight { lag } else { 0 };
+            for first in 0..taken.len() {
+                let mut sum = 0;
+                for &(at, cost) in &taken[first..] {
+                    sum += cost;
+                    let window = i128::from(at - taken[first].0 + lag);
+                    let most = i128::from(burst) * i128::from(SECOND) + i128::from(units) * window;
+                    prop_assert!(sum * i128::from(SECOND) <= most, "{sum} in {window} µs");
+                }
+            }
+        }
+    }
+}

@@ -4,9 +4,16 @@
 //! the arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the
 //! rate that its refusals tell, [`places`] how many requests at once they tell, [`concurrency`] a
 //! number or a range, [`adaptive`] the number in a range, [`learned`] what the limiter tells of all
-//! these, [`slow_start`] the end of a pause, [`waited`] what is waited for, [`state`] all limits
-//! together, [`queue`] the lock and the threads that wait, [`permit`] what they wait for, and
-//! [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from waiting for itself.
+//! these, [`slow_start`] the end of a pause, [`waited`] what is waited for, [`set_rates`] the rates
+//! that are set, [`state`] all limits together, [`queue`] the lock and the threads that wait,
+//! [`permit`] what they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps
+//! a job from waiting for itself.
+//!
+//! Of rates that are shared with other processes, [`credit`] is what one has leased of one limit,
+//! [`store_time`] how far the store's clock is ahead, [`leased`] what is leased of both limits,
+//! [`used`] how much was used lately, [`gone`] that the store cannot be reached, and [`sharing`]
+//! what is said to the store and when. [`keeper`] is the thread that carries it, and
+//! [`keeper_link`] what it has in common with the queue.
 
 mod adaptive;
 #[cfg(test)]
@@ -16,6 +23,7 @@ mod bucket;
 mod builder;
 mod concurrency;
 mod credit;
+mod gone;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod keeper;
@@ -42,6 +50,7 @@ mod state;
 mod store_time;
 #[cfg(test)]
 mod trial;
+mod used;
 mod waited;
 
 pub(crate) use announced::{Announced, Counted, Reset};

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::announced::Announced;
+use super::announced::{Announced, Counted};
 use super::bucket::Nanos;
 use super::rate::{Cost, Rate};
 use super::sharing::{Next, Sharing};
@@ -158,7 +158,6 @@ fn run(world: &World, seed: u64) -> Came {
         );
     }
     let cost = Cost::tokens(world.cost);
-    let skew = |process: usize| 1_000_000 * process as u64;
     while let Some(Reverse((now, number))) = events.pop() {
         if now > world.until {
             break;
@@ -235,7 +234,6 @@ fn run(world: &World, seed: u64) -> Came {
             }
         };
         let process = &mut processes[index];
-        let _ = skew(index);
         if process.is_dead {
             continue;
         }
@@ -306,62 +304,170 @@ fn run(world: &World, seed: u64) -> Came {
     came
 }
 
-fn told(world: &World, seed: u64) -> String {
-    let came = run(world, seed);
-    let n = world.at_once.len();
-    let (rate, burst) = world.requests.unwrap_or((Rate::per_second(1), 1));
-    let from = 2 * SECOND;
-    let each = came.each(from, world.until, n);
-    let least = each.iter().copied().fold(f64::MAX, f64::min);
-    let most = each.iter().copied().fold(0.0, f64::max);
-    let sum = came.admitted.len();
-    format!(
-        "share {:.4}  worst {:+.3}  fair {:.3}  exchanges/request {:.3}  {:?}",
-        came.share(rate, from, world.until),
-        came.worst((rate, burst), 1),
-        least / most.max(1.0),
-        came.exchanges as f64 / sum.max(1) as f64,
-        each,
-    )
+/// What was admitted in each second.
+fn by_second(came: &Came, seconds: u64) -> Vec<usize> {
+    let count = |second: u64| {
+        let within = second * SECOND..(second + 1) * SECOND;
+        let admitted = came.admitted.iter();
+        admitted.filter(|(at, _)| within.contains(at)).count()
+    };
+    (0..seconds).map(count).collect()
+}
+
+/// The share of the rate that was used after two seconds, the share of the most that the least had,
+/// and the exchanges for each request. No window may be over.
+fn measured(world: &World) -> [f64; 3] {
+    let came = run(world, 1);
+    let limit = world.requests.unwrap();
+    let worst = came.worst(limit, 1);
+    assert!(worst <= 1e-9, "{worst} over: {world:?}");
+    let each = came.each(2 * SECOND, world.until, world.at_once.len());
+    let [least, most] = [f64::min, f64::max].map(|pick| each.iter().copied().reduce(pick).unwrap());
+    let share = came.share(limit.0, 2 * SECOND, world.until);
+    let exchanges = came.exchanges as f64 / came.admitted.len() as f64;
+    [share, least / most, exchanges]
 }
 
 #[test]
-#[ignore = "for figures"]
-fn figures() {
-    for rtt in [0, MILLI / 5, 2 * MILLI, 50 * MILLI] {
-        for rate in [200, 2, 1_000] {
+fn eight_processes_use_all_of_the_rate_in_equal_parts() {
+    for round_trip in [0, MILLI, 50 * MILLI] {
+        for (rate, seconds) in [(200, 12), (2, 34), (1_000, 6)] {
             let mut world = World::new(8, Rate::per_second(rate));
-            world.round_trip = rtt;
-            if rate == 1_000 {
-                world.at_once = vec![400; 8];
-            }
-            println!(
-                "rtt {:>4.1} ms {rate:>5}/s  {}",
-                rtt as f64 / MILLI as f64,
-                told(&world, 1)
-            );
-            world.late = 2 * MILLI;
-            println!("        late {rate:>5}/s  {}", told(&world, 1));
+            (world.round_trip, world.late) = (round_trip, MILLI);
+            (world.until, world.at_once) = (seconds * SECOND, vec![300; 8]);
+            let [share, fair, exchanges] = measured(&world);
+            assert!((0.98..1.005).contains(&share), "{share} of {rate}/s");
+            assert!(fair > 0.95, "{fair} at {rate}/s");
+            assert!(exchanges < 0.1 || rate < 1_000, "{exchanges} at {rate}/s");
         }
     }
-    for rtt in [0, 2 * MILLI, 50 * MILLI] {
+}
+
+#[test]
+fn what_one_process_does_not_use_goes_to_the_others() {
+    for round_trip in [MILLI, 50 * MILLI] {
         let mut world = World::new(8, Rate::per_second(200));
-        world.round_trip = rtt;
+        (world.round_trip, world.late) = (round_trip, MILLI);
+        world.until = 12 * SECOND;
+        // They could send 76, 38 and 19 a second. Of 200, the small ones have what they can use.
         world.at_once = vec![16, 16, 8, 8, 4, 4, 4, 4];
-        println!("loads 8:4:2:2, all wanting 320/s  {}", told(&world, 1));
+        let came = run(&world, 1);
+        let each = came.each(2 * SECOND, world.until, 8);
+        let each: Vec<f64> = each.iter().map(|it| it / 10.0).collect();
+        assert!(
+            each[..4].iter().all(|it| (29.0..33.0).contains(it)),
+            "{each:?}"
+        );
+        assert!(
+            each[4..].iter().all(|it| (18.0..20.0).contains(it)),
+            "{each:?}"
+        );
+        // Together they want less than there is: all have it, but for the way to the store.
         world.at_once = vec![3; 8];
-        println!("underused, wanting 120/s  {}", told(&world, 1));
+        let [share, ..] = measured(&world);
+        assert!(
+            share > if round_trip > MILLI { 0.45 } else { 0.55 },
+            "{share}"
+        );
+    }
+    // One alone has all, with a small burst too.
+    for burst in [1_000, 10] {
         let mut world = World::new(1, Rate::per_second(1_000));
-        world.round_trip = rtt;
-        world.at_once = vec![400; 1];
-        println!("alone 1000/s {}", told(&world, 1));
-        world.requests = Some((Rate::per_second(1000), 10));
-        println!("alone 1000/s burst 10 {}", told(&world, 1));
-        let mut world = World::new(8, Rate::per_second(200));
-        world.round_trip = rtt;
-        world.requests = Some((Rate::per_second(200), 10));
-        println!("8 200/s burst 10 {}", told(&world, 1));
-        world.requests = Some((Rate::per_second(200), 1));
-        println!("8 200/s burst 1 {}", told(&world, 1));
+        world.requests = Some((Rate::per_second(1_000), burst));
+        (world.round_trip, world.at_once, world.until) = (50 * MILLI, vec![400], 8 * SECOND);
+        let [share, ..] = measured(&world);
+        assert!(share > 0.98, "{share}");
+    }
+}
+
+#[test]
+fn those_who_live_take_up_the_rate_of_those_who_die() {
+    let mut world = World::new(8, Rate::per_second(200));
+    (world.round_trip, world.late, world.until) = (MILLI, MILLI, 8 * SECOND);
+    world.deaths = Some((3, 4_033 * MILLI));
+    let seconds = by_second(&run(&world, 1), 8);
+    measured(&world);
+    assert!(seconds[4] >= 170, "{seconds:?}");
+    assert!(seconds[5..].iter().all(|it| *it >= 196), "{seconds:?}");
+}
+
+#[test]
+fn while_the_store_is_gone_nothing_goes_beyond_the_leases() {
+    for round_trip in [MILLI, 50 * MILLI] {
+        for is_empty in [false, true] {
+            let mut world = World::new(8, Rate::per_second(200));
+            (world.round_trip, world.late, world.until) = (round_trip, MILLI, 20 * SECOND);
+            world.gone = Some((5 * SECOND, 15 * SECOND, is_empty));
+            let seconds = by_second(&run(&world, 1), 20);
+            measured(&world);
+            assert!(seconds[5] <= 25, "a lease each: {seconds:?}");
+            assert!(seconds[6..15].iter().all(|it| *it == 0), "{seconds:?}");
+            assert!(seconds[17..].iter().all(|it| *it >= 196), "{seconds:?}");
+            // What lost its account has saved up nothing.
+            assert!(
+                !is_empty || seconds[15..17].iter().all(|it| *it <= 201),
+                "{seconds:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn while_the_store_is_gone_each_may_keep_to_its_share() {
+    let mut world = World::new(8, Rate::per_second(200));
+    (world.round_trip, world.late, world.until) = (MILLI, MILLI, 20 * SECOND);
+    world.gone = Some((5 * SECOND, 15 * SECOND, true));
+    world.fallback = Some(8);
+    let seconds = by_second(&run(&world, 1), 20);
+    let [share, ..] = measured(&world);
+    assert!(share > 0.97, "{seconds:?}");
+}
+
+#[test]
+fn model_tokens_are_shared_as_requests_are_and_what_is_not_used_comes_back() {
+    for round_trip in [MILLI, 50 * MILLI] {
+        // 100,000 a second are 200 requests a second of those 400 that are allowed.
+        for (cost, used) in [(500, 500), (1_000, 500), (500, 1_000)] {
+            let mut world = World::new(8, Rate::per_second(400));
+            (world.round_trip, world.late, world.until) = (round_trip, MILLI, 12 * SECOND);
+            let rate = Rate::per_second(100_000);
+            world.tokens = Some((rate, rate.second_worth()));
+            (world.cost, world.used) = (cost, used);
+            let came = run(&world, 1);
+            let each = came.each(2 * SECOND, world.until, 8);
+            let share = each.iter().sum::<f64>() * used as f64 / 100_000.0 / 10.0;
+            assert!(
+                (0.98..1.02).contains(&share),
+                "{share} with {cost} for {used}"
+            );
+            assert!(came.worst((rate, 100_000), cost.min(used)) <= 0.0);
+        }
+    }
+}
+
+#[test]
+fn what_the_provider_announces_to_one_holds_for_all() {
+    for round_trip in [MILLI, 50 * MILLI] {
+        for limit in [200, 30, 2_000] {
+            let mut world = World::new(8, Rate::per_second(1));
+            (world.round_trip, world.late, world.until) = (round_trip, MILLI, 8 * SECOND);
+            world.requests = None;
+            world.at_once = vec![if limit > 1_000 { 200 } else { 40 }; 8];
+            world.announced = Some(Announced {
+                counted: Counted::Requests,
+                scope: 0,
+                limit: limit * 60,
+                remaining: None,
+                reset: None,
+                window: Some(std::time::Duration::from_secs(60)),
+            });
+            let came = run(&world, 1);
+            let share = came.share(Rate::per_second(limit), 3 * SECOND, world.until);
+            assert!((0.95..0.975).contains(&share), "{share} of {limit}/s");
+            let each = came.each(3 * SECOND, world.until, 8);
+            let [least, most] =
+                [f64::min, f64::max].map(|pick| each.iter().copied().reduce(pick).unwrap());
+            assert!(least / most > 0.8, "{each:?}");
+        }
     }
 }

@@ -6,9 +6,11 @@
 use std::time::Duration;
 
 use super::bucket::Nanos;
+use super::gone::Gone;
 use super::leased::{Leased, limit_of, units};
 use super::rate::{Cost, Rate};
 use super::store_time::StoreTime;
+use super::used::Used;
 use super::waited::{Admission, WaitReason};
 use crate::error::Error;
 use crate::shared::{Ask, Limit, Reply, SharedStatus, Want};
@@ -23,11 +25,8 @@ const LATE: Nanos = 2 * MILLI;
 /// So often the store is asked at least while something is in flight or waits; and after so long
 /// without either, the process leaves.
 const HEARTBEAT: Nanos = SECOND;
-/// The first wait after a failure, which doubles up to [`HEARTBEAT`].
-const RETRY: Nanos = 50 * MILLI;
-
 /// Requests at an announced rate may catch up on one in so many of a second's worth.
-const CATCH_UP: u64 = 20;
+const CATCH_UP: u64 = 4;
 
 #[derive(Debug)]
 pub(super) struct Sharing {
@@ -46,7 +45,7 @@ pub(super) struct Sharing {
     has_news: bool,
     /// What whoever is first lacks of each limit, in units.
     lacks: [u64; 2],
-    recent: [Recent; 2],
+    recent: [Used; 2],
     admitted: Nanos,
     asked: Nanos,
     /// Nothing is asked before, as the last reply had nothing.
@@ -59,14 +58,6 @@ pub(super) struct Sharing {
     gone: Option<Gone>,
     configured_by_all: [Option<Limit>; 2],
     status: SharedStatus,
-}
-
-#[derive(Clone, Debug)]
-struct Gone {
-    since: Nanos,
-    retry_at: Nanos,
-    wait: Nanos,
-    error: Error,
 }
 
 /// What the keeper does next.
@@ -102,7 +93,7 @@ impl Sharing {
             pause_told: 0,
             has_news: false,
             lacks: [0; 2],
-            recent: [Recent::default(); 2],
+            recent: [Used::default(); 2],
             admitted: 0,
             asked: 0,
             not_before: 0,
@@ -379,17 +370,8 @@ impl Sharing {
     /// An ask has failed: nothing was leased, and what was given back is gone. Whether it is the
     /// first that fails.
     pub(super) fn failed(&mut self, ask: &Ask, error: Error, now: Nanos) -> bool {
-        let before = self.gone.take();
-        let is_first = before.is_none();
-        let (since, wait) = before.map_or((now, RETRY), |gone| {
-            (gone.since, gone.wait.saturating_mul(2).min(HEARTBEAT))
-        });
-        self.gone = Some(Gone {
-            since,
-            retry_at: now + wait,
-            wait,
-            error,
-        });
+        let is_first = self.gone.is_none();
+        self.gone = Some(Gone::after(self.gone.take(), error, now));
         // The store may have noted it; a debt is paid rather twice than never.
         self.owed_tokens = self.owed_tokens.saturating_add(ask.owed_tokens.max(0));
         self.pause_told = 0;
@@ -440,34 +422,4 @@ fn is_lower(limit: Limit, than: Limit) -> bool {
     let product = |units: u64, period: u64| u128::from(units) * u128::from(period);
     product(limit.units, than.period) < product(than.units, limit.period)
         || limit.burst < than.burst
-}
-
-/// How much was used in the last two spans of a lease's length.
-#[derive(Clone, Copy, Debug, Default)]
-struct Recent {
-    since: Nanos,
-    before: u64,
-    now: u64,
-}
-
-impl Recent {
-    fn add(&mut self, units: u64, now: Nanos, length: Nanos) -> u64 {
-        self.roll(now, length);
-        self.now = self.now.saturating_add(units);
-        self.before.saturating_add(self.now)
-    }
-
-    fn sum(&mut self, now: Nanos, length: Nanos) -> u64 {
-        self.roll(now, length);
-        self.before.saturating_add(self.now)
-    }
-
-    fn roll(&mut self, now: Nanos, length: Nanos) {
-        let passed = now.saturating_sub(self.since);
-        if passed >= length {
-            self.before = if passed < 2 * length { self.now } else { 0 };
-            self.now = 0;
-            self.since = now;
-        }
-    }
 }
