@@ -74,6 +74,20 @@ impl Sharers {
         until(what, of_all);
     }
 
+    /// The last moment at which nobody had reached the store yet.
+    fn last_gone(&self) -> Instant {
+        let gone = |limiter: &Limiter| limiter.shared_status().is_some_and(|it| it.gone.is_some());
+        let mut last = Instant::now();
+        loop {
+            let now = Instant::now();
+            if !self.limiters.iter().all(gone) {
+                return last;
+            }
+            last = now;
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Since that moment there was never more than this many and what the rate allows. A grant can
     /// be noted late and never early, so no slow machine breaks this.
     fn never_over(&self, since: Instant, at_once: u64) {
@@ -133,9 +147,9 @@ fn a_server_that_stops_holds_all_until_it_is_back() {
         sharers.until_granted(50);
         server.freeze();
         assert_nothing_is_granted(&sharers);
-        let back = Instant::now();
         let before = sharers.count();
         server.thaw();
+        let back = sharers.last_gone();
         sharers.until_granted(before + 100);
         sharers.never_over(back, BURST);
         sharers.until_all("the store is back", |status| status.gone.is_none());
@@ -146,13 +160,13 @@ fn a_server_that_stops_holds_all_until_it_is_back() {
 fn a_server_that_forgot_all_is_no_reason_for_a_burst() {
     for program in programs() {
         let mut server = Server::start(program, &[]);
-        let sharers = Sharers::start(4, &server.url("forgotten"));
+        let sharers = Sharers::at(RATE, 10 * RATE, 4, &server.url("forgotten"));
         sharers.until_granted(50);
         server.kill();
         assert_nothing_is_granted(&sharers);
-        let back = Instant::now();
         let before = sharers.count();
         server.restart();
+        let back = sharers.last_gone();
         sharers.until_granted(before + 100);
         // It begins empty.
         sharers.never_over(back, 1);

@@ -7,6 +7,7 @@ pub mod architecture;
 pub mod batch_files;
 pub mod build_scripts;
 pub mod changelog;
+pub mod engines;
 pub mod limits;
 pub mod planning;
 pub mod retries;

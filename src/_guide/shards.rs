@@ -62,8 +62,10 @@
 //! A shard is run again like any run: nothing that is answered is sent again. So an engine may
 //! repeat a task that has failed, or one that has succeeded.
 //!
-//! The number of shards stays what it was at the start, as the answers of 8 shards are not those of
-//! 16. If an output has records of rows that are not in the shard, the run is refused and names
+//! The number of shards stays what it was at the start: 16 shards would ask again for most of what 8
+//! have been answered. So the first run of another number is refused, if there are results beside its
+//! own of an earlier one, or of a run without `--shard`. To change the number, merge what there is
+//! and carry on without shards, or name outputs with `-o` and pay again. If an output has records of rows that are not in the shard, the run is refused and names
 //! them. An output of shard 1 of 8 does for shard 1 of 4, which has all of its rows.
 //!
 //! # One file of all results

@@ -13,6 +13,7 @@ use super::console::Console;
 use super::format::count;
 pub(super) use super::prompts::{flaw_of_prompts, is_prompts};
 use super::server::with;
+use super::shard::check_other_cuts;
 use super::summary::FinalReport;
 use super::{headers, report, rlimit, server, shared_limit, stdout};
 use crate::api::path;
@@ -124,6 +125,7 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
     if run.overwrite || run.server.simulate.is_some() {
         return Ok(());
     }
+    check_other_cuts(output, run.sharding.resolve()?)?;
     // Prompts are named by their lines.
     let is_prompt_id = |id: &String| {
         let number = id.strip_prefix("line-").unwrap_or_default();

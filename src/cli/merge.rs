@@ -165,5 +165,5 @@ fn list(mut named: Vec<String>, all: u64) -> String {
     if more > 0 {
         named.push(format!("and {} more", count(more)));
     }
-    named.iter().map(|line| format!("\n  {line}")).collect()
+    format!("\n  {}", named.join("\n  "))
 }

@@ -2,16 +2,23 @@
 //! say it.
 
 use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
 
 use super::args::{ShardArg, Sharding};
 use super::format::counted;
 use super::server::with;
 use crate::error::config;
 use crate::jsonl::shard::Shard;
+use crate::jsonl::sidecars;
 use crate::{FileRun, Result};
 
 const SLURM: &str = "SLURM_ARRAY_TASK_ID";
 const KUBERNETES: &str = "JOB_COMPLETION_INDEX";
+
+/// What is between the stem and the ending of an output that is named by default.
+const RESULTS: &str = ".results.";
 
 impl Sharding {
     /// The shard, if there is one. Variables of the environment are read for `auto` only.
@@ -115,6 +122,54 @@ fn auto(
         }
     };
     Shard::new(index, count).map_err(|error| error.to_string())
+}
+
+/// Refuses to begin an output beside results of the same input that was cut in another way, as all
+/// of it would be paid for again. `output` is named by default.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config), naming such a file.
+pub(super) fn check_other_cuts(output: &Path, shard: Option<Shard>) -> Result<()> {
+    let name = output.file_name().and_then(OsStr::to_str);
+    let (false, Some((stem, kind))) =
+        (output.exists(), name.and_then(|it| it.rsplit_once(RESULTS)))
+    else {
+        return Ok(());
+    };
+    let own = shard.map(|shard| format!(".{}", shard.name()));
+    let stem = stem
+        .strip_suffix(own.as_deref().unwrap_or_default())
+        .unwrap_or(stem);
+    let count = |name: &str| {
+        let (middle, other) = name.strip_prefix(stem)?.rsplit_once(RESULTS)?;
+        match (middle, middle.strip_prefix(".shard-")) {
+            _ if other != kind => None,
+            ("", _) => Some(None),
+            (_, shard) => shard?.split_once("-of-")?.1.parse::<u32>().ok().map(Some),
+        }
+    };
+    let Ok(beside) = fs::read_dir(sidecars::folder(output)) else {
+        return Ok(());
+    };
+    let (mut other, own_count) = (None, shard.map(|shard| shard.count));
+    for entry in beside.flatten() {
+        let has_answers = entry.metadata().is_ok_and(|metadata| metadata.len() > 0);
+        match entry.file_name().to_str().and_then(count) {
+            // It was decided with the first of them.
+            Some(count) if count == own_count => return Ok(()),
+            Some(_) if has_answers => other = Some(output.with_file_name(entry.file_name())),
+            _ => {}
+        }
+    }
+    let Some(other) = other else {
+        return Ok(());
+    };
+    let run = shard.map_or("this run".to_owned(), |shard| shard.to_string());
+    Err(config(format!(
+        "{other:?} has answers to INPUT, and {run} would pay for them again, as it was cut in another \
+         way: cut it in the same way, or carry on without --shard after tollgate merge, or name an \
+         output with -o to pay again"
+    )))
 }
 
 fn shown(number: Option<u32>) -> String {

@@ -131,7 +131,7 @@ impl RecordPosition {
     }
 
     pub(super) fn file(self) -> usize {
-        usize::from((self.in_files() >> Self::FILE) as u16)
+        usize::try_from(self.in_files() >> Self::FILE).unwrap_or(usize::MAX)
     }
 
     pub(super) fn offset(self) -> u64 {

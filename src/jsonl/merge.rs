@@ -125,9 +125,10 @@ pub(crate) fn write(
     let mut merged = Merged::default();
     let mut copy = |answers: &mut Answers, place: RecordPosition, merged: &mut Merged| {
         let line = answers.line(place)?.trim_ascii_end();
-        match place.is_answer() {
-            true => merged.answered += 1,
-            false => merged.failed += 1,
+        if place.is_answer() {
+            merged.answered += 1;
+        } else {
+            merged.failed += 1;
         }
         let written = out.write_all(line).and_then(|()| out.write_all(b"\n"));
         written.map_err(&unwritable)
@@ -209,9 +210,10 @@ mod tests {
 
     /// A record of the row with this number, told from others by `mark`.
     fn record(row: u8, is_answer: bool, mark: usize) -> String {
-        let (status, body) = match is_answer {
-            true => (200, format!(r#"{{"choices":[{{"text":"{mark}"}}]}}"#)),
-            false => (400, format!(r#"{{"error":{{"message":"{mark}"}}}}"#)),
+        let (status, body) = if is_answer {
+            (200, format!(r#"{{"choices":[{{"text":"{mark}"}}]}}"#))
+        } else {
+            (400, format!(r#"{{"error":{{"message":"{mark}"}}}}"#))
         };
         format!(
             r#"{{"custom_id":"r{row}","response":{{"status_code":{status},"body":{body}}},"error":null}}"#

@@ -9,6 +9,8 @@ pub mod tool;
 mod bad_input;
 mod browser;
 mod check;
+#[cfg(unix)]
+mod jobs;
 mod locks;
 mod merge;
 mod money;

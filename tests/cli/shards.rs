@@ -107,6 +107,67 @@ fn two_shards_with_one_output_are_told_so() {
 }
 
 #[test]
+fn an_input_that_is_cut_in_another_way_is_not_paid_for_again() {
+    let folder = Folder::new();
+    folder
+        .requests(8)
+        .write("p.jsonl.bak", "")
+        .write("q.jsonl", request("q"));
+    folder
+        .write("p.shard-1-of-2.results.jsonl", "")
+        .write("t.csv", "text\na\n");
+    let server = server();
+    let run = |arguments: &[&str]| {
+        let arguments = [&["run"], arguments].concat();
+        folder.tool(&arguments).at(&server).run()
+    };
+    let at = |shard| run(&["p.jsonl", "--shard", shard]);
+    at("0/3").code(0);
+    let sent = server.count();
+    for refused in [at("0/4"), at("0/1"), run(&["p.jsonl"])] {
+        let told = [
+            "\"p.shard-0-of-3.results.jsonl\" has answers",
+            "tollgate merge",
+            "-o",
+        ];
+        refused.code(2).says(&told);
+    }
+    assert_eq!(server.count(), sent);
+    // Other inputs, other kinds of results and other outputs are no matter.
+    run(&["q.jsonl", "--shard", "0/1"]).code(0);
+    run(&["p.jsonl", "--shard", "1/4", "--simulate"]).code(0);
+    run(&["p.jsonl", "--shard", "1/4", "-o", "o.jsonl"]).code(0);
+    run(&["t.csv", "--prompt", "{{ text }}", "--model", "m"]).code(0);
+    at("1/3").code(0);
+    let table = [
+        "t.csv",
+        "--prompt",
+        "{{ text }}",
+        "--model",
+        "m",
+        "--shard",
+        "0/2",
+    ];
+    run(&table)
+        .code(2)
+        .says(&["\"t.results.csv.jsonl\" has answers"]);
+    // What was there before goes on.
+    folder
+        .tool(&[
+            "merge",
+            "p.shard-0-of-3.results.jsonl",
+            "-o",
+            "p.results.jsonl",
+        ])
+        .run()
+        .code(0);
+    run(&["p.jsonl"]).code(0).says(&["8 of 8 requests"]);
+    at("0/3").code(0);
+    at("2/3").code(0);
+    at("0/2").code(0);
+}
+
+#[test]
 fn what_is_looked_at_is_the_shard() {
     let folder = Folder::new();
     folder.requests(8).write("t.csv", "text\na\nb\na\n\"\n");
