@@ -63,7 +63,7 @@
 //!   answers. `ledger.rs` is the account that a store keeps, and pure: a limit is a time axis, and a
 //!   lease is a part of it that nobody else gets. `file.rs` keeps the account in a file, with
 //!   `record.rs` for its bytes. `redis.rs` asks a server, where `redis.lua` does what `ledger.rs`
-//!   does, number for number. `shared.rs` is what a user says of it in a URL, and `status.rs` what a
+//!   does, number for number. `home.rs` is what a user says of it in a URL, and `status.rs` what a
 //!   user is told.
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs`
 //!   holds everything back while nothing can be sent, and `alike.rs` counts failures that are
@@ -161,7 +161,7 @@
 //! | kind of error | `error.rs` | to be transient or not; `record_code` in `api/classify/record.rs`, and `cli/exit.rs` |
 //! | header that announces a limit | `api/limit_headers.rs` | the words of its name; in `api/rate_limit_headers.rs`, what its reset means when nothing remains |
 //! | provider | `api/provider.rs` | how the key travels, and its variables; in `api/estimate.rs`, what it counts |
-//! | store of a shared allowance | `shared/`, beside `file.rs` | a trait, `Store`, with one method; its URL in `shared/shared.rs`, and the numbers of `shared/ledger.rs` if it computes them itself |
+//! | store of a shared allowance | `shared/`, beside `file.rs` | a trait, `Store`, with one method; its URL in `shared/home.rs`, and the numbers of `shared/ledger.rs` if it computes them itself |
 //! | dimension to limit | `limit/state.rs` | a bucket beside the others |
 //! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |
 //! | way in | `pool/run.rs` | a feed and a sink; the loop stays as it is |

@@ -33,7 +33,7 @@
 //! | Store | For | Needs |
 //! |---|---|---|
 //! | `file:PATH` | processes on one machine: cron jobs, a shell loop, a build | a folder that all of them may write to |
-//! | `redis://[USER[:PASSWORD]@]HOST[:PORT]/DB?key=NAME` | processes on many machines | Redis or Valkey, and the feature `redis` |
+//! | `redis://[[USER]:PASSWORD@]HOST[:PORT]/DB?key=NAME` | processes on many machines | Redis or Valkey, and the feature `redis` |
 //! | `rediss://…` | the same through TLS | |
 //!
 //! One store has one allowance. Use one file, or one `key`, for each key of a provider, and for each
@@ -41,6 +41,14 @@
 //!
 //! The folder of a file must be on a disk of this machine. NFS and other network file systems are
 //! not supported: their locks and clocks are not good enough.
+//!
+//! A server is Redis 5 or Valkey, or newer. It keeps one key of some 200 bytes, and 100 more for
+//! each process, for a day after the last use. A user of it must be allowed `EVALSHA`,
+//! `SCRIPT LOAD`, `TIME`, `GET` and `SET`, and better `INFO` as well: by that, a server that was
+//! restarted from an old snapshot, or a replica that has taken over, is known, and begins empty. A
+//! server that speaks TLS is trusted as the system says, or as the file says that the variable
+//! `SSL_CERT_FILE` names. A question costs the server 0.1 ms of its processor with 8 processes,
+//! 0.2 ms with 64 and 0.7 ms with 512.
 //!
 //! A program enables the feature as any other. The tool is built with it by
 //! `cargo install --path . --features cli,redis`. A tool without it says so and exits with 2.

@@ -75,7 +75,7 @@ pub(super) fn to_facts(capacity: &Capacity, each: Concurrency) -> Vec<(String, S
             Ceiling::Threads => "the threads that a process can have",
             Ceiling::Memory => "1 GiB of memory for each process",
             Ceiling::Ports => "the ports of one host, if all processes are on it",
-            Ceiling::Store => "the store, at a request in each lease",
+            Ceiling::Store => "the store, with one request in each lease",
         };
         (format!("{:>7}", rate(*at)), what.to_owned())
     });

@@ -48,8 +48,8 @@ impl Forecast {
             "requests": plan.requests,
             "duration_s": range(plan.duration_s, 3),
             "cost_usd": plan.cost_usd.map(|cost| range(cost, 6)),
-            "prompt_tokens": plan.prompt_tokens,
-            "completion_tokens": plan.completion_tokens,
+            "prompt_tokens": plan.run.prompt_tokens,
+            "completion_tokens": plan.run.completion_tokens,
             "binding": plan.binding().map(Binding::as_str),
             "limits": limits,
             "concurrency_needed": plan.concurrency_needed.map(at_least),
@@ -63,7 +63,10 @@ impl Forecast {
 
     pub(super) fn to_text(&self) -> String {
         let plan = &self.prediction;
-        let (prompts, answers) = (count(plan.prompt_tokens), count(plan.completion_tokens));
+        let (prompts, answers) = (
+            count(plan.run.prompt_tokens),
+            count(plan.run.completion_tokens),
+        );
         let requests = counted(plan.requests, "request", "requests");
         if plan.requests == 0 {
             return aligned(&[("planned", requests)]);
@@ -131,10 +134,10 @@ impl Forecast {
     fn answers(&self) -> String {
         let each = time(seconds(self.latency));
         let plan = &self.prediction;
-        let failing = match plan.attempts - plan.succeeded - plan.cut_off {
+        let failing = match plan.run.attempts - plan.run.succeeded - plan.run.cut_off {
             0 => String::new(),
             failed => {
-                let percent = 100.0 * failed as f64 / plan.attempts as f64;
+                let percent = 100.0 * failed as f64 / plan.run.attempts as f64;
                 format!(", {percent:.1} % of attempts fail")
             }
         };
@@ -144,7 +147,7 @@ impl Forecast {
     fn in_flight(&self) -> String {
         let plan = &self.prediction;
         let mean = rate(plan.in_flight_mean);
-        let peak = count(plan.in_flight_peak as u64);
+        let peak = count(plan.run.in_flight_peak as u64);
         let needed = plan.concurrency_needed.map(|needed| {
             format!(
                 "; the rates can keep {} in flight (rate × latency)",
@@ -161,23 +164,23 @@ impl Forecast {
     fn not_done(&self) -> (u64, u64) {
         let plan = &self.prediction;
         let failed = if self.is_cut_off() {
-            plan.never_fit
+            plan.run.never_fit
         } else {
-            plan.failed
+            plan.run.failed
         };
-        (failed, plan.requests - plan.succeeded - failed)
+        (failed, plan.requests - plan.run.succeeded - failed)
     }
 
     fn is_cut_off(&self) -> bool {
-        let wall = self.prediction.wall;
+        let wall = self.prediction.run.end;
         self.deadline.is_some_and(|deadline| wall >= deadline)
     }
 
     /// What to change, in a sentence.
     fn advice(&self) -> String {
         let plan = &self.prediction;
-        if plan.never_fit > 0 {
-            let largest = count(plan.largest);
+        if plan.run.never_fit > 0 {
+            let largest = count(plan.run.largest);
             let raise = self.too_low().map(|rate| {
                 let now = count(rate.units());
                 format!("raise --tpm from {now} to {largest} at least, or ")
@@ -237,8 +240,12 @@ impl Forecast {
 
     fn bound(&self) -> String {
         let plan = &self.prediction;
-        let never = (plan.never_fit > 0).then(|| {
-            let requests = counted(plan.never_fit, "request never fits", "requests never fit");
+        let never = (plan.run.never_fit > 0).then(|| {
+            let requests = counted(
+                plan.run.never_fit,
+                "request never fits",
+                "requests never fit",
+            );
             let limit = self.too_low().map_or_else(
                 || "the provider's limit on model tokens".to_owned(),
                 |rate| format!("--tpm {}", count(rate.units())),
@@ -255,7 +262,7 @@ impl Forecast {
 
     /// `--tpm`, if it is that which does not let the largest request in, and not the provider.
     fn too_low(&self) -> Option<Rate> {
-        let largest = self.prediction.largest;
+        let largest = self.prediction.run.largest;
         self.rates[1].filter(|rate| rate.units() < largest)
     }
 
@@ -308,6 +315,7 @@ fn seconds(seconds: f64) -> Duration {
 mod tests {
     use super::*;
     use crate::Times;
+    use crate::plan::RunResult;
 
     /// A run of a minute that one limit holds back most of the time.
     fn forecast(binding: Binding, by_concurrency: &[(usize, f64)]) -> Forecast {
@@ -329,19 +337,18 @@ mod tests {
                     p95: 0.3,
                 }),
                 by_concurrency: by_concurrency.to_vec(),
-                succeeded: 999,
-                failed: 1,
-                attempts: 1_010,
-                cut_off: 0,
-                never_fit: 0,
-                largest: 0,
-                throttled: 0,
-                prompt_tokens: 12_345,
-                completion_tokens: 67_890,
-                bound,
-                wall: Duration::from_secs(60),
+                run: RunResult {
+                    succeeded: 999,
+                    failed: 1,
+                    attempts: 1_010,
+                    prompt_tokens: 12_345,
+                    completion_tokens: 67_890,
+                    bound,
+                    end: Duration::from_secs(60),
+                    in_flight_peak: 20,
+                    ..RunResult::default()
+                },
                 in_flight_mean: 7.5,
-                in_flight_peak: 20,
                 concurrency_needed: Some(7.2),
                 capacity: None,
                 seeds: 11,
@@ -407,8 +414,8 @@ advice     only a higher --tpm than 80,000 tokens/min makes it faster, and -c 13
     #[test]
     fn what_is_not_done_is_left_and_has_not_failed() {
         let mut plan = forecast(Binding::InFlight, &[(20, 60.0)]);
-        plan.prediction.succeeded = 900;
-        plan.prediction.failed = 20;
+        plan.prediction.run.succeeded = 900;
+        plan.prediction.run.failed = 20;
         assert!(plan.advice().contains("the run stops"));
         let told = plan.to_text();
         assert!(told.contains("failed     20 requests fail\nleft       80 for another run"));
@@ -420,7 +427,7 @@ advice     only a higher --tpm than 80,000 tokens/min makes it faster, and -c 13
             "{told}"
         );
         // What never fits has failed, whatever the deadline.
-        (plan.prediction.never_fit, plan.prediction.largest) = (3, 90_000);
+        (plan.prediction.run.never_fit, plan.prediction.run.largest) = (3, 90_000);
         let told = plan.to_text();
         for words in [
             "failed     3 requests fail\nleft       97 for",

@@ -153,7 +153,7 @@ pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
 /// What a budget leaves undone.
 fn spent(money: &Money, plan: &Prediction) -> Option<String> {
     let cost = plan.cost_usd.map_or(0.0, |cost| cost.p50);
-    let tokens = plan.prompt_tokens as f64 + plan.completion_tokens as f64;
+    let tokens = plan.run.prompt_tokens as f64 + plan.run.completion_tokens as f64;
     let budgets = [
         (
             "--max-cost",

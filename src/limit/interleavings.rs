@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use loom::thread::{self, JoinHandle};
 
+use super::keeper::Keeper;
 use super::{Cost, Limiter, Rate};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, VirtualClock};
+use crate::error::Result;
+use crate::shared::{Ask, Limit, Reply, Span, Store};
 use crate::sync::explore;
 
 fn one_permit(clock: Clock) -> Limiter {
@@ -183,5 +186,54 @@ fn loom_a_pause_beyond_the_deadline_is_noticed() {
         assert!(waiter.join().unwrap());
         drop(held);
         assert_empty(&limiter);
+    });
+}
+
+/// A store that leases one unit to each ask that wants one.
+struct OneEach(u64);
+
+impl Store for OneEach {
+    fn exchange(&mut self, ask: &Ask) -> Result<Reply> {
+        const SECOND: u64 = 1_000_000;
+        let limit = Some(Limit {
+            units: 1,
+            period: SECOND,
+            burst: 1_000,
+        });
+        let mut credit = [Vec::new(), Vec::new()];
+        if ask.wants[0].least > 0 {
+            let from = self.0;
+            self.0 += SECOND;
+            credit[0].push(Span { from, to: self.0 });
+        }
+        Ok(Reply {
+            incarnation: 1,
+            now: 500 * SECOND,
+            configured: [limit, None],
+            limits: [limit, None],
+            credit,
+            paused_until: 0,
+            holders: 1,
+        })
+    }
+}
+
+/// Threads wait for the store, whose reply wakes the first of them. The last drop ends the keeper.
+#[test]
+fn loom_a_reply_of_the_store_is_noticed_and_the_end_too() {
+    explore(Some(3), || {
+        let limits = Limiter::builder()
+            .requests(Rate::per_second(1))
+            .burst(1_000);
+        let limits = limits.state_of(Some(None)).unwrap();
+        let (limiter, link) = Limiter::linked(limits, Clock::system(), "one each".into());
+        let keeper = Keeper::new(limiter.queue(), link, Box::new(OneEach(0)));
+        let keeper = thread::spawn(move || keeper.run());
+        let other = acquirer(&limiter);
+        drop(limiter.acquire(Cost::ONE).unwrap());
+        other.join().unwrap();
+        assert_empty(&limiter);
+        drop(limiter);
+        keeper.join().unwrap();
     });
 }

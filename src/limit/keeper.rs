@@ -20,12 +20,7 @@ const STACK: usize = 256 * 1024;
 
 /// Starts the keeper of this queue.
 pub(super) fn start(queue: &Arc<Queue>, link: QueueLink, store: Box<dyn Store>) -> Result<()> {
-    let keeper = Keeper {
-        queue: Arc::downgrade(queue),
-        clock: queue.clock.clone(),
-        link,
-        store,
-    };
+    let keeper = Keeper::new(queue, link, store);
     let thread = thread::Builder::new().name("tollgate-keeper".into());
     let thread = thread.stack_size(STACK).spawn(move || keeper.run());
     let thread = thread.map_err(|error| {
@@ -36,7 +31,7 @@ pub(super) fn start(queue: &Arc<Queue>, link: QueueLink, store: Box<dyn Store>) 
     Ok(())
 }
 
-struct Keeper {
+pub(super) struct Keeper {
     queue: Weak<Queue>,
     clock: Clock,
     link: QueueLink,
@@ -44,7 +39,16 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn run(mut self) {
+    pub(super) fn new(queue: &Arc<Queue>, link: QueueLink, store: Box<dyn Store>) -> Self {
+        Self {
+            queue: Arc::downgrade(queue),
+            clock: queue.clock.clone(),
+            link,
+            store,
+        }
+    }
+
+    pub(super) fn run(mut self) {
         while let Some(queue) = self.queue.upgrade() {
             let next = {
                 let mut locked = queue.lock();
@@ -156,6 +160,8 @@ fn with_credit(mut last: Ask, reply: Reply) -> Ask {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::time::Duration;
+
+    use crossbeam_channel::{Receiver, Sender, bounded};
 
     use super::super::{Cost, Limiter, Rate, Refusal};
     use super::*;
@@ -315,5 +321,31 @@ mod tests {
         let waited = store.time.elapsed() - before;
         assert!(waited >= SECOND * 30, "{waited:?}");
         assert!(waited < SECOND * 31, "{waited:?}");
+    }
+
+    /// A store that says that it was asked, and does not answer.
+    struct Stuck(Sender<()>, Receiver<()>);
+
+    impl Store for Stuck {
+        fn exchange(&mut self, _: &Ask) -> Result<Reply> {
+            self.0.send(()).unwrap();
+            let _ended = self.1.recv();
+            Err(Error::new(ErrorKind::Timeout, "no answer"))
+        }
+    }
+
+    #[test]
+    fn the_last_drop_does_not_wait_for_a_store_that_does_not_answer() {
+        let ((asks, asked), (answers, answer)) = (bounded(0), bounded(0));
+        let builder = Limiter::builder().requests(Rate::per_second(10));
+        let limits = builder.state_of(Some(None)).unwrap();
+        let clock = Clock::system();
+        let store = Box::new(Stuck(asks, answer));
+        let limiter = Limiter::sharing(limits, clock, store, "stuck".into()).unwrap();
+        assert!(limiter.try_acquire(Cost::ONE).is_err());
+        asked.recv().unwrap();
+        // It would never return if it waited for the store.
+        drop(limiter);
+        drop(answers);
     }
 }

@@ -163,3 +163,13 @@ pub(super) fn limit_of((rate, burst): (Rate, u64)) -> Limit {
         burst,
     }
 }
+
+/// Whether a limit lets through less at some time.
+pub(super) fn is_lower(limit: Limit, than: Limit) -> bool {
+    is_slower(limit, than) || limit.burst < than.burst
+}
+
+pub(super) fn is_slower(limit: Limit, than: Limit) -> bool {
+    let product = |units: u64, period: u64| u128::from(units) * u128::from(period);
+    product(limit.units, than.period) < product(than.units, limit.period)
+}

@@ -8,7 +8,7 @@ use super::announced::Announced;
 use super::bucket::Nanos;
 use super::concurrency::Concurrency;
 use super::keeper;
-use super::keeper_link::link;
+use super::keeper_link::{QueueLink, link};
 use super::learned::Learned;
 use super::nested::{self, HeldMark};
 use super::pace::Heard;
@@ -102,10 +102,21 @@ impl Limiter {
         store: Box<dyn Store>,
         name: Arc<str>,
     ) -> Result<Self> {
+        let (limiter, link) = Self::linked(limits, clock, name);
+        keeper::start(&limiter.0, link, store)?;
+        Ok(limiter)
+    }
+
+    /// One that has no keeper yet.
+    pub(super) fn linked(limits: LimiterState, clock: Clock, name: Arc<str>) -> (Self, QueueLink) {
         let (keeper, link) = link(name);
-        let queue = Arc::new(Queue::new(limits, clock, Some(keeper)));
-        keeper::start(&queue, link, store)?;
-        Ok(Self(queue))
+        let queue = Queue::new(limits, clock, Some(keeper));
+        (Self(Arc::new(queue)), link)
+    }
+
+    #[cfg(all(test, loom))]
+    pub(super) fn queue(&self) -> &Arc<Queue> {
+        &self.0
     }
 
     /// Waits for a permit, however long it takes.

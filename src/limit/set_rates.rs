@@ -46,6 +46,11 @@ impl SetRates {
         }
     }
 
+    /// The rate that was announced to another process, if it is the lowest.
+    pub(super) fn followed(&self, axis: usize) -> Option<Rate> {
+        Some(rate_of(self.shared.as_ref()?.followed(axis)?))
+    }
+
     /// The most units that are ever admitted at once; `None` if nothing limits them.
     pub(super) fn largest(&self, axis: usize) -> Option<u64> {
         match &self.shared {

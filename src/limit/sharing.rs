@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::bucket::Nanos;
 use super::gone::Gone;
-use super::leased::{Leased, limit_of, units};
+use super::leased::{Leased, is_lower, is_slower, limit_of, units};
 use super::rate::{Cost, Rate};
 use super::store_time::StoreTime;
 use super::used::Used;
@@ -28,7 +28,7 @@ const HEARTBEAT: Nanos = SECOND;
 /// Requests at an announced rate may catch up on one in so many of a second's worth.
 const CATCH_UP: u64 = 4;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Sharing {
     leased: Leased,
     /// Goes on with this share of the rates while the store is gone: one in so many.
@@ -82,27 +82,9 @@ pub(crate) struct Changed {
 impl Sharing {
     pub(super) fn new(holder: u64, fallback: Option<u64>) -> Self {
         Self {
-            leased: Leased::default(),
-            fallback,
             holder,
-            incarnation: 0,
-            configured: [None; 2],
-            announced: [None; 2],
-            owed_tokens: 0,
-            pause: 0,
-            pause_told: 0,
-            has_news: false,
-            lacks: [0; 2],
-            recent: [Used::default(); 2],
-            admitted: 0,
-            asked: 0,
-            not_before: 0,
-            joined: false,
-            called: false,
-            round_trip: 0,
-            gone: None,
-            configured_by_all: [None; 2],
-            status: SharedStatus::default(),
+            fallback,
+            ..Self::default()
         }
     }
 
@@ -132,6 +114,17 @@ impl Sharing {
     pub(super) fn limits(&self) -> [Option<Limit>; 2] {
         let held = self.leased.limits();
         [0, 1].map(|axis| held[axis].or(self.configured[axis]))
+    }
+
+    /// The limit that holds, if it was announced to another process.
+    pub(super) fn followed(&self, axis: usize) -> Option<Limit> {
+        let limit = self.leased.limits()[axis]?;
+        let known = [self.configured_by_all[axis], self.announced[axis]];
+        let is_new = known
+            .into_iter()
+            .flatten()
+            .all(|known| is_slower(limit, known));
+        is_new.then_some(limit)
     }
 
     pub(super) fn largest(&self, axis: usize) -> Option<u64> {
@@ -417,9 +410,225 @@ impl Sharing {
     }
 }
 
-/// Whether a limit lets through less at some time.
-fn is_lower(limit: Limit, than: Limit) -> bool {
-    let product = |units: u64, period: u64| u128::from(units) * u128::from(period);
-    product(limit.units, than.period) < product(than.units, limit.period)
-        || limit.burst < than.burst
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::shared::Ledger;
+
+    /// A process, the account, and the time. A message takes a millisecond each way.
+    struct Case {
+        sharing: Sharing,
+        ledger: Ledger,
+        now: Nanos,
+    }
+
+    const FREE: (Nanos, WaitReason) = (0, WaitReason::Requests);
+
+    impl Case {
+        /// Ten a second, two at once.
+        fn new() -> Self {
+            let mut sharing = Sharing::new(1, None);
+            sharing.configure(0, Some((Rate::per_second(10), 2)));
+            Self {
+                sharing,
+                ledger: Ledger::default(),
+                now: 0,
+            }
+        }
+
+        fn next(&mut self, in_flight: usize, waiting: usize) -> Next {
+            self.sharing.next(in_flight, waiting, self.now)
+        }
+
+        /// What is asked now, which it must be.
+        fn asks(&mut self, in_flight: usize, waiting: usize) -> Ask {
+            match self.next(in_flight, waiting) {
+                Next::Ask(ask) => ask,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// What is said next if nobody wants anything, when its time has come. It is answered.
+        fn quiet(&mut self, in_flight: usize) -> Ask {
+            loop {
+                match self.next(in_flight, 0) {
+                    Next::At(at) => self.now = at,
+                    Next::WhenCalled => panic!("it is never said"),
+                    Next::Ask(ask) => {
+                        self.answer(&ask);
+                        return ask;
+                    }
+                }
+            }
+        }
+
+        fn answer(&mut self, ask: &Ask) -> Changed {
+            let sent = self.now;
+            let there = 9_000_000 + (sent + MILLI) / 1_000;
+            let reply = self.ledger.exchange(ask, there, 1);
+            self.now += 2 * MILLI;
+            self.sharing.heard(ask, &reply, sent, self.now)
+        }
+
+        fn fail(&mut self, ask: &Ask) -> bool {
+            let error = Error::new(ErrorKind::Unreachable, "gone");
+            self.sharing.failed(ask, error, self.now)
+        }
+
+        fn admits(&mut self) -> Result<Nanos, Admission> {
+            let from = (self.now, FREE.1);
+            let ready = self.sharing.earliest(Cost::ONE, from, self.now);
+            ready.map(|(at, _)| at)
+        }
+
+        /// Waits for a permit, as one that is first in the queue.
+        fn take(&mut self) {
+            loop {
+                match self.admits() {
+                    Ok(at) if at <= self.now => break,
+                    Ok(at) => self.now = at,
+                    Err(_) => {
+                        let ask = self.asks(0, 1);
+                        self.answer(&ask);
+                    }
+                }
+            }
+            self.sharing.take(Cost::ONE, self.now);
+        }
+    }
+
+    #[test]
+    fn it_asks_for_what_the_first_lacks_and_for_nothing_before() {
+        let mut case = Case::new();
+        assert!(
+            matches!(case.next(0, 0), Next::WhenCalled),
+            "nobody wants anything"
+        );
+        assert_eq!(case.admits(), Err(Admission::WhenLeased));
+        assert!(case.sharing.call());
+        assert!(!case.sharing.call(), "called once");
+        let ask = case.asks(0, 1);
+        assert_eq!(ask.wants[0], Want { least: 1, most: 1 });
+        case.answer(&ask);
+        // The account begins empty, and a unit is worth 100 ms.
+        let at = case.admits().unwrap();
+        assert!((100 * MILLI..104 * MILLI).contains(&at), "{at}");
+        assert!(!case.sharing.call());
+    }
+
+    #[test]
+    fn it_beats_while_something_is_in_flight_then_gives_back_and_leaves() {
+        let mut case = Case::new();
+        case.take();
+        case.take();
+        // It asks ahead once, gives back what nobody wants, and then says that it lives.
+        let asks: Vec<Ask> = (0..4).map(|_| case.quiet(1)).collect();
+        assert!(asks[1].back[0].iter().any(|span| span.to > span.from));
+        assert!(asks.iter().all(|ask| !ask.leaves));
+        assert!(
+            asks[1..]
+                .iter()
+                .all(|ask| ask.wants == [Want::default(); 2])
+        );
+        assert!(case.now >= 2 * HEARTBEAT && case.now < 3 * HEARTBEAT);
+        let last = case.quiet(0);
+        assert!(last.leaves && last.wants == [Want::default(); 2]);
+        assert!(case.ledger.holders.is_empty());
+        assert!(matches!(case.next(0, 0), Next::WhenCalled));
+        assert_eq!(
+            case.admits(),
+            Err(Admission::WhenLeased),
+            "what holds now, nobody knows"
+        );
+    }
+
+    #[test]
+    fn a_store_that_is_gone_is_tried_again_ever_more_rarely() {
+        let mut case = Case::new();
+        assert_eq!(case.admits(), Err(Admission::WhenLeased));
+        let mut waits = Vec::new();
+        for turn in 0..7 {
+            let ask = case.asks(0, 1);
+            assert_eq!(ask.wants[0].least, 1, "it still lacks it");
+            assert_eq!(case.fail(&ask), turn == 0);
+            assert_eq!(case.admits(), Err(Admission::WhenLeased));
+            let Next::At(at) = case.next(0, 1) else {
+                panic!("it waits before it tries again");
+            };
+            waits.push((at - case.now) / MILLI);
+            case.now = at;
+        }
+        assert_eq!(waits, [50, 100, 200, 400, 800, 1_000, 1_000]);
+        let ask = case.asks(0, 1);
+        let changed = case.answer(&ask);
+        assert!(changed.back_after >= Some(3_500 * MILLI));
+        assert!(case.admits().is_ok());
+    }
+
+    #[test]
+    fn a_pause_is_told_at_once_and_told_again_after_a_failure() {
+        let mut case = Case::new();
+        case.take();
+        case.sharing.announce_pause(case.now + 5_000 * MILLI);
+        assert!(case.sharing.call());
+        let ask = case.asks(1, 0);
+        assert_eq!(ask.pause, 5_000_000);
+        case.fail(&ask);
+        let Next::At(at) = case.next(1, 0) else {
+            panic!("it waits before it tries again");
+        };
+        case.now = at;
+        let ask = case.asks(1, 0);
+        assert_eq!(ask.pause, 4_950_000);
+        let changed = case.answer(&ask);
+        assert!(changed.paused_until.is_some_and(|until| until > case.now));
+        assert!(!case.sharing.call(), "told");
+    }
+
+    #[test]
+    fn a_debt_is_told_once_and_again_if_that_failed_and_a_refund_is_not() {
+        let mut case = Case::new();
+        case.sharing
+            .configure(1, Some((Rate::per_second(100), 100)));
+        case.take();
+        case.sharing.settle_tokens(0, 40, case.now);
+        let lack = case
+            .sharing
+            .earliest(Cost::tokens(90), (case.now, FREE.1), case.now);
+        assert!(lack.is_err());
+        let ask = case.asks(1, 1);
+        assert_eq!(ask.owed_tokens, 40);
+        case.fail(&ask);
+        assert_eq!(case.sharing.owed_tokens, 40);
+        case.now += SECOND;
+        let refund = Ask {
+            owed_tokens: -7,
+            ..case.asks(1, 1)
+        };
+        case.fail(&refund);
+        assert_eq!(case.sharing.owed_tokens, 0);
+    }
+
+    #[test]
+    fn a_lower_limit_of_another_process_holds_and_is_told_once() {
+        let mut case = Case::new();
+        case.take();
+        let other = Ask {
+            holder: 2,
+            configured: [Some(limit_of((Rate::per_second(5), 2))), None],
+            ..Ask::default()
+        };
+        case.ledger
+            .exchange(&other, 9_000_000 + case.now / 1_000, 1);
+        case.now += SECOND;
+        let beat = case.asks(1, 0);
+        let changed = case.answer(&beat);
+        assert_eq!(changed.lower[0].map(|limit| limit.units), Some(5));
+        assert!(case.sharing.status(case.now).is_lowered);
+        assert_eq!(case.sharing.followed(0), None, "nobody has announced it");
+        case.now += SECOND;
+        let beat = case.asks(1, 0);
+        assert_eq!(case.answer(&beat).lower, [None; 2]);
+    }
 }

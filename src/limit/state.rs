@@ -200,7 +200,8 @@ impl LimiterState {
         self.set.rates()
     }
 
-    /// The rates that answers announce, where they are lower than those that are set.
+    /// The rates that answers announce, here or to those who share the limits, where they are
+    /// lower than those that are set.
     pub(super) fn learned(&self) -> Learned {
         let [requests, tokens] = self.rates();
         let lowest = |set: Option<Rate>, counted: fn(Counted) -> bool| {
@@ -209,6 +210,7 @@ impl LimiterState {
             set.is_none_or(is_lower).then_some(learned)
         };
         let announced = lowest(requests, |it| it == Counted::Requests);
+        let announced = self.set.followed(0).or(announced);
         let lowest_known = announced.or(requests);
         let paced = self.paced.as_ref().map(Bucket::rate);
         let is_lower = |paced: &Rate| {
@@ -219,7 +221,7 @@ impl LimiterState {
             requests: announced,
             at_once: at_once.filter(|at_once| *at_once < self.concurrency.high()),
             from_refusals: paced.filter(is_lower),
-            tokens: lowest(tokens, |it| it != Counted::Requests),
+            tokens: (self.set.followed(1)).or(lowest(tokens, |it| it != Counted::Requests)),
             ignored: self.ignored,
         }
     }

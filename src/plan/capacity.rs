@@ -29,9 +29,10 @@ pub(crate) struct Processes {
 
 /// The least that all leases together are worth.
 const SHORTEST_LEASE: f64 = 0.1;
-/// The leases that a store grants in a second. The guide names this and the figures that follow,
-/// and says where they are from.
-const STORE: f64 = 10_000.0;
+/// The processor time of a store for a lease, in seconds: of each, and for each process that it
+/// knows. The guide names this and the figures that follow, and says where they are from.
+const LEASE: f64 = 80e-6;
+const LEASE_PER_PROCESS: f64 = 1.4e-6;
 /// Requests in flight from one host to one address: Linux' ports from 32,768 to 60,999.
 const PORTS: f64 = 28_232.0;
 /// Requests in flight of a process: Linux' 65,530 mappings, of which a thread takes four.
@@ -139,7 +140,8 @@ pub(super) fn capacity(scenario: &Scenario, processes: Processes, load: &Load) -
     let length = lease(processes.round_trip);
     // What is in flight, as a rate.
     let rate = |in_flight: f64| Some(in_flight / load.seconds);
-    let store = (count > STORE * length).then_some(STORE);
+    let store = 1.0 / (LEASE + count * LEASE_PER_PROCESS);
+    let is_short = count / length > store && requests.or(tokens).is_some();
     let ceilings = [
         (Ceiling::Requests, requests),
         (Ceiling::Tokens, tokens),
@@ -150,10 +152,7 @@ pub(super) fn capacity(scenario: &Scenario, processes: Processes, load: &Load) -
             rate(count * (MEMORY_MIB - PROCESS_MIB) / REQUEST_MIB),
         ),
         (Ceiling::Ports, rate(PORTS)),
-        (
-            Ceiling::Store,
-            store.filter(|_| requests.or(tokens).is_some()),
-        ),
+        (Ceiling::Store, is_short.then_some(store)),
     ];
     let mut ceilings: Vec<(Ceiling, f64)> = ceilings
         .into_iter()
@@ -294,8 +293,12 @@ mod tests {
     fn a_store_is_a_ceiling_from_so_many_processes_on() {
         let found = |count| capacity(&limited(1_000_000, None), processes(count, 1), &load(9.0));
         let has_store = |found: &Capacity| found.ceilings.iter().any(|it| it.0 == Ceiling::Store);
-        assert!(!has_store(&found(1_000)));
-        assert!(has_store(&found(1_001)));
+        // 2,000 leases a second of 0.36 ms each, and 3,000 of 0.5 ms.
+        assert!(!has_store(&found(200)));
+        let many = found(300);
+        assert!(has_store(&many));
+        assert_eq!(many.ceilings[0].0, Ceiling::Store);
+        close(many.ceilings[0].1, 2_000.0, 1e-6);
     }
 
     #[test]

@@ -27,32 +27,32 @@ use crate::sim::Ruling;
 
 /// The result of a run in virtual time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct RunResult {
-    pub(super) requests: u64,
-    pub(super) succeeded: u64,
-    pub(super) failed: u64,
-    pub(super) attempts: u64,
+pub(crate) struct RunResult {
+    pub(crate) requests: u64,
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+    pub(crate) attempts: u64,
     /// Attempts that the deadline of the run ends.
-    pub(super) cut_off: u64,
+    pub(crate) cut_off: u64,
     /// Requests that no limit on model tokens ever lets in, and as how many tokens the largest of
     /// them counts.
-    pub(super) never_fit: u64,
-    pub(super) largest: u64,
+    pub(crate) never_fit: u64,
+    pub(crate) largest: u64,
     /// Answers that said to slow down.
-    pub(super) throttled: u64,
-    pub(super) prompt_tokens: u64,
-    pub(super) completion_tokens: u64,
+    pub(crate) throttled: u64,
+    pub(crate) prompt_tokens: u64,
+    pub(crate) completion_tokens: u64,
     /// Model tokens as the limits count them, of all attempts.
-    pub(super) counted_tokens: u64,
+    pub(crate) counted_tokens: u64,
     /// What held the run back.
-    pub(super) bound: Times,
+    pub(crate) bound: Times,
     /// The time under way, summed over all attempts.
-    pub(super) wire: Duration,
-    pub(super) in_flight_peak: usize,
-    pub(super) end: Duration,
+    pub(crate) wire: Duration,
+    pub(crate) in_flight_peak: usize,
+    pub(crate) end: Duration,
     /// When half of the requests had begun, and when the last one did.
-    pub(super) half_begun: Duration,
-    pub(super) all_begun: Duration,
+    pub(crate) half_begun: Duration,
+    pub(crate) all_begun: Duration,
 }
 
 /// An attempt under way.
@@ -107,12 +107,6 @@ impl<'a> Engine<'a> {
         let input = InputQueue::filled((0..variant.requests).map(|_| ()));
         let retry = scenario.retry.seed(variant.seed);
         let deadline = scenario.deadline.and_then(|time| epoch.checked_add(time));
-        let limits = scenario.limits(variant.concurrency, variant.parts);
-        let mut limits = limits.state()?;
-        if scenario.processes.is_some() && scenario.request_rate.is_some() {
-            // A shared allowance begins without a burst, as after a pause.
-            limits.pause(1, 0);
-        }
         Ok(Self {
             scenario,
             draws: Draws { scenario, variant },
@@ -120,7 +114,7 @@ impl<'a> Engine<'a> {
                 let more = variant.seed.wrapping_sub(scenario.seed);
                 Simulated::new(spec.reseeded(more))
             }),
-            limits,
+            limits: scenario.state(variant.concurrency, variant.parts)?,
             estimates: Estimates::new(scenario.counting),
             schedule: Schedule::new(input, retry, deadline).with_warmup(scenario.warmup),
             parker: Parker::new(),

@@ -27,12 +27,15 @@ use std::time::Duration;
 
 pub(crate) use capacity::{Capacity, Ceiling, Leases, Processes, at_least, concurrency_for};
 pub(crate) use dist::Dist;
+#[cfg(test)]
+pub(crate) use engine::RunResult;
 pub(crate) use like::Earlier;
 pub(crate) use predict::{Prediction, Range, concurrencies_around, predict};
 pub(crate) use sample::Sample;
 
 use crate::api::{Counting, Price, Size};
-use crate::limit::{Concurrency, Limiter, LimiterBuilder, Rate};
+use crate::error::Result;
+use crate::limit::{Concurrency, Limiter, LimiterBuilder, LimiterState, Rate};
 use crate::retry::{Retry, Verdict};
 use crate::sim::SimSpec;
 
@@ -92,6 +95,19 @@ impl Scenario {
             limits = limits.tokens(slower(rate));
         }
         limits
+    }
+
+    /// The limits at the start.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be.
+    fn state(&self, concurrency: Concurrency, parts: u32) -> Result<LimiterState> {
+        let mut limits = self.limits(concurrency, parts).state()?;
+        if self.processes.is_some() && self.request_rate.is_some() {
+            // A shared allowance begins without a burst, as after a pause.
+            limits.pause(1, 0);
+        }
+        Ok(limits)
     }
 }
 

@@ -46,24 +46,9 @@ pub(crate) struct Prediction {
     pub(crate) cost_usd: Option<Range>,
     /// Seconds at other concurrencies.
     pub(crate) by_concurrency: Vec<(usize, f64)>,
-    /// This and what follows is of the main line.
-    pub(crate) succeeded: u64,
-    pub(crate) failed: u64,
-    pub(crate) attempts: u64,
-    /// Attempts that the deadline of the run ends.
-    pub(crate) cut_off: u64,
-    /// Requests that no limit on model tokens ever lets in, and as how many tokens the largest of
-    /// them counts.
-    pub(crate) never_fit: u64,
-    pub(crate) largest: u64,
-    pub(crate) throttled: u64,
-    pub(crate) prompt_tokens: u64,
-    pub(crate) completion_tokens: u64,
-    /// What holds the run back, and how long.
-    pub(crate) bound: Times,
-    pub(crate) wall: Duration,
+    /// The main line.
+    pub(crate) run: RunResult,
     pub(crate) in_flight_mean: f64,
-    pub(crate) in_flight_peak: usize,
     /// How many are in flight if only the rates hold the run back; `None` if there are none.
     pub(crate) concurrency_needed: Option<f64>,
     /// What several processes need, if they are planned.
@@ -104,15 +89,15 @@ impl Range {
 impl Prediction {
     /// The limit that binds. One that lets nothing in takes no time, and binds all the same.
     pub(crate) fn binding(&self) -> Option<Binding> {
-        let tokens = (self.never_fit > 0).then_some(Binding::Tokens);
-        self.bound.binding().or(tokens)
+        let tokens = (self.run.never_fit > 0).then_some(Binding::Tokens);
+        self.run.bound.binding().or(tokens)
     }
 
     /// For which share of the time each limit holds the run back.
     pub(crate) fn shares(&self) -> Vec<(Binding, f64)> {
-        let wall = self.wall.as_secs_f64().max(f64::MIN_POSITIVE);
+        let wall = self.run.end.as_secs_f64().max(f64::MIN_POSITIVE);
         let share = |(binding, time): (_, Duration)| (binding, time.as_secs_f64() / wall);
-        self.bound.iter().map(share).collect()
+        self.run.bound.iter().map(share).collect()
     }
 }
 
@@ -223,20 +208,9 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
         by_concurrency: (at_other.iter().zip(&others))
             .map(|(variant, result)| (variant.concurrency.high(), end(result, *variant, scenario)))
             .collect(),
-        succeeded: found.succeeded,
-        failed: found.failed,
-        attempts: found.attempts,
-        cut_off: found.cut_off,
-        never_fit: found.never_fit,
-        largest: found.largest,
-        throttled: found.throttled,
-        prompt_tokens: found.prompt_tokens,
-        completion_tokens: found.completion_tokens,
-        bound: found.bound,
-        wall: found.end,
+        run: found,
         in_flight_mean: (found.wire.as_secs_f64() / found.end.as_secs_f64().max(f64::MIN_POSITIVE))
             .min(found.in_flight_peak as f64),
-        in_flight_peak: found.in_flight_peak,
         concurrency_needed: load.needed(scenario),
         capacity: (scenario.processes).map(|processes| capacity(scenario, processes, &load)),
         seeds,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::draws::{Draws, Variant};
-use super::engine::{RunResult, run};
+use super::engine::run;
 use super::*;
 use crate::api::{Estimates, Provider};
 use crate::binding::Binding;
@@ -376,7 +376,7 @@ fn a_prediction_says_what_binds_and_what_more_at_once_would_bring() {
         ..scenario(500)
     };
     let predicted = predict(&limited, &[1, 5, 20, 50]).unwrap();
-    assert_eq!(predicted.bound.binding(), Some(Binding::InFlight));
+    assert_eq!(predicted.run.bound.binding(), Some(Binding::InFlight));
     // Ten a second for two seconds each.
     let needed = predicted.concurrency_needed.unwrap();
     assert!((needed - 20.0).abs() < 1.0, "{needed}");

@@ -28,7 +28,7 @@ pub(crate) struct FileStore {
     path: PathBuf,
     /// Open between exchanges, unless the last one failed.
     file: Option<File>,
-    boot: u128,
+    boot: u64,
 }
 
 impl FileStore {
@@ -196,9 +196,10 @@ fn time_of_day() -> u64 {
 }
 
 /// A number for this boot of this machine; 0 where the system has none.
-fn boot() -> u128 {
+fn boot() -> u64 {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    u128::from_str_radix(&id.trim().replace('-', ""), 16).unwrap_or(0)
+    let digits = id.replace('-', "");
+    u64::from_str_radix(digits.get(..16).unwrap_or_default(), 16).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -322,19 +322,19 @@ mod tests {
     const SECOND: Micros = 1_000_000;
     const START: Micros = 1_000 * SECOND;
 
-    fn per_second(units: u64, burst: u64) -> Option<Limit> {
-        Some(Limit {
+    fn limit(units: u64, burst: u64) -> Limit {
+        Limit {
             units,
             period: SECOND,
             burst,
-        })
+        }
     }
 
     /// An ask for requests at ten a second, four at once.
     fn ask(holder: u64, least: u64, most: u64) -> Ask {
         Ask {
             holder,
-            configured: [per_second(10, 4), None],
+            configured: [Some(limit(10, 4)), None],
             wants: [Want { least, most }, Want::default()],
             lease: SECOND,
             ..Ask::default()
@@ -432,7 +432,7 @@ mod tests {
     fn parts_that_nobody_can_use_together_are_not_leased_together() {
         let mut ledger = ledger();
         let burst_one = |holder| Ask {
-            configured: [per_second(10, 1), None],
+            configured: [Some(limit(10, 1)), None],
             ..ask(holder, 1, 1)
         };
         ledger.exchange(&burst_one(1), START, 8);
@@ -463,20 +463,20 @@ mod tests {
     fn the_lowest_limits_of_those_who_live_hold() {
         let mut ledger = ledger();
         let with = |holder, units, burst| Ask {
-            configured: [per_second(units, burst), None],
+            configured: [Some(limit(units, burst)), None],
             ..ask(holder, 0, 0)
         };
         ledger.exchange(&with(1, 10, 30), START, 8);
         let announced = Ask {
-            announced: [per_second(5, 50), None],
+            announced: [Some(limit(5, 50)), None],
             ..with(2, 20, 2)
         };
         let reply = ledger.exchange(&announced, START, 8);
-        assert_eq!(reply.configured, [per_second(10, 2), None]);
-        assert_eq!(reply.limits, [per_second(5, 2), None]);
+        assert_eq!(reply.configured, [Some(limit(10, 2)), None]);
+        assert_eq!(reply.limits, [Some(limit(5, 2)), None]);
         assert_eq!(reply.holders, 2);
         let reply = ledger.exchange(&with(1, 10, 30), START + LIVE + 1, 8);
-        assert_eq!(reply.limits, [per_second(10, 30), None]);
+        assert_eq!(reply.limits, [Some(limit(10, 30)), None]);
     }
 
     #[test]
@@ -496,7 +496,7 @@ mod tests {
     fn owed_tokens_move_the_queue_and_a_refund_never_reaches_into_the_past() {
         let mut ledger = ledger();
         let owes = |owed_tokens| Ask {
-            configured: [None, per_second(100, 100)],
+            configured: [None, Some(limit(100, 100))],
             owed_tokens,
             ..ask(1, 0, 0)
         };

@@ -2,6 +2,8 @@
 //! rule of `exchange.rs`, in a few lines, so that a fault of the limiter's hides none of the
 //! account's.
 
+#![cfg(test)]
+
 use proptest::prelude::*;
 
 use super::exchange::{Ask, Limit, Micros, Reply, Span, Want};
@@ -175,7 +177,7 @@ impl World {
             leased.push(*new);
         }
         if !reply_is_lost {
-            process.hear(self.axis, reply, self.set_back);
+            process.hear(self.axis, &reply, self.set_back);
             self.uses.limits.extend(process.limit);
         }
     }
@@ -252,33 +254,7 @@ impl World {
                     burst,
                 };
             }
-            Step::Settle { who, owed } => {
-                let process = &mut self.processes[who];
-                let used = process.used.checked_add_signed(owed);
-                let (Some(used), Some(limit)) = (used, process.limit) else {
-                    return;
-                };
-                process.used = used;
-                let before = self.ledger.axes[1].next;
-                self.exchange(
-                    who,
-                    Ask {
-                        owed_tokens: owed,
-                        ..Ask::default()
-                    },
-                    false,
-                );
-                let after = self.ledger.axes[1].next;
-                let at = self.now;
-                let (units, until) = if owed > 0 {
-                    (owed as f64, after)
-                } else {
-                    let queue = before.saturating_sub(after) * limit.units;
-                    let worth = limit.burst * limit.period / limit.units;
-                    (-(queue as f64) / limit.period as f64, before + worth)
-                };
-                self.uses.all.push(Use { at, units, until });
-            }
+            Step::Settle { who, owed } => self.settle(who, owed),
             Step::LoseState => {
                 self.ledger = Ledger::default();
                 for process in &self.processes {
@@ -292,6 +268,34 @@ impl World {
                 self.set_back = self.set_back.max(self.now - seen);
             }
         }
+    }
+
+    fn settle(&mut self, who: usize, owed: i64) {
+        let process = &mut self.processes[who];
+        let used = process.used.checked_add_signed(owed);
+        let (Some(used), Some(limit)) = (used, process.limit) else {
+            return;
+        };
+        process.used = used;
+        let before = self.ledger.axes[1].next;
+        self.exchange(
+            who,
+            Ask {
+                owed_tokens: owed,
+                ..Ask::default()
+            },
+            false,
+        );
+        let after = self.ledger.axes[1].next;
+        let at = self.now;
+        let (units, until) = if owed > 0 {
+            (owed as f64, after)
+        } else {
+            let queue = before.saturating_sub(after) * limit.units;
+            let worth = limit.burst * limit.period / limit.units;
+            (-(queue as f64) / limit.period as f64, before + worth)
+        };
+        self.uses.all.push(Use { at, units, until });
     }
 }
 
@@ -311,7 +315,7 @@ fn without(span: Span, other: Span) -> impl Iterator<Item = Span> {
 }
 
 impl Process {
-    fn hear(&mut self, axis: usize, reply: Reply, set_back: Micros) {
+    fn hear(&mut self, axis: usize, reply: &Reply, set_back: Micros) {
         if reply.incarnation != self.incarnation {
             self.credit.clear();
         }

@@ -2,24 +2,22 @@
 //!
 //! [`exchange`] has what a process asks a store and what the store answers. [`ledger`] is the
 //! account that a store keeps, and works off an ask. [`file`] is the store in a file, with [`record`]
-//! as its bytes. `redis` asks a server, where a script keeps the same account. [`shared`] is what a
+//! as its bytes. `redis` asks a server, where a script keeps the same account. [`home`] is what a
 //! user says of all this, and [`status`] what a user is told.
 
 mod exchange;
 mod file;
+mod home;
 mod ledger;
-#[cfg(test)]
 mod ledger_trial;
 mod record;
-#[cfg(test)]
 mod record_trial;
 #[cfg(feature = "redis")]
 mod redis;
-mod shared;
 mod status;
 
 pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store, Want};
+pub use home::Shared;
 #[cfg(all(test, feature = "cli"))]
 pub(crate) use ledger::Ledger;
-pub use shared::Shared;
 pub use status::SharedStatus;

@@ -28,7 +28,7 @@ pub(crate) struct Record {
     /// The first record is number 1, and goes to the beginning of the file.
     pub(crate) number: u64,
     /// Which boot of which machine wrote it; 0 where that is not known.
-    pub(crate) boot: u128,
+    pub(crate) boot: u64,
     /// When it was written, in seconds since 1970 by the time of day.
     pub(crate) written: u64,
     pub(crate) ledger: Ledger,
@@ -67,8 +67,7 @@ impl Record {
     /// Where this record goes in the file, and its bytes. `None` if it is too large for a file.
     pub(crate) fn encode(&self) -> Option<(u64, Vec<u8>)> {
         let mut words = vec![
-            (self.boot >> 64) as u64,
-            (self.boot & u128::from(u64::MAX)) as u64,
+            self.boot,
             self.written,
             self.ledger.incarnation,
             self.ledger.seen,
@@ -126,13 +125,17 @@ impl Words<'_> {
         Some(u64::from_le_bytes(*word))
     }
 
-    fn limit(&mut self) -> Option<Option<Limit>> {
-        let (units, period, burst) = (self.word()?, self.word()?, self.word()?);
-        Some((units > 0).then_some(Limit {
-            units,
-            period,
-            burst,
-        }))
+    fn limits(&mut self) -> Option<[Option<Limit>; 2]> {
+        let mut limits = [None; 2];
+        for limit in &mut limits {
+            let (units, period, burst) = (self.word()?, self.word()?, self.word()?);
+            *limit = (units > 0).then_some(Limit {
+                units,
+                period,
+                burst,
+            });
+        }
+        Some(limits)
     }
 
     fn axis(&mut self) -> Option<Axis> {
@@ -150,7 +153,7 @@ impl Words<'_> {
     }
 
     fn record(mut self, number: u64) -> Option<Record> {
-        let boot = u128::from(self.word()?) << 64 | u128::from(self.word()?);
+        let boot = self.word()?;
         let written = self.word()?;
         let (incarnation, seen, paused_until) = (self.word()?, self.word()?, self.word()?);
         let axes = [self.axis()?, self.axis()?];
@@ -158,8 +161,8 @@ impl Words<'_> {
         while !self.0.is_empty() {
             let id = self.word()?;
             let (live_until, busy_until) = (self.word()?, self.word()?);
-            let configured = [self.limit()?, self.limit()?];
-            let announced = [self.limit()?, self.limit()?];
+            let configured = self.limits()?;
+            let announced = self.limits()?;
             holders.insert(
                 id,
                 Holder {

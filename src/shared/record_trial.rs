@@ -1,6 +1,8 @@
 //! The protocol of the file home, exhaustively: each interleaving of the steps of a few processes,
 //! any of which is killed after any step. The steps are those of `FileStore::exchange`.
 
+#![cfg(test)]
+
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::io::{self, Read, Seek, SeekFrom};

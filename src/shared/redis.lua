@@ -189,14 +189,21 @@ end
 local time = redis.call('TIME')
 local now = min(time[1] * 1000000 + time[2], LAST)
 
+-- A server that was restarted, and a replica that takes over, may have the account as it was some
+-- time ago: then it begins anew. INFO may be forbidden.
+local info = redis.pcall('INFO', 'server')
+local server = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+
 local text, is_read, state = redis.call('GET', KEYS[1])
 if text then
   is_read, state = pcall(cmsgpack.unpack, text)
   if not (is_read and type(state) == 'table' and state.tollgate == 1) then
     return redis.error_reply('WRONGTYPE the key holds something else')
   end
-else
-  state = {tollgate = 1, incarnation = fresh, seen = now, paused_until = 0,
+end
+if not state or state.server ~= server then
+  state = {tollgate = 1, server = server, incarnation = fresh, seen = now,
+    paused_until = state and state.paused_until or 0,
     axes = {{next = now, free = {}}, {next = now, free = {}}},
     holders = {id = {}, limits = {}, live_until = {}, busy_until = {}}}
 end

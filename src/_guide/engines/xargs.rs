@@ -22,7 +22,7 @@
 //!
 //! **To carry on, run the same line again**: rows that are answered are not sent. So it is after a
 //! crash, after Ctrl-C, when rows have failed, and when rows have been added to `prompts.jsonl`.
-//! `merge` may be run at any time; it says which rows are missing.
+//! `merge` says which rows are still missing.
 //!
 //! - On Ctrl-C each process finishes what is in flight. xargs does not wait for that: start again
 //!   when all eight have said that they ended. A shard that has not is refused until it has.

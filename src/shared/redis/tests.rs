@@ -158,6 +158,29 @@ fn a_server_that_lost_all_begins_empty() {
 }
 
 #[test]
+fn a_server_that_comes_back_with_what_it_once_knew_begins_empty_too() {
+    for program in programs() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = Server::start(program, &["--dir", folder.path().to_str().unwrap()]);
+        let mut store = store(&server);
+        let paused = Ask {
+            pause: 60_000_000,
+            ..ask(1, 10)
+        };
+        let before = store.exchange(&paused).unwrap();
+        assert_eq!(server.say("SAVE"), "+OK\r\n");
+        server.restart();
+        assert_eq!(server.say("EXISTS limit"), ":1\r\n");
+        store.exchange(&ask(1, 10)).unwrap_err();
+        let after = store.exchange(&ask(1, 10)).unwrap();
+        assert_ne!(after.incarnation, before.incarnation);
+        // But it still knows that nobody may send.
+        assert_eq!(after.paused_until, before.paused_until);
+        assert_eq!(after.holders, 1);
+    }
+}
+
+#[test]
 fn a_server_that_does_not_answer_is_given_up_and_found_again() {
     for program in programs() {
         let server = Server::start(program, &[]);
@@ -267,6 +290,9 @@ fn a_refusal_says_what_can_be_done() {
         server.say("CONFIG SET maxmemory 0");
         open(&url).unwrap().exchange(&ask(1, 10)).unwrap();
 
+        server.say("ACL SETUSER able on >password ~limit +evalsha +script|load +time +get +set");
+        let able = url.replace("127", "able:password@127");
+        open(&able).unwrap().exchange(&ask(1, 10)).unwrap();
         server.say("ACL SETUSER weak on >password ~* +get +set");
         let weak = url.replace("127", "weak:password@127");
         refusal(&weak, Permission, &["NOPERM", "EVALSHA"]);

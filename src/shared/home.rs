@@ -47,7 +47,7 @@ pub struct Shared {
 enum Home {
     File(PathBuf),
     #[cfg(feature = "redis")]
-    Redis(RedisUrl),
+    Redis(Box<RedisUrl>),
 }
 
 impl Shared {
@@ -73,7 +73,7 @@ impl Shared {
                 Home::File(path)
             }
             #[cfg(feature = "redis")]
-            Some(("redis" | "rediss", _)) => Home::Redis(RedisUrl::parse(url)?),
+            Some(("redis" | "rediss", _)) => Home::Redis(Box::new(RedisUrl::parse(url)?)),
             #[cfg(not(feature = "redis"))]
             Some(("redis" | "rediss", _)) => {
                 return Err(config(
