@@ -9,7 +9,8 @@
 //! - sum ÷ limit: requests (or tokens) a second from the first arrival on, all processes together
 //! - over: by how many the worst window, short or long, was above burst + rate × its length. The
 //!   server sees a request some time after it was admitted, so a few can be the network's doing.
-//! - least ÷ most: the processes' counts while all of them wanted to send
+//! - least ÷ most: the processes' counts while all of them were sending, which is from the first
+//!   request of the last to start to the last one of the first to end
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -25,18 +26,22 @@ pub mod support;
 use std::env;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::measuring;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::counter::{Counter, ok, requests, within, worst_window};
 use support::listener::Listener;
+use support::redis_server::{Server, programs};
 use tempfile::TempDir;
+
+/// The allowance's name on a server.
+const KEY: &str = "bench";
 
 /// How long an answer takes.
 const LATENCY: Duration = Duration::from_millis(100);
@@ -109,7 +114,7 @@ enum Home {
     /// Every process has the limit for itself.
     Nowhere,
     File(TempDir),
-    Redis(Redis),
+    Redis(Server),
 }
 
 impl Home {
@@ -117,7 +122,7 @@ impl Home {
         match self {
             Self::Nowhere => None,
             Self::File(folder) => Some(format!("file:{}", folder.path().join("limit").display())),
-            Self::Redis(redis) => Some(url_at(redis.addr)),
+            Self::Redis(server) => Some(server.url(KEY)),
         }
     }
 
@@ -130,65 +135,16 @@ impl Home {
     }
 }
 
-/// A server of our own, on a free port.
-struct Redis {
-    process: Child,
-    addr: SocketAddr,
+/// How often a script was called.
+fn scripts(server: &Server) -> u64 {
+    let text = server.say("INFO commandstats");
+    let calls = text.lines().filter(|line| line.starts_with("cmdstat_eval"));
+    let calls = calls.filter_map(|line| line.split_once("calls=")?.1.split(',').next());
+    calls.filter_map(|calls| calls.parse::<u64>().ok()).sum()
 }
 
-impl Redis {
-    fn start() -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-        let addr = port.expect("a free port");
-        Some(Self {
-            process: Self::spawn(addr)?,
-            addr,
-        })
-    }
-
-    fn spawn(addr: SocketAddr) -> Option<Child> {
-        let process = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &addr.port().to_string()])
-            .args(["--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null())
-            .spawn()
-            .ok()?;
-        while TcpStream::connect(addr).is_err() {
-            thread::sleep(Duration::from_millis(5));
-        }
-        Some(process)
-    }
-
-    /// How often a script was called.
-    fn scripts(&self) -> u64 {
-        let mut stream = TcpStream::connect(self.addr).expect("it runs");
-        stream
-            .write_all(b"INFO commandstats\r\nQUIT\r\n")
-            .expect("it reads");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("it answers");
-        let calls = text.lines().filter(|line| line.starts_with("cmdstat_eval"));
-        let calls = calls.filter_map(|line| line.split_once("calls=")?.1.split(',').next());
-        calls.filter_map(|calls| calls.parse::<u64>().ok()).sum()
-    }
-
-    fn restart(&mut self) {
-        self.process.kill().expect("it runs");
-        self.process.wait().expect("it has ended");
-        thread::sleep(Duration::from_secs(1));
-        self.process = Self::spawn(self.addr).expect("it has run before");
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn url_at(addr: SocketAddr) -> String {
-    format!("redis://{addr}/0?key=bench")
+fn address(server: &Server) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, server.port).into()
 }
 
 /// A way to the server that takes so much longer, there and back together.
@@ -263,7 +219,7 @@ impl Sitting {
             answer.clone().after(LATENCY)
         });
         let trips = |home: &Home| match home {
-            Home::Redis(redis) => redis.scripts(),
+            Home::Redis(server) => scripts(server),
             _ => 0,
         };
         let trips_before = trips(&home);
@@ -375,15 +331,16 @@ impl Trial {
             within(&times, from, to) as f64 * units / (rate * to.saturating_sub(from).as_secs_f64())
         };
         let over = worst_window(&known, units, rate, self.burst.into());
-        let counts: Vec<usize> = (0..self.loads.len())
-            .map(|process| {
-                arrivals
-                    .iter()
-                    .filter(|it| it.process == process && it.at < end)
-                    .count()
-            })
-            .collect();
-        let (least, most) = (counts.iter().min(), counts.iter().max());
+        let of = |process| arrivals.iter().filter(move |it| it.process == process);
+        let each = 0..self.loads.len();
+        let counts: Vec<usize> = each.clone().map(|it| of(it).count()).collect();
+        // They start one after the other, and may end so or be killed.
+        let firsts = each.clone().filter_map(|it| Some(of(it).next()?.at));
+        let lasts = each.clone().filter_map(|it| Some(of(it).next_back()?.at));
+        let all = firsts.max().unwrap_or_default()..lasts.min().unwrap_or_default();
+        let together = each.map(|it| of(it).filter(|it| all.contains(&it.at)).count());
+        let together: Vec<usize> = together.collect();
+        let (least, most) = (together.iter().min(), together.iter().max());
         let fair = *least.unwrap_or(&0) as f64 / *most.unwrap_or(&1) as f64;
         let trips = trips as f64 / times.len().max(1) as f64;
         let after = event.map(|(from, to)| {
@@ -423,13 +380,11 @@ fn main() {
     if !measuring() {
         return;
     }
-    let redis = || Redis::start().map(Home::Redis);
+    let program = programs().into_iter().next();
+    let redis = || program.map(|program| Home::Redis(Server::start(program, &[])));
     let homes: [&dyn Fn() -> Option<Home>; 2] = [&|| Some(file()), &redis];
     for home in homes {
-        let Some(_) = home() else {
-            println!("SKIPPED: there is no redis-server here");
-            break;
-        };
+        let Some(_) = home() else { return };
         let plain = |trial: Trial| sitting.trial(home().expect("as before"), &trial);
         plain(eight());
         plain(Trial::requests("8 at 200/s, burst 20", 200, 20));
@@ -453,26 +408,25 @@ fn main() {
             thread::sleep(Duration::from_secs(1));
         });
     }
-    let Some(redis) = Redis::start() else { return };
-    let way = slow(redis.addr, Duration::from_millis(50));
-    let url = url_at(way.addr());
+    let Some(program) = program else { return };
+    let start = || Server::start(program, &[]);
+    let server = start();
+    let way = slow(address(&server), Duration::from_millis(50));
+    let url = format!("redis://{}/0?key={KEY}", way.addr());
     let trial = Trial::requests("8, store slow by 50 ms", 200, 200);
-    sitting.eventful(Home::Redis(redis), Some(url), &trial, &mut |_, _| ());
-    let redis = || Home::Redis(Redis::start().expect("as before"));
-    let third = length / 3;
+    sitting.eventful(Home::Redis(server), Some(url), &trial, &mut |_, _| ());
     let trial = Trial::requests("8, store stopped", 200, 200);
-    sitting.eventful(redis(), None, &trial, &mut |_, home| {
-        if let Home::Redis(redis) = home {
-            signal(&redis.process, Signal::STOP);
-            let until = Instant::now() + third;
-            thread::sleep(until - Instant::now());
-            signal(&redis.process, Signal::CONT);
+    sitting.eventful(Home::Redis(start()), None, &trial, &mut |_, home| {
+        if let Home::Redis(server) = home {
+            server.freeze();
+            thread::sleep(length / 3);
+            server.thaw();
         }
     });
     let trial = Trial::requests("8, store restarted empty", 200, 200);
-    sitting.eventful(redis(), None, &trial, &mut |_, home| {
-        if let Home::Redis(redis) = home {
-            redis.restart();
+    sitting.eventful(Home::Redis(start()), None, &trial, &mut |_, home| {
+        if let Home::Redis(server) = home {
+            server.restart();
         }
     });
 }

@@ -145,8 +145,8 @@
 //! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape`, `opaque`, `settings`, `classes` | locks, time, where it goes, failure, the word to stop |
 //!
 //! `sync.rs` is the only file that names `parking_lot`, and `api/transport` the only folder that
-//! names ureq and rustls. `sim` counts for itself and never uses the limiter, so that it can catch
-//! the limiter cheating.
+//! names ureq and rustls, but for `shared/redis.rs`, which says what the `redis` crate encrypts with.
+//! `sim` counts for itself and never uses the limiter, so that it can catch the limiter cheating.
 //!
 //! Whatever is hard is a pure core in a thin shell of threads: bucket and limiter, ledger and file,
 //! schedule and worker, decider and worker, table and client, model and server.

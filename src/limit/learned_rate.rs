@@ -1,68 +1,86 @@
-//! A rate of requests that was learned from refusals: how it grows back and tries for more.
+//! A rate of requests that was learned from refusals: how it is found, and how it grows back.
+//!
+//! The search is that for a number between two others. The *ceiling* is the lowest rate that was too
+//! much, as far as is known. A *step* is a try of more: half of the way to the ceiling. A step that
+//! is refused is taken back, and lowers the ceiling. A step that is let in is followed by another,
+//! and a rate that passes its ceiling grows faster and faster.
+//!
+//! What was let in since the last cascade tells the limit as well, but not exactly: of a limit that
+//! was not used all the time, less was let in than it allows. So the count moves the rate only
+//! between the rates that the steps have tried, and the ceiling only half of the way.
 
 use super::bucket::Nanos;
 
 pub(super) const SECOND: Nanos = 1_000_000_000;
 /// The rate to keep to, as a share of the one that was let in when more was refused.
 const SETTLED_SHARE: f64 = 0.97;
-/// A cascade of refusals lowers the rate by a tenth at least. It halves it at most, if too little
-/// was let in since the last one to tell a rate.
+/// A cascade of refusals lowers the rate by a tenth at least. If too little was let in since the
+/// last cascade to tell a rate, it halves the rate at most.
 const LEAST_CUT: f64 = 0.9;
 const DEEPEST_CUT: f64 = 0.5;
 /// So many requests tell a rate.
 const ENOUGH_REQUESTS: f64 = 8.0;
-/// So many tell that it is no higher.
+/// So many requests tell that the limit is no higher.
 const MANY_REQUESTS: f64 = 50.0;
-/// Refusals here and there lower a rate to no less than this share of what it was.
+/// Stray refusals lower a rate to no less than this share of what it was.
 const LOWEST_SHARE: f64 = 0.8;
-/// By so much they lower it, and by so much at least those that hold everyone.
+/// What a stray refusal leaves of the rate, and the most that one leaves that holds everyone.
 const LITTLE_LOWER: f64 = 0.97;
 const LOWER: f64 = 0.93;
-/// It is lowered once for so many requests.
+/// Stray refusals lower the rate once for so many requests.
 const AT_A_TIME: u64 = 20;
+/// What is kept of the last rate that was let in when a step is taken back, however little the
+/// count tells.
+const KEPT: f64 = 0.96;
 /// So many of all requests may be refused by chance.
 const LITTLE_CHANCE: f64 = 0.01;
 /// After a longer pause it is a window that was used up.
 pub(super) const SHORT: Nanos = 2 * SECOND;
-/// The least and the largest step up.
+/// The smallest and the largest step.
 const LEAST_STEP: f64 = 0.015;
 const LARGEST_STEP: f64 = 1.0;
-/// After a step above this one that was too much the next is not far.
+/// A larger step beyond the ceiling was no chance: the next is not twice as large, but four times.
+const SURE: f64 = 0.05;
+/// If a larger step than this was refused, or is next, the next one comes soon.
+const NEAR: f64 = 0.04;
+/// The step before the refused one counts as too much as well, up to this size.
 const SMALL_STEP: f64 = 0.05;
-/// A step above this one is too much if more is refused than half of this explains.
+/// A larger step than this is too much if more is refused than half of it explains.
 const LARGE_STEP: f64 = 0.1;
 /// A step is tried for so long at least, and for so many requests. A large one shows sooner that it
 /// is too much.
 const A_STEP: (Nanos, f64) = (SECOND, 8.0);
 const A_LARGE_STEP: Nanos = SECOND / 4;
-/// Between two tries for more than was refused.
-const BETWEEN_TRIES: (Nanos, f64) = (10 * SECOND, 50.0);
-/// No step, and no wait for one, is longer for the sake of requests.
-const LONGEST_STEP: Nanos = 10 * SECOND;
-const LONGEST_WAIT: Nanos = 40 * SECOND;
-/// No step beyond the ceiling is longer because the server asked for a longer wait.
+/// Once the ceiling is near, so much time and so many requests lie between two tries.
+const BETWEEN_TRIES: (Nanos, f64) = (10 * SECOND, 60.0);
+/// A low rate makes no step longer than this, and no wait for one.
+const LONGEST_STEP: Nanos = 5 * SECOND;
+const LONGEST_WAIT: Nanos = 30 * SECOND;
+/// A server that asks for long waits is slow to show that a rate is too much. So steps beyond the
+/// ceiling take as long as the waits, but no longer than this.
 const LONGEST_MEMORY: Nanos = 60 * SECOND;
 /// The share of the rate that must be used to tell whether more is possible.
 const BUSY_SHARE: f64 = 0.7;
-/// So many cuts without a step up between them, to this part of the rate, are in vain.
+/// A rate is cut in vain if so many cuts without a step between them bring it to this part of what
+/// it was.
 const CUTS_IN_VAIN: u32 = 6;
 const DEPTH_IN_VAIN: f64 = 64.0;
 
-/// What a server let in up to a cascade of refusals.
+/// What a server let in since the last cascade of refusals.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LetIn {
     pub(super) requests: f64,
-    /// Up to the end of the pause that the refusals made.
+    /// The time since then, up to the end of the pause that the last refusals made.
     pub(super) span: Nanos,
-    /// How long the pause is.
+    /// How long that pause is.
     pub(super) held: Nanos,
     /// How much of the span may have been waited in vain.
     pub(super) idle: Nanos,
 }
 
 impl LetIn {
-    /// Between which rates a second the limit is, if anything was let in. The more of the time may
-    /// have been waited in vain, the higher it may be.
+    /// The rates a second between which the limit lies, if anything was let in. The more of the time
+    /// may have been waited in vain, the higher the limit may be.
     pub(super) fn bounds(&self) -> Option<(f64, f64)> {
         let rate = |requests: f64, span: Nanos| requests * SECOND as f64 / span.max(1) as f64;
         (self.requests > 0.0).then(|| {
@@ -73,6 +91,17 @@ impl LetIn {
             };
             (rate(self.requests, self.span), most)
         })
+    }
+
+    /// The rate that this tells, `least` of its bounds. A few requests and a long pause tell none:
+    /// the pause may be that of a window, or of a server that counts what it refuses. Then it is
+    /// the middle between the rate with the pause and the one without.
+    fn told(&self, least: f64) -> f64 {
+        if self.held <= SHORT || self.requests >= ENOUGH_REQUESTS {
+            return least;
+        }
+        let busy = self.span.saturating_sub(self.held).max(SECOND / 4);
+        (least * self.requests * SECOND as f64 / busy as f64).sqrt()
     }
 }
 
@@ -86,16 +115,16 @@ pub(super) struct LearnedRate {
     lowest: f64,
     /// The step that is tried; 0 for none.
     step: f64,
-    /// When the next one is, since when the rate is what it is, and what was sent and refused
-    /// since.
+    /// When the next step is.
     next: Nanos,
+    /// When the rate last changed, and what was sent and refused since.
     since: Nanos,
     sent: u64,
     refused: u64,
     /// Cuts since the last step up, and the rate before the first of them.
     cuts: u32,
     top: f64,
-    /// The share that is refused without any try.
+    /// The share that is refused while no step is tried.
     by_chance: f64,
     /// How long the server takes to show that a rate is too much: as long as it asks for a wait.
     memory: Nanos,
@@ -107,11 +136,11 @@ impl LearnedRate {
         self.now
     }
 
-    /// After a cascade of refusals, `before` which there was another rate or none. The rate holds
-    /// from `from`. `None` if too little was let in to tell any.
+    /// The rate after a cascade of refusals. Before that there was the rate `before`, or none. The
+    /// new one holds from the instant `from`. `None` if too little was let in to tell any.
     pub(super) fn of(let_in: LetIn, before: Option<&Self>, from: Nanos) -> Option<Self> {
         let (least, most) = let_in.bounds()?;
-        let mut told = least;
+        let mut told = let_in.told(least);
         let is_known = let_in.requests >= MANY_REQUESTS;
         let mut ceiling = if is_known { most } else { f64::INFINITY };
         if let Some(before) = before {
@@ -144,7 +173,7 @@ impl LearnedRate {
             top: before.filter(|it| it.cuts > 0).map_or(told, |it| it.top),
             memory: (let_in.held.min(LONGEST_MEMORY)).max(before.map_or(0, |it| it.memory / 2)),
         };
-        rate.wait(from);
+        rate.wait(0.0, from);
         Some(rate)
     }
 
@@ -163,8 +192,8 @@ impl LearnedRate {
         self.sent += 1;
     }
 
-    /// Takes note of a refusal, which is no cascade. What was tried is taken back, unless it may be
-    /// chance; whether it was.
+    /// Takes note of a refusal that is no cascade. A step that is tried is taken back, unless the
+    /// refusal may be chance. Returns whether it was.
     pub(super) fn refused(&mut self, is_stray: bool, let_in: Option<LetIn>, now: Nanos) -> bool {
         self.refused += 1;
         let chance = if self.step > LARGE_STEP {
@@ -177,43 +206,49 @@ impl LearnedRate {
         if is_stray && self.refused as f64 <= by_chance {
             return false;
         }
-        let bounds = let_in
-            .filter(|it| it.requests >= 2.0)
-            .and_then(|it| it.bounds());
-        // What was let in tells the limit.
-        let told = bounds.map_or(0.0, |(least, most)| (least * most.min(self.now)).sqrt());
+        let counted = let_in.filter(|it| it.requests >= 2.0);
+        let bounds = counted.and_then(|it| it.bounds());
+        let (least, most) = bounds.unwrap_or((0.0, f64::INFINITY));
+        let told = (least * most.min(self.now)).sqrt();
         if self.step == 0.0 {
-            let lower = if is_stray {
-                LITTLE_LOWER
-            } else {
-                (told / self.now).clamp(DEEPEST_CUT, LOWER)
-            };
-            let least = if is_stray { self.lowest } else { 0.0 };
-            // What is refused at the lowest as well is refused by chance.
-            if self.now > least && (self.sent >= AT_A_TIME || !is_stray) {
-                if self.cuts == 0 {
-                    self.top = self.now;
+            if !is_stray {
+                // If more was let in than this rate, the rate was not what was sent at.
+                if least <= self.now {
+                    self.ceiling = self.ceiling.min(self.now);
                 }
-                self.cuts += u32::from(!is_stray);
-                self.now = least.max(self.now * lower);
-                if !is_stray {
-                    self.lowest = LOWEST_SHARE * self.now;
-                }
-                (self.sent, self.refused, self.since) = (0, 0, now);
+                self.lower_to(told.clamp(DEEPEST_CUT * self.now, LOWER * self.now), now);
+                self.cuts += 1;
+                self.lowest = LOWEST_SHARE * self.now;
+            } else if self.now > self.lowest && self.sent >= AT_A_TIME {
+                // What is refused at the lowest rate as well is refused by chance.
+                self.lower_to(self.lowest.max(LITTLE_LOWER * self.now), now);
             }
             return false;
         }
+        let tried = self.step;
         self.ceiling = self.now;
         let passed = self.passed().min(SETTLED_SHARE * self.ceiling);
         if is_stray {
             self.now = passed.max(self.lowest);
         } else {
-            self.now = told.clamp(LEAST_CUT * passed, passed);
+            self.now = told.clamp(KEPT * passed, passed);
             self.lowest = LOWEST_SHARE * self.now;
+            if counted.is_some_and(|it| it.requests >= ENOUGH_REQUESTS) {
+                self.ceiling = (self.ceiling * most.clamp(passed, self.ceiling)).sqrt();
+            }
         }
         self.step = 0.0;
-        self.wait(now);
+        self.wait(tried, now);
         true
+    }
+
+    /// Goes on at a lower rate, without a step to take back.
+    fn lower_to(&mut self, rate: f64, now: Nanos) {
+        if self.cuts == 0 {
+            self.top = self.now;
+        }
+        self.now = rate;
+        (self.sent, self.refused, self.since) = (0, 0, now);
     }
 
     /// Takes note of a request that was let in: the rate grows, if it is time.
@@ -238,16 +273,18 @@ impl LearnedRate {
         self.restart(self.a_step(), now);
     }
 
-    /// A rate that was let in: the step before may have been too much as well, and a burst have
-    /// hidden it.
+    /// A rate that was let in. That is less than the rate before this step: a burst may have hidden
+    /// that the step before was too much as well.
     fn passed(&self) -> f64 {
         self.now / (1.0 + self.step) / (1.0 + self.step.min(SMALL_STEP))
     }
 
-    /// Half of the way to the ceiling; beyond it twice the last step, as it is no ceiling any more.
+    /// Half of the way to the ceiling. A rate that has passed its ceiling has none: then a multiple
+    /// of the last step.
     fn next_step(&self) -> f64 {
         let half = (self.ceiling / self.now - 1.0) / 2.0;
-        let step = if half > 0.0 { half } else { 2.0 * self.step };
+        let times = if self.step > SURE { 4.0 } else { 2.0 };
+        let step = if half > 0.0 { half } else { times * self.step };
         step.clamp(LEAST_STEP, LARGEST_STEP)
     }
 
@@ -261,10 +298,11 @@ impl LearnedRate {
         (time.max(memory), (2.0 / self.step).clamp(2.0, requests))
     }
 
-    /// Until the next step, where none is tried: not for long if the ceiling is far.
-    fn wait(&mut self, now: Nanos) {
+    /// Waits for the next step: not for long if the last one, which was refused, or the next one is
+    /// large.
+    fn wait(&mut self, refused: f64, now: Nanos) {
         let step = self.next_step();
-        let wait = if step > SMALL_STEP {
+        let wait = if refused.max(step) > NEAR {
             Self { step, ..*self }.a_step()
         } else {
             BETWEEN_TRIES

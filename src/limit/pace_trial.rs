@@ -86,8 +86,9 @@ fn a_rate_that_is_far_too_low_is_soon_left_behind() {
     };
     let mut provider = Provider::new(bucket, Hint::Exact);
     provider.cut = Some((30 * SECOND, 60 * SECOND, 0.05));
-    let came = trial(&mut provider, 100 * SECOND);
-    let rate = came.admitted_rate(80 * SECOND, 100 * SECOND) / 50.0;
+    // At a low rate tries are seldom: the first is at 75 s.
+    let came = trial(&mut provider, 120 * SECOND);
+    let rate = came.admitted_rate(100 * SECOND, 120 * SECOND) / 50.0;
     assert!(rate > 0.9, "{rate}");
 }
 

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::bucket::Nanos;
-use super::rate::Cost;
+use super::rate::{Cost, Rate};
 use super::state::{LimiterState, Start};
 use super::waited::Admission;
 use crate::retry::Verdict;
@@ -117,7 +117,6 @@ impl Provider {
                 if missing <= 1e-9 || self.counts_refused {
                     self.level -= 1.0;
                 }
-                self.level = self.level.max(-burst);
                 (missing > 1e-9).then(|| nanos(missing / rate))
             }
             Allows::FixedMinute(most) => {
@@ -254,7 +253,7 @@ pub(super) fn run(
     at(&mut events, 0, Event::Look);
     let cost = Cost::ONE;
     let mut came = Came::default();
-    let (mut new, mut admits, mut look) = (0, true, 0);
+    let (mut new, mut admits, mut look) = (0, 2_u8, 0);
     let mut refused: BTreeMap<(u32, usize), Row> = BTreeMap::new();
     let mut due: VecDeque<Row> = VecDeque::new();
     while let Some(Reverse((now, _, event))) = events.pop() {
@@ -273,7 +272,7 @@ pub(super) fn run(
                     lag => at(&mut events, now + lag, Event::Freed),
                 }
                 limits.end(cost, cost, (start, true), || now);
-                admits = true;
+                admits = 2;
                 came.attempts = came.attempts.max(row.attempts);
                 came.rows += 1;
                 came.done = now;
@@ -287,7 +286,7 @@ pub(super) fn run(
                 }
                 if pause.is_some() && !matches!(verdict, Verdict::RetryAfter(_)) {
                     refused.insert((row.attempts / 2, row.index), row);
-                    admits = false;
+                    admits = admits.saturating_sub(1);
                 } else {
                     let wait = match verdict {
                         Verdict::RetryAfter(wait) => wait.as_secs_f64(),
@@ -303,7 +302,7 @@ pub(super) fn run(
         loop {
             let first = refused.keys().next().copied();
             let first =
-                first.filter(|first| admits || first.0 == 0 || (new == rows && due.is_empty()));
+                first.filter(|first| admits > 0 || first.0 == 0 || (new == rows && due.is_empty()));
             if first.is_none() && due.is_empty() && new == rows {
                 break;
             }
@@ -381,36 +380,39 @@ fn figures() {
         kinds.dedup();
         for allows in kinds {
             for hint in [Hint::Exact, Hint::Seconds, Hint::None] {
-                cases.push((rate, Provider::new(allows.clone(), hint)));
+                cases.push((rate, Provider::new(allows.clone(), hint), false));
+                if rate < 10.0 {
+                    cases.push((rate, Provider::new(allows.clone(), hint), true));
+                }
             }
         }
     }
     // Hints much longer than what they are about.
     for (rate, burst, hint) in [(10.0, 3.0, 5 * SECOND), (20.0, 5.0, 10 * SECOND)] {
         let allows = Allows::Bucket { rate, burst };
-        cases.push((rate, Provider::new(allows, Hint::Always(hint))));
+        cases.push((rate, Provider::new(allows, Hint::Always(hint)), false));
     }
-    for (rate, burst) in [(2.0, 1.0), (50.0, 10.0), (500.0, 100.0)] {
+    for (rate, burst) in [(2.0, 1.0), (2.0, 2.0), (50.0, 10.0), (500.0, 100.0)] {
         for hint in [Hint::Exact, Hint::None] {
             let mut counts = Provider::new(Allows::Bucket { rate, burst }, hint);
             counts.counts_refused = true;
-            cases.push((rate, counts));
+            cases.push((rate, counts, false));
             let mut chance = Provider::new(Allows::Bucket { rate, burst }, hint);
             chance.strays = 0.02;
-            cases.push((rate, chance));
+            cases.push((rate, chance, false));
         }
     }
     // With a tenth of a second for an answer, 64 at once are 640 a second.
     for share in [0.01, 0.05] {
         let mut strays = Provider::new(Allows::All, Hint::Always(SECOND));
         strays.strays = share;
-        cases.push((640.0, strays));
+        cases.push((640.0, strays, false));
     }
     let mut places = Provider::new(Allows::All, Hint::Always(60 * SECOND));
     places.places = 3;
-    cases.push((28.5, places));
+    cases.push((28.5, places, false));
     let mut all_missed = 0;
-    for (rate, provider) in cases {
+    for (rate, provider, is_twice) in cases {
         let mut name = format!("{:?}, {:?}", provider.allows, provider.hint);
         if provider.strays > 0.0 {
             let _ = write!(name, ", strays {}", provider.strays);
@@ -421,16 +423,27 @@ fn figures() {
         if provider.counts_refused {
             name += ", refused count";
         }
+        if is_twice {
+            name += ", twice set";
+        }
         if !name.contains(&wanted) {
             continue;
         }
-        let (from, to) = judged(rate, &provider.allows);
+        let (from, mut to) = judged(rate, &provider.allows);
+        if provider.counts_refused {
+            // What a start of 64 at once owes is paid off in half a minute at two a second.
+            to *= 3;
+        }
         let (mut share, mut admitted, mut attempts, mut missed) = (vec![], vec![], 0, vec![]);
         for seed in 0..seeds {
             let mut provider = provider.clone();
             provider.spread = 0.3;
             provider.round_trip = [0, MILLI, 20 * MILLI][usize::try_from(seed % 3).unwrap()];
             let mut limits = LimiterState::new(64);
+            if is_twice {
+                let set = Rate::per_second(4);
+                limits.set_requests(Some((set, 4)), 0);
+            }
             let came = run(&mut limits, &mut provider, usize::MAX, to, seed);
             let (refused, let_in) = (
                 came.refused_share(from, to),

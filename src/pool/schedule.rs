@@ -69,6 +69,10 @@ impl<I, E> Item<I, E> {
 pub(crate) type Precedence = (u32, u64);
 
 const ATTEMPTS_BEFORE_OTHERS: u32 = 2;
+/// An item that was refused so often goes on until this many refusals have come since a success. The
+/// first of them may be its own, of an attempt right after that success. It then goes at the end of
+/// the pause, which is a better moment than right after another one.
+const REFUSALS_SINCE_SUCCESS: u8 = 2;
 
 /// An item that has its outcome.
 #[derive(Clone, Copy, Debug)]
@@ -103,8 +107,9 @@ pub(crate) struct Schedule<I, E> {
     returned: Vec<Box<Item<I, E>>>,
     /// Refused while the limiter is paused: it says when they may go.
     refused: BTreeMap<Precedence, Box<Item<I, E>>>,
-    /// Whether something has succeeded since one of them was refused.
-    admits: bool,
+    /// How many more of them may be refused before one that was refused often goes no more. A
+    /// success sets it to [`REFUSALS_SINCE_SUCCESS`].
+    refusals_left: u8,
     /// Retries by when they are due and by place in the input, so that no two are alike.
     due: BTreeMap<(Instant, u64), Box<Item<I, E>>>,
     decider: Decider,
@@ -128,7 +133,7 @@ impl<I: Send, E> Schedule<I, E> {
             exhausted: false,
             returned: Vec::new(),
             refused: BTreeMap::new(),
-            admits: true,
+            refusals_left: REFUSALS_SINCE_SUCCESS,
             due: BTreeMap::new(),
             decider: Decider::new(retry),
             warmup: Warmup::default(),
@@ -243,7 +248,7 @@ impl<I: Send, E> Schedule<I, E> {
     /// The next item to go, the breaker aside.
     fn candidate(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         if let Some(first) = self.refused.first_entry()
-            && (self.admits || self.stopped || first.key().0 == 0)
+            && (self.refusals_left > 0 || self.stopped || first.key().0 == 0)
         {
             return Next::Attempt(first.remove());
         }
@@ -331,7 +336,7 @@ impl<I: Send, E> Schedule<I, E> {
     pub(crate) fn goes_before(&self, refused: Precedence, other: Option<Precedence>) -> bool {
         match other {
             Some(other) => refused < other,
-            None => self.admits || refused.0 == 0,
+            None => self.refusals_left > 0 || refused.0 == 0,
         }
     }
 
@@ -369,7 +374,7 @@ impl<I: Send, E> Schedule<I, E> {
         let turn = item.history.attempts / ATTEMPTS_BEFORE_OTHERS;
         let place = (turn, item.index);
         item.refused = Some(place);
-        self.admits = false;
+        self.refusals_left = self.refusals_left.saturating_sub(1);
         self.refused.insert(place, item);
         place
     }
@@ -378,7 +383,7 @@ impl<I: Send, E> Schedule<I, E> {
     pub(crate) fn finished(&mut self, finished: Finished) -> bool {
         self.handed_out -= 1;
         if finished.succeeded {
-            self.admits = true;
+            self.refusals_left = REFUSALS_SINCE_SUCCESS;
             self.decider.succeeded();
         } else {
             self.decider.probe_withdrawn(finished.index);

@@ -439,6 +439,10 @@ proptest! {
         }
         prop_assert_eq!(world.uses.over(), None);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn what_is_settled_is_paid_for(

@@ -18,6 +18,6 @@ mod status;
 
 pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store, Want};
 pub use home::Shared;
-#[cfg(all(test, feature = "cli"))]
+#[cfg(test)]
 pub(crate) use ledger::Ledger;
 pub use status::SharedStatus;

@@ -85,6 +85,13 @@ impl RedisUrl {
         Ok(Self { client, place, key })
     }
 
+    fn connect(&self) -> Result<Connection, RedisError> {
+        let connection = self.client.get_connection_with_timeout(TIME_LIMIT)?;
+        connection.set_read_timeout(Some(TIME_LIMIT))?;
+        connection.set_write_timeout(Some(TIME_LIMIT))?;
+        Ok(connection)
+    }
+
     fn has_tls(&self) -> bool {
         let addr = self.client.get_connection_info().addr();
         matches!(addr, ConnectionAddr::TcpTls { .. })
@@ -137,12 +144,7 @@ impl RedisStore {
         let kept = self.connection.take();
         let mut connection = match kept.filter(|(_, used)| used.elapsed() < MAX_IDLE) {
             Some((connection, _)) => connection,
-            None => {
-                let connection = self.url.client.get_connection_with_timeout(TIME_LIMIT)?;
-                connection.set_read_timeout(Some(TIME_LIMIT))?;
-                connection.set_write_timeout(Some(TIME_LIMIT))?;
-                connection
-            }
+            None => self.url.connect()?,
         };
         let mut call = self.script.key(&self.url.key);
         let answer = call.arg(arguments).invoke(&mut connection)?;
@@ -163,6 +165,11 @@ impl RedisStore {
             _ => text,
         };
         let text = printable(&text, 300);
+        let wrong_scheme = if tls {
+            "if it speaks no TLS, write redis://"
+        } else {
+            "if it wants TLS, write rediss://"
+        };
         let known = || REFUSALS.iter().find(|(word, ..)| text.contains(word));
         let (kind, what) = match error.kind() {
             redis::ErrorKind::AuthenticationFailed => (
@@ -172,13 +179,8 @@ impl RedisStore {
             redis::ErrorKind::Io if error.is_timeout() => (
                 ErrorKind::Timeout,
                 format!(
-                    "did not answer within {} s{}",
-                    TIME_LIMIT.as_secs(),
-                    if tls {
-                        "; if it speaks no TLS, write redis://"
-                    } else {
-                        ""
-                    }
+                    "did not answer within {} s; {wrong_scheme}",
+                    TIME_LIMIT.as_secs()
                 ),
             ),
             redis::ErrorKind::Io if error.is_connection_refusal() => (
@@ -193,13 +195,13 @@ impl RedisStore {
                      file of its CA, and the URL the host as the certificate does"
                 ),
             ),
-            redis::ErrorKind::Io if error.is_connection_dropped() && !tls => (
+            redis::ErrorKind::Io if error.is_connection_dropped() => (
                 ErrorKind::Network,
-                format!("closed the connection ({text}); if it wants TLS, write rediss://"),
+                format!("closed the connection ({text}); {wrong_scheme}"),
             ),
             redis::ErrorKind::Io if tls => (
                 ErrorKind::Tls,
-                format!("gave no answer in TLS ({text}); if it wants none, write redis://"),
+                format!("gave no answer in TLS ({text}); {wrong_scheme}"),
             ),
             redis::ErrorKind::Io => (
                 ErrorKind::Unreachable,

@@ -2,10 +2,15 @@
 
 use std::fs;
 use std::fs::File;
+use std::thread::sleep;
 use std::time::Duration;
 
 use crate::support::counter::{Counter, requests};
+#[cfg(feature = "redis")]
+use crate::support::redis_server::{Server, programs};
 use crate::together::sharer;
+#[cfg(feature = "redis")]
+use crate::together::{FLAGS, never_over, sharer_at};
 use crate::tool::{Folder, until};
 
 /// Puts something that no state can be written to where the state of the limit is.
@@ -33,9 +38,9 @@ fn a_run_waits_for_its_store_says_so_once_and_goes_on() {
         folder.read("stderr").contains("cannot be reached")
     });
     // What is leased lasts for an eighth of a second.
-    std::thread::sleep(Duration::from_millis(500));
+    sleep(Duration::from_millis(500));
     let sent = server.count();
-    std::thread::sleep(Duration::from_millis(500));
+    sleep(Duration::from_millis(500));
     assert_eq!(server.count(), sent, "sent without the store");
     bring_back(&folder);
     running.wait().code(0);
@@ -97,5 +102,36 @@ fn with_a_share_to_fall_back_on_it_goes_on_at_that() {
             (more as f64) < 20.0 * since + 1.0 + 20.0,
             "{more} {arrival:?}"
         );
+    }
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn on_redis_nothing_is_sent_while_it_is_stopped_and_no_burst_when_it_is_back() {
+    for program in programs() {
+        let redis = Server::start(program, &[]);
+        let folder = Folder::new();
+        let server = Counter::answering(Duration::from_millis(5), 17);
+        let since = server.now();
+        let start = |process| {
+            folder.write(&format!("{process}.jsonl"), requests(process, 60, 10));
+            let url = redis.url("k");
+            let flags = [&["--shared-limit", &url], &FLAGS[..]].concat();
+            sharer_at(&folder, &server, process, &flags).start()
+        };
+        let processes: Vec<_> = (0..2).map(start).collect();
+        until("it sends", || server.count() > 20);
+        redis.freeze();
+        // A script may be under way, and what is leased lasts for an eighth of a second.
+        sleep(Duration::from_millis(500));
+        let sent = server.count();
+        sleep(Duration::from_millis(500));
+        assert_eq!(server.count(), sent, "sent without the store");
+        redis.thaw();
+        for process in processes {
+            process.wait().code(0);
+        }
+        assert_eq!(server.count(), 120);
+        never_over(&server.arrivals(), since);
     }
 }

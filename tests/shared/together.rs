@@ -8,12 +8,18 @@ use crate::tool::{Folder, KEY, Running, Tool, until};
 
 const RATE: f64 = 100.0;
 const BURST: f64 = 10.0;
-const FLAGS: [&str; 4] = ["--rps", "100", "--burst", "10"];
+pub(crate) const FLAGS: [&str; 4] = ["--rps", "100", "--burst", "10"];
 
 /// One of several processes that share what is kept in `limit`, with its own input.
 pub(crate) fn sharer(folder: &Folder, server: &Counter, process: usize, flags: &[&str]) -> Tool {
+    let store = [&["--shared-limit", "file:limit"], flags].concat();
+    sharer_at(folder, server, process, &store)
+}
+
+/// The same, of which `flags` say where the limit is kept.
+pub(crate) fn sharer_at(folder: &Folder, server: &Counter, process: usize, flags: &[&str]) -> Tool {
     let input = format!("{process}.jsonl");
-    let shared = ["run", &input, "--shared-limit", "file:limit"];
+    let shared = ["run", &input];
     let tool = folder.tool(&[&shared, flags].concat());
     tool.env("OPENAI_BASE_URL", &server.base_url())
         .env("OPENAI_API_KEY", KEY)
@@ -30,7 +36,7 @@ fn start(folder: &Folder, server: &Counter, processes: usize, rows: usize) -> Ve
 
 /// At no time had more arrived than a burst, and what the rate allows since before the first
 /// process was started. A request can be late and never early, so no slow machine breaks this.
-fn never_over(arrivals: &[Arrival], since: Duration) {
+pub(crate) fn never_over(arrivals: &[Arrival], since: Duration) {
     for (before, arrival) in arrivals.iter().enumerate() {
         let most = BURST + RATE * arrival.at.saturating_sub(since).as_secs_f64();
         assert!(
