@@ -166,6 +166,7 @@
 //! | `bar` | | a progress bar on a terminal: `bar`, `Bar` |
 //! | `rows` | | tables: `Client::rows` makes a request of each row, and an output that ends in `.csv` is one |
 //! | `sim` | | the simulated provider; no further dependencies |
+//! | `redis` | | an allowance that is [`Shared`] by a Redis or Valkey server; implies `rustls` |
 //! | `cli` | | what the command-line tool needs; implies `bar`, `rows` and `sim` |
 //!
 //! No feature needs a system library: a C compiler is enough to build all of them.

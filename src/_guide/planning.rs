@@ -64,11 +64,11 @@
 //! always, as the arrivals are no more uneven than a Poisson process. That number, divided by `-c`,
 //! is the number of processes.
 //!
-//! **What the leases cost.** A process leases its part of the limits from the store, and asks again
-//! when the lease is used up. All leases together are worth
+//! **What the leases cost.** A process leases its part of the limits from the store, and asks for
+//! the next a little before the lease is used up. All leases together are worth
 //!
 //! ```text
-//! lease = max(100 ms, 2 × round trip)
+//! lease = max(100 ms, 2 × round trip), 1 s at most
 //! ```
 //!
 //! of the limits, and each of N processes that want some has `lease ÷ N` of it: of 1,000 requests a
@@ -79,11 +79,12 @@
 //! |---|---|---|
 //! | round trips a second | rate ÷ u | 83 |
 //! | round trips a request | 1 ÷ u | 0.083 |
-//! | share of its time that a process waits for the store | round trips a second × round trip ÷ N | 1 % |
+//! | share of its time that a process waits for the store, at most | round trips a second × round trip ÷ N | 1 % |
 //!
-//! The wait delays requests and does not slow the rate down. Processes that did nothing but ask
-//! would be granted `N·u` units in each round trip, and with twice the round trip in a lease that
-//! is at least the rate. What was not leased meanwhile is kept for one burst.
+//! Up to a round trip of half a second, the wait delays requests and does not slow the rate down.
+//! Processes that did nothing but ask would be granted `N·u` units in each round trip, and with
+//! twice the round trip in a lease that is at least the rate. What was not leased meanwhile is kept
+//! for one burst.
 //!
 //! **Which limit comes next.** A list says at how many requests a second each limit holds, the
 //! lowest first. The first holds; raise it, and the second does. That of the ports holds only if

@@ -88,7 +88,7 @@ fn told(leases: Option<Leases>) -> String {
     };
     format!(
         "{:.0} ms of the rates, {} requests for each process: {} round trips a second, {:.2} a \
-         request; a process waits for the store {:.1} % of the time",
+         request; a process waits for the store at most {:.1} % of the time",
         1_000.0 * leases.length,
         rate(leases.requests),
         rate(leases.round_trips),

@@ -124,7 +124,8 @@ impl Keeper {
     fn tell(&self, changed: &Changed) {
         let store = &self.link.store;
         if let Some(gone) = changed.back_after {
-            log::warn!("the store of the shared limit is back after {gone} ms: {store}");
+            let gone = std::time::Duration::from_nanos(gone).as_secs_f64();
+            log::warn!("the store of the shared limit is back after {gone:.1} s: {store}");
         }
         let lower = changed.lower.into_iter().zip(["requests", "model tokens"]);
         for (lower, what) in lower.filter_map(|(lower, what)| Some((lower?, what))) {

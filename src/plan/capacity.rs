@@ -9,10 +9,12 @@
 //! flight takes runs out.
 //!
 //! **Leases.** The leases of all processes together are worth `max(100 ms, 2 × round trip)` of the
-//! limits, and each of N processes that want some has an N-th of it, in whole units, one at least.
-//! A process asks again when it has used its lease up. So a lease of u requests costs a round trip
-//! for u requests. With twice the round trip, N processes that each do nothing but ask are granted
-//! `N × u` in a round trip, which is never below the rate: the round trip alone slows nothing down.
+//! limits, 1 s at most, and each of N processes that want some has an N-th of it, in whole units,
+//! one at least. So a lease of u requests costs a round trip for u requests. A process asks for the
+//! next a little before it has used up the last, so what it waits for the store is at most the
+//! round trips. With twice the round trip, N processes that each do nothing but ask are granted
+//! `N × u` in a round trip, which is never below the rate: a round trip of up to 0.5 s slows
+//! nothing down.
 
 use std::time::Duration;
 
@@ -27,8 +29,9 @@ pub(crate) struct Processes {
     pub(crate) round_trip: Duration,
 }
 
-/// The least that all leases together are worth.
+/// The least and the most that all leases together are worth.
 const SHORTEST_LEASE: f64 = 0.1;
+const LONGEST_LEASE: f64 = 1.0;
 /// The processor time of a store for a lease, in seconds: of each, and for each process that it
 /// knows. The guide names this and the figures that follow, and says where they are from.
 const LEASE: f64 = 80e-6;
@@ -72,7 +75,7 @@ pub(crate) struct Leases {
     pub(crate) requests: f64,
     pub(crate) round_trips: PerSecond,
     pub(crate) per_request: f64,
-    /// The share of its time for which a process waits for the store.
+    /// The share of its time for which a process waits for the store, at most.
     pub(crate) waiting: f64,
 }
 
@@ -173,7 +176,7 @@ pub(super) fn capacity(scenario: &Scenario, processes: Processes, load: &Load) -
 
 /// What all leases together are worth, in seconds.
 pub(super) fn lease(round_trip: Duration) -> f64 {
-    (2.0 * round_trip.as_secs_f64()).max(SHORTEST_LEASE)
+    (2.0 * round_trip.as_secs_f64()).clamp(SHORTEST_LEASE, LONGEST_LEASE)
 }
 
 fn leases(scenario: &Scenario, processes: Processes, load: &Load) -> Option<Leases> {
@@ -218,6 +221,7 @@ mod tests {
     use std::collections::BinaryHeap;
 
     use super::super::tests::scenario;
+    use super::Ceiling::{InFlight, Memory, Ports, Requests, Threads, Tokens};
     use super::*;
     use crate::shared::{Ask, Ledger, Limit, Micros, Want};
 
@@ -259,7 +263,6 @@ mod tests {
         // 600,000 tokens a minute are 20 requests a second.
         let found = capacity(&limited(50, Some(600_000)), processes(8, 1), &load(20.0));
         let names: Vec<_> = found.ceilings.iter().map(|(what, _)| *what).collect();
-        use Ceiling::{InFlight, Memory, Ports, Requests, Threads, Tokens};
         assert_eq!(names, [Tokens, Requests, InFlight, Ports, Memory, Threads]);
         for ((_, found), expected) in
             (found.ceilings.iter()).zip([20.0, 50.0, 80.0, 14_116.0, 61_440.0, 64_000.0])
@@ -278,8 +281,8 @@ mod tests {
     fn without_a_rate_nothing_is_leased_and_the_concurrency_is_first() {
         let found = capacity(&scenario(1), processes(30_000, 1), &load(20.0));
         assert_eq!((found.leases, found.needed), (None, None));
-        assert_eq!(found.ceilings[0], (Ceiling::Ports, 14_116.0));
-        assert_eq!(found.ceilings[1], (Ceiling::InFlight, 15_000.0));
+        assert_eq!(found.ceilings[0], (Ports, 14_116.0));
+        assert_eq!(found.ceilings[1], (InFlight, 15_000.0));
         assert_eq!(found.hosts, 2);
         // An answer that takes no time holds nothing.
         let none = Load {
@@ -318,6 +321,7 @@ mod tests {
         let slow = cost(1_000, 8, 100);
         close(slow.length, 0.2, 1e-9);
         close(slow.requests, 25.0, 1e-9);
+        close(cost(1_000, 8, 2_000).length, 1.0, 1e-9);
         // Model tokens bind: 100 ms of 100,000 a second are 10,000, for each of 8 two requests.
         let scenario = limited(1_000, Some(6_000_000));
         let tokens = leases(&scenario, processes(8, 1), &load(200.0)).unwrap();

@@ -263,7 +263,7 @@ pub(super) fn whole(result: &RunResult, variant: Variant, scenario: &Scenario) -
         wire: result.wire.mul_f64(more),
         in_flight_peak: result.in_flight_peak * variant.parts as usize,
         end: seconds(end),
-        all_begun: seconds(end).saturating_sub(result.end - result.all_begun),
+        all_begun: seconds(end).saturating_sub(result.end.saturating_sub(result.all_begun)),
         ..*result
     }
 }
