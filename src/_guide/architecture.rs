@@ -109,8 +109,8 @@
 //! Left out are these: `files.rs` says which files a run has, and `sidecars.rs` which it makes
 //! beside them. `tally.rs` counts, `summary.rs` is what a run says of itself, and `failures.rs`
 //! groups why rows failed. `ids.rs` keeps ids by their hashes, `hash.rs` tells whether a row has
-//! changed, and `check/` is `tollgate check`. `table.rs` reads the header of a table and its rows,
-//! and `rows/format.rs` makes requests of these: `rows/table.rs` reads CSV, `rows/row.rs` is a row,
+//! changed, and `check/` is `tollgate check`, which begins in `look.rs`. `table.rs` reads the header
+//! of a table and its rows, and `rows/format.rs` makes requests of these: `rows/table.rs` reads CSV, `rows/row.rs` is a row,
 //! `rows/template.rs` is the user's template, and `rows/render.rs` makes the body.
 //! `rows/absent.rs` stands for all of them without the feature `rows`. `occurrences.rs` gives ids
 //! to rows that have none. For a table of answers, `row_source.rs` reads the user's own cells
