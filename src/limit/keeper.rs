@@ -15,7 +15,7 @@ use crate::clock::{Clock, unpark};
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::{Ask, Limit, Reply, Store};
 
-/// A message and a log line need little of it, a TLS handshake more.
+/// The thread's stack. A message and a log line need little of it, a TLS handshake more.
 const STACK: usize = 256 * 1024;
 
 /// Starts the keeper of this queue.
@@ -132,17 +132,19 @@ impl Keeper {
             let Limit { burst, .. } = lower;
             let rate = rate_of(lower).units_per_second();
             log::warn!(
-                "another process on this shared limit was given {rate} {what} a second, with a \
-                 burst of {burst}: the lowest holds for all: {store}"
+                "another process that shares the limit at {store} was given {rate} {what} a \
+                 second, with a burst of {burst}; the lowest holds for all, so give all the same"
             );
         }
     }
 
-    /// Says this to the store, as the limiter is gone.
+    /// Sends the last ask, as the limiter is gone.
     fn say(&mut self, last: Option<Ask>) {
         if let Some(error) = last.and_then(|last| self.store.exchange(&last).err()) {
             let store = &self.link.store;
-            log::debug!("what was leased lapses, and is not given back: {store}: {error}");
+            log::debug!(
+                "the store {store} cannot be told what is given back, which lapses: {error}"
+            );
         }
     }
 }

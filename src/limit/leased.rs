@@ -7,7 +7,7 @@ use super::store_time::StoreTime;
 use super::waited::WaitReason;
 use crate::shared::{Limit, Micros, Span};
 
-/// What a cost takes of each.
+/// What a cost takes of each limit.
 pub(super) fn units(cost: Cost) -> [u64; 2] {
     [cost.requests(), cost.model_tokens()]
 }
@@ -41,7 +41,7 @@ impl Leased {
         self.credit[axis].as_ref().map(Credit::largest)
     }
 
-    /// When both limits admit `cost` together, not before `from`, and what it waits for.
+    /// When both limits admit `cost`, not before `from`, and what it waits for until then.
     pub(super) fn earliest(
         &self,
         cost: Cost,
@@ -113,7 +113,7 @@ impl Leased {
         })
     }
 
-    /// A reply has come whose leases go with none from before.
+    /// Drops all leases from before, as a reply has come from another incarnation of the store.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
@@ -123,7 +123,7 @@ impl Leased {
         *self.time.insert(time)
     }
 
-    /// Goes by other limits, and adds what was leased of them.
+    /// Sets the limits that hold, and adds what was leased of them.
     pub(super) fn add(&mut self, limits: [Option<Limit>; 2], leased: &[Vec<Span>; 2]) {
         for (axis, limit) in limits.into_iter().enumerate() {
             let Some(limit) = limit else {
