@@ -11,8 +11,9 @@
 //! …
 //! ```
 //!
-//! Shards are counted from 0. Each row of the input is in exactly one shard. In the library it is [`FileRun::shard`](crate::FileRun::shard). `check`, `plan` and
-//! `run --dry-run` take `--shard`, too, and count the rows of that shard.
+//! Shards are counted from 0. Each row of the input is in exactly one shard. In the library it is
+//! [`FileRun::shard`](crate::FileRun::shard). `check`, `plan` and `run --dry-run` take `--shard`,
+//! too, and count the rows of that shard.
 //!
 //! # Which rows a shard has
 //!
@@ -41,16 +42,16 @@
 //! Shards of a few hundred rows differ more.
 //!
 //! - **Prompts** have the ids `line-N`.
-//! - **Rows of a table** have the ids in the column that `--id` names. Without `--id`, the id is the
-//!   hash of the request, with `-2` behind it where the same request comes a second time. Each
+//! - **Rows of a table** have the ids in the column that `--id` names. Without `--id`, the id is
+//!   the hash of the request, with `-2` behind it where the same request comes a second time. Each
 //!   process reads all rows, so all processes give them the same ids.
 //! - **A line that is no request** has no id. It goes by the `line-N` of its record.
 //! - **A stream** works like a file: each process must get all of it, and takes the rows of its
 //!   shard.
 //!
-//! Each process reads the whole input. In memory it keeps what it must know of its own rows, and one
-//! bit for every other line. If two rows have the same id, both are in one shard, and the run of
-//! that shard is refused.
+//! Each process reads the whole input. In memory it keeps what it must know of its own rows, and
+//! one bit for every other line. If two rows have the same id, both are in one shard, and the run
+//! of that shard is refused.
 //!
 //! # Files
 //!
@@ -92,17 +93,17 @@
 //! | the incomplete last line of a run that was killed: it is left out | |
 //! | other lines that are no records: they are left out | 1 |
 //!
-//! Without `--ordered-by` the records are in the order of the files, and `merge` cannot tell whether
-//! one is missing. INPUT is the whole input, not a shard. If it holds prompts or rows of a table,
-//! give the flags of the run too, as they make the ids.
+//! Without `--ordered-by` the records are in the order of the files, and `merge` cannot tell
+//! whether one is missing. INPUT is the whole input, not a shard. If it holds prompts or rows of a
+//! table, give the flags of the run too, as they make the ids.
 //!
 //! The exit code is 2, and nothing is written, if a file holds no results, if a run is writing to
 //! one of the files, or if some answers are simulated and others are not. The new file is written
 //! beside the old one and renamed. `merge` never replaces a file that it reads, a file that holds
 //! anything but results, or a file with an answer that the merged files do not have.
 //!
-//! `merge` keeps 32 bytes in memory for each id, however long the records are: 39 MB for 1,000,000 records of 0.9
-//! KB in 8 files, which took 6 s of processor time.
+//! `merge` keeps 32 bytes in memory for each id, however long the records are: 39 MB for 1,000,000
+//! records of 0.9 KB in 8 files, which took 6 s of processor time.
 //!
 //! # Slurm and Kubernetes
 //!
@@ -115,7 +116,7 @@
 //! | Kubernetes, indexed Job | `JOB_COMPLETION_INDEX` | `--shards N`: the Job's `completions` |
 //!
 //! The run is refused (exit code 2) if both engines' variables are set, or neither's, and if the
-//! tasks of the array are not numbered one by one. To run some tasks of an earlier array again, such
-//! as `--array=3,5`, give `--shard $SLURM_ARRAY_TASK_ID/8`: Slurm makes a new array of two tasks,
-//! which knows nothing of the earlier eight. With `--shards 8` beside `--shard auto`, an array that
-//! does not have 8 tasks is refused.
+//! tasks of the array are not numbered one by one. To run some tasks of an earlier array again,
+//! such as `--array=3,5`, give `--shard $SLURM_ARRAY_TASK_ID/8`: Slurm makes a new array of two
+//! tasks, which knows nothing of the earlier eight. With `--shards 8` beside `--shard auto`, an
+//! array that does not have 8 tasks is refused.

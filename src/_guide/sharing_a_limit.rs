@@ -24,8 +24,8 @@
 //! requests, and model tokens in the same way (see [limits](super::limits#the-promise)). It holds
 //! when processes are killed, when the store loses what it knows, and when a clock is set.
 //!
-//! - What one process does not use goes to those that can use it. Those that want more than there is
-//!   get equal parts, whatever their concurrency.
+//! - What one process does not use goes to those that can use it. Those that want more than there
+//!   is get equal parts, whatever their concurrency.
 //! - A pause that the server asks one process for holds all of them.
 //! - A limit that the server's headers announce to one process holds for all. It can be left out:
 //!   processes that are given no rate learn it together.
@@ -50,8 +50,8 @@
 //! allowed `EVALSHA`, `SCRIPT LOAD`, `TIME`, `GET` and `SET`. Allow `INFO` as well: it shows that a
 //! server was restarted from an old snapshot or that a replica has taken over, and then the limit
 //! begins empty. For TLS, the certificates that the system trusts are trusted, or those in the file
-//! that the variable `SSL_CERT_FILE` names. To take a lease costs the server 0.1 ms of its processor
-//! with 8 processes, 0.2 ms with 64 and 0.7 ms with 512.
+//! that the variable `SSL_CERT_FILE` names. To take a lease costs the server 0.1 ms of its
+//! processor with 8 processes, 0.2 ms with 64 and 0.7 ms with 512.
 //!
 //! The feature `redis` is off by default. `cargo install --path . --features cli,redis` builds the
 //! tool with it. A tool without it refuses a `redis://` URL and exits with 2.

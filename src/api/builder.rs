@@ -184,7 +184,8 @@ methods! {
 
     /// Shares the rates with other processes: they are then those of all of these together. A pause
     /// of one process holds for all, and so does a limit that the provider announces to one. The
-    /// concurrency stays this client's own. [`LimiterBuilder::shared`] says more. Default: shared with nobody.
+    /// concurrency stays this client's own. [`LimiterBuilder::shared`] says more. Default: shared
+    /// with nobody.
     shared(shared: Shared) = |it| it.limits = it.limits.shared(shared);
 
     /// A limiter that others use too, with its own limits and clock. It must have a

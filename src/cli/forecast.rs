@@ -119,8 +119,8 @@ impl Forecast {
         aligned(&facts)
     }
 
-    /// Seconds at other concurrencies. These are of one run each, with the same chances; so they are
-    /// brought to the middle of runs with other chances, as that of this concurrency is.
+    /// Seconds at other concurrencies. These are of one run each, with the same chances; so they
+    /// are brought to the middle of runs with other chances, as that of this concurrency is.
     fn table(&self) -> Vec<(usize, f64)> {
         let plan = &self.prediction;
         let at_once = self.concurrency.high();
@@ -266,7 +266,8 @@ impl Forecast {
         self.rates[1].filter(|rate| rate.units() < largest)
     }
 
-    /// The lowest concurrency of the table that is nearly as fast as any, if it is faster than this.
+    /// The lowest concurrency of the table that is nearly as fast as any, if it is faster than
+    /// this.
     fn faster(&self) -> Option<(usize, f64)> {
         let plan = &self.prediction;
         let table = self.table();

@@ -1,5 +1,5 @@
-//! `tollgate merge`: one file of records from several. Of each id it has the record that counts, byte
-//! for byte.
+//! `tollgate merge`: one file of records from several. Of each id it has the record that counts,
+//! byte for byte.
 //!
 //! It keeps the [index of the records](super::answers) in memory and, unless they are put into the
 //! order of an input, their positions: 32 bytes a row.
@@ -76,8 +76,8 @@ pub(crate) fn index(files: &[PathBuf]) -> Result<Answers> {
 /// Locks the output, and makes sure that it holds no answer that would be lost.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if a run writes to it, if it holds no results, or
-/// if it holds answers that `answers` lacks; [`ErrorKind::Io`](crate::ErrorKind::Io).
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if a run writes to it, if it holds no results,
+/// or if it holds answers that `answers` lacks; [`ErrorKind::Io`](crate::ErrorKind::Io).
 pub(crate) fn claim(output: &Path, answers: &Answers) -> Result<Locks> {
     let files = RunFiles {
         input: Location::Stream,

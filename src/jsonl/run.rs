@@ -204,8 +204,8 @@ impl FileRun<'_> {
     ///
     /// `count` processes that have a shard each send every row once. A row is in the shard
     /// CRC-32(`custom_id`) mod `count`. Give each shard an output of its own; the
-    /// [guide](crate::_guide::shards) has more. [`run`](FileRun::run) refuses an `index` that is not
-    /// below `count`.
+    /// [guide](crate::_guide::shards) has more. [`run`](FileRun::run) refuses an `index` that is
+    /// not below `count`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -29,8 +29,8 @@ impl Shard {
         Err(config(why))
     }
 
-    /// Whether the row with this id is in this shard. A row without an id goes by that of its record,
-    /// `line-N`.
+    /// Whether the row with this id is in this shard. A row without an id goes by that of its
+    /// record, `line-N`.
     pub(crate) fn has(self, id: Option<&str>, line: u64) -> bool {
         let hash = id.map_or_else(|| crc32(&format!("line-{line}")), crc32);
         hash % self.count == self.index

@@ -124,7 +124,8 @@ impl LimiterBuilder {
     }
 }
 
-/// A number that no other limiter has, in any process. It is below 2⁵³, as all that a store is told.
+/// A number that no other limiter has, in any process. It is below 2⁵³, as all that a store is
+/// told.
 fn holder() -> u64 {
     // The keys of a hash map are random numbers of the system.
     (RandomState::new().build_hasher().finish() >> 11).max(1)

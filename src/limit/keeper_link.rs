@@ -53,7 +53,8 @@ pub(super) fn link(store: Arc<str>) -> (KeeperLink, QueueLink) {
 }
 
 impl KeeperLink {
-    /// Called when the limiter is gone. Hands over the last ask, and waits a little until it is sent.
+    /// Called when the limiter is gone. Hands over the last ask, and waits a little until it is
+    /// sent.
     pub(super) fn end(&self, last: Option<Ask>) {
         *self.last.lock() = last;
         self.parker.unpark();

@@ -21,11 +21,11 @@ pub(super) struct Leased {
     credit: [Option<Credit>; 2],
 }
 
-/// More must be leased of what is true here, to be used at this time.
+/// More must be leased of the limits that are true in `what`, to be used at the time `at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lacking {
     pub(super) at: Nanos,
-    /// What is waited for until then.
+    /// The reason to wait until then.
     pub(super) reason: WaitReason,
     pub(super) what: [bool; 2],
 }
@@ -55,7 +55,7 @@ impl Leased {
                 what: [true; 2],
             });
         };
-        // What is good for one limit may have lapsed when it is good for the other.
+        // A lease of one limit may have lapsed when the other limit admits the cost.
         let mut settled = false;
         let mut turns = 0;
         while !settled && turns < TURNS {
@@ -145,8 +145,8 @@ impl Leased {
     }
 }
 
-/// Each limit moves the date at most once for each part that is held, which are few. What is not
-/// settled by then is asked again when its time has come.
+/// How often the date is moved at most. Each limit moves it once at most for each part that is held,
+/// which are few. If that was not enough, the caller asks again at the date.
 const TURNS: u32 = 8;
 
 /// A limit as the store knows it: whole microseconds.
@@ -164,7 +164,7 @@ pub(super) fn limit_of((rate, burst): (Rate, u64)) -> Limit {
     }
 }
 
-/// Whether a limit lets through less at some time.
+/// Whether a limit lets through less than another over some length of time.
 pub(super) fn is_lower(limit: Limit, than: Limit) -> bool {
     is_slower(limit, than) || limit.burst < than.burst
 }

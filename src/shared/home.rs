@@ -23,8 +23,8 @@ use crate::error::{Result, config};
 /// ahead of use. A process may be killed at any time: what it had leased is lost, and no other
 /// process gets it.
 ///
-/// While the store cannot be reached, nothing is sent beyond what was leased before, unless there is
-/// a [`fallback_share`](Shared::fallback_share).
+/// While the store cannot be reached, nothing is sent beyond what was leased before, unless there
+/// is a [`fallback_share`](Shared::fallback_share).
 ///
 /// Cloning is cheap. `Debug` and `Display` show no password.
 ///
@@ -58,8 +58,9 @@ impl Shared {
     /// else. Nothing connects to a server yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the URL is none of the table above, if the
-    /// file cannot be used, or if the URL needs the feature `redis` and this build is without it.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the URL is none of the table above, if
+    /// the file cannot be used, or if the URL needs the feature `redis` and this build is without
+    /// it.
     pub fn open(url: &str) -> Result<Self> {
         let home = match url.split_once(':') {
             Some(("file", path)) if path.is_empty() => {

@@ -54,8 +54,8 @@ pub(crate) struct Holder {
 }
 
 impl Ledger {
-    /// Answers an ask at time `now`. `fresh` is a random number, the next incarnation if the account
-    /// begins anew.
+    /// Answers an ask at time `now`. `fresh` is a random number, the next incarnation if the
+    /// account begins anew.
     pub(crate) fn exchange(&mut self, ask: &Ask, now: Micros, fresh: u64) -> Reply {
         let now = now.min(LAST);
         self.set_time(now, fresh.max(1));

@@ -65,8 +65,9 @@
 //! ```
 //!
 //! The project's tests run the jobs for xargs and GNU parallel, those for Slurm and Kubernetes with
-//! the variables that these engines set, and the script that Spark runs for a partition. `.ci/engines` is a script
-//! that installs Spark, Ray and Airflow, runs their jobs, kills parts of them and counts.
+//! the variables that these engines set, and the script that Spark runs for a partition.
+//! `.ci/engines` is a script that installs Spark, Ray and Airflow, runs their jobs, kills parts of
+//! them and counts.
 
 pub mod airflow;
 pub mod kubernetes;

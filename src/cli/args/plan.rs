@@ -48,9 +48,9 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "DIST", requires = "requests", conflicts_with = "input", value_parser = parse::tokens_dist)]
     pub(crate) tokens: Option<Dist>,
 
-    /// Plan this many processes that share the limits, each with its own --concurrency. Also say how
-    /// many processes the rates need, what it costs them to ask the store of the limits, and which
-    /// limit comes next
+    /// Plan this many processes that share the limits, each with its own --concurrency. Also say
+    /// how many processes the rates need, what it costs them to ask the store of the limits, and
+    /// which limit comes next
     #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(MOST_PROCESSES))]
     pub(crate) processes: Option<u64>,
 

@@ -17,8 +17,9 @@ pub(crate) struct Sharding {
     #[arg(long, value_name = "I/N|auto", value_parser = parse::shard, allow_negative_numbers = true)]
     pub(crate) shard: Option<ShardArg>,
 
-    /// The number of shards, for --shard auto. A Kubernetes Job does not tell its pods how many they
-    /// are, so give its completions. A Slurm array knows its size, and must have this many tasks
+    /// The number of shards, for --shard auto. A Kubernetes Job does not tell its pods how many
+    /// they are, so give its completions. A Slurm array knows its size, and must have this many
+    /// tasks
     #[arg(long, value_name = "N", requires = "shard", value_parser = parse::up_to::<u32>(u32::MAX.into()), allow_negative_numbers = true)]
     pub(crate) shards: Option<u32>,
 }

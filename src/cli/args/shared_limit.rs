@@ -18,8 +18,8 @@ pub(crate) struct SharedLimit {
     #[arg(long, value_name = "URL")]
     pub(crate) shared_limit: Option<String>,
 
-    /// While the store of the shared limit cannot be reached, send at this share of the limits: give
-    /// share=1/8 if eight processes share them [default: send nothing and wait for the store]
+    /// While the store of the shared limit cannot be reached, send at this share of the limits:
+    /// give share=1/8 if eight processes share them [default: send nothing and wait for the store]
     #[arg(long, value_name = "share=1/N", value_parser = parse::share)]
     pub(crate) shared_limit_fallback: Option<u32>,
 }
