@@ -199,11 +199,15 @@
 //!   not stray, if they are nine tenths of what was sent since the first of them. A cascade sets
 //!   the rate to at most 97 % of what was let in since the cascade before, and to at most 90 % of
 //!   the learned rate.
+//!   If fewer than eight requests were let in before a pause of more than two seconds, the pause
+//!   counts half (the geometric mean of the rates with it and without it).
 //! - From there a higher rate is tried, at first up to twice the rate. If a try is refused, the
-//!   rate goes back. A try is half of the way to the lowest rate that is known to be too much.
-//!   Beyond that, each try is twice as large as the one before. A small try lasts for a second and
-//!   eight requests at least, and as long as the server asked to wait. Once the tries are small,
-//!   the next one comes after 10 s or 50 requests, whichever is later, but within 40 s.
+//!   rate goes back. A try is half of the way to the lowest rate that is known to be too much, the
+//!   ceiling. A refused rate is such a ceiling. If less was let in since the last cascade, the
+//!   ceiling goes half of the way down to that. Beyond the ceiling each try is twice as large as
+//!   the one before, and four times if that one was more than 5 %. A small try lasts for a second
+//!   and eight requests at least, and as long as the server asked to wait. Once the tries are
+//!   small, the next one comes after 10 s or 60 requests, whichever is later, but within 30 s.
 //! - If six cuts follow each other and lower the rate to a 64th, the server does not refuse for the
 //!   rate. It is forgotten, and none is learned for 30 s.
 //!
@@ -426,7 +430,8 @@
 //! could wait for itself for ever. It is refused at once with
 //! [`ErrorKind::Nested`](crate::ErrorKind::Nested). Give the inner work a limiter of its own.
 //!
-//! Processes do not share a limiter. Divide the limit between them.
+//! Processes do not share a limiter, but they can share its rates: see
+//! [sharing a limit](super::sharing_a_limit).
 //!
 //! [`Limiter`]: crate::Limiter
 //! [`Limiter::learned`]: crate::Limiter::learned

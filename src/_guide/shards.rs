@@ -17,8 +17,9 @@
 //! # Which rows a shard has
 //!
 //! A row is in shard I of N if CRC-32(`custom_id`) mod N = I. The hash is the CRC-32 of gzip and
-//! zlib (reflected polynomial 0xEDB88320) over the UTF-8 bytes of the id, without escapes and quotes,
-//! as a number without a sign. It stays so in every version. Most languages and databases have it:
+//! zlib (reflected polynomial 0xEDB88320) over the UTF-8 bytes of the id, without escapes and
+//! quotes, as a number without a sign. It stays so in every version. Most languages and databases
+//! have it:
 //!
 //! ```python
 //! import zlib
@@ -36,9 +37,9 @@
 //! | `Straße 7` | 15200015 | 5 | 709 |
 //!
 //! Shards are about as large as each other: of `row-1` to `row-100000`, each of 8 shards has 12,498
-//! to 12,503 rows, and each of 10 has 9,862 to 10,115. Of 60 ways to write 20,000 ids that count up,
-//! the largest of 8 shards was 0.1 % above the mean in half of them, and 2 % in the worst. Shards of
-//! a few hundred rows differ more.
+//! to 12,503 rows, and each of 10 has 9,862 to 10,115. Of 60 ways to write 20,000 ids that count
+//! up, the largest of 8 shards was 0.1 % above the mean in half of them, and 2 % in the worst.
+//! Shards of a few hundred rows differ more.
 //!
 //! - **Prompts** have the ids `line-N`.
 //! - **Rows of a table** have those of their column, with `--id`. Without it, the id is the hash of
@@ -54,19 +55,21 @@
 //!
 //! # Files
 //!
-//! Without `-o`, the results of shard I of N of `p.jsonl` are in `p.shard-I-of-N.results.jsonl`, and
-//! failures, lock and table are beside it as [always](super::batch_files#lines-out). A name given
-//! with `-o` is used as it is: then give each shard another. If two have the same, the second to
-//! start is refused, as the first holds the lock.
+//! Without `-o`, the results of shard I of N of `p.jsonl` are in `p.shard-I-of-N.results.jsonl`,
+//! and failures, lock and table are beside it as [always](super::batch_files#lines-out). A name
+//! given with `-o` is used as it is: then give each shard another. If two have the same, the second
+//! to start is refused, as the first holds the lock.
 //!
 //! A shard is run again like any run: nothing that is answered is sent again. So an engine may
 //! repeat a task that has failed, or one that has succeeded.
 //!
-//! The number of shards stays what it was at the start: 16 shards would ask again for most of what 8
-//! have been answered. So the first run of another number is refused, if there are results beside its
-//! own of an earlier one, or of a run without `--shard`. To change the number, merge what there is
-//! and carry on without shards, or name outputs with `-o` and pay again. If an output has records of rows that are not in the shard, the run is refused and names
-//! them. An output of shard 1 of 8 does for shard 1 of 4, which has all of its rows.
+//! The number of shards stays what it was at the start: 16 shards would ask again for most of what
+//! 8 have been answered. So the first run of another number is refused, if there are results beside
+//! its own of an earlier one, or of a run without `--shard`. To change the number, merge what there
+//! is and carry on without shards, or name outputs with `-o` and pay again.
+//!
+//! With `-o`, an output that has records of rows that are not in the shard is refused, and the rows
+//! are named. An output of shard 1 of 8 does for shard 1 of 4, which has all of its rows.
 //!
 //! # One file of all results
 //!
@@ -74,36 +77,37 @@
 //! tollgate merge p.shard-*-of-8.results.jsonl -o p.results.jsonl --ordered-by p.jsonl
 //! ```
 //!
-//! `merge` reads results of any origin that [`extract`](super::batch_files#tables-of-answers) reads,
-//! and the errors file beside each. Of an id that has several records, the last answer counts, in the
-//! order of the files as they are named and of their lines; if it has no answer, the last failure. The
-//! records stay as they are, so `run` can carry on with the file that comes out, and sends what has
-//! failed for a passing reason or has no record.
+//! `merge` reads results of any origin that [`extract`](super::batch_files#tables-of-answers)
+//! reads, and the errors file beside each. Of an id that has several records, the last answer
+//! counts, in the order of the files as they are named and of their lines; if it has no answer, the
+//! last failure. The records stay as they are, so `run` can carry on with the file that comes out,
+//! and sends what has failed for a passing reason or has no record.
 //!
 //! | It says | Exit code |
 //! |---|---|
 //! | how many records are answered and failed | 1 if one has failed |
 //! | ids that are answered more than once: how many, and of the first five the files and lines | |
-//! | with `--ordered-by INPUT`: how many rows have no record, and the first twenty | 1 if there is one |
+//! | with `--ordered-by INPUT`: how many rows have no record, and the first 20 | 1 if there is one |
 //! | how many records have an id that INPUT has not: they are behind all others | |
 //! | the incomplete last line of a run that was killed: it is left out | |
 //! | other lines that are no records: they are left out | 1 |
 //!
-//! Without `--ordered-by` the records are in the order of the files, and nobody can tell whether one
-//! is missing. INPUT is the whole input. For prompts and rows it takes the flags of the run, as they
-//! make the ids.
+//! Without `--ordered-by` the records are in the order of the files, and nobody can tell whether
+//! one is missing. INPUT is the whole input. For prompts and rows it takes the flags of the run, as
+//! they make the ids.
 //!
 //! The exit code is 2, and nothing is written, if a file holds no results, if a run is writing to
 //! one of the files, and if some answers are simulated and others are not. The new file is written
 //! beside the old one and renamed. A file that is being read is never replaced, nor one that holds
 //! something else than results, or an answer to a row that has none in the files to merge.
 //!
-//! Memory is 32 bytes for each id, and up to twice that while the files are read.
+//! Memory is 32 bytes for each id, however long the records are: 39 MB for 1,000,000 records of 0.9
+//! KB in 8 files, which took 6 s of processor time.
 //!
 //! # Slurm and Kubernetes
 //!
-//! `--shard auto` asks the engine which shard this is. Variables are read for `auto` only, so that a
-//! run that happens to be in a job is a run of the whole input.
+//! `--shard auto` asks the engine which shard this is. Variables are read for `auto` only, so that
+//! a run that happens to be in a job is a run of the whole input.
 //!
 //! | Engine | I | N |
 //! |---|---|---|

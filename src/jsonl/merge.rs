@@ -264,7 +264,7 @@ mod tests {
                 for (row, is_answer) in records {
                     mark += 1;
                     let line = record(row, is_answer, mark);
-                    content += &format!("{line}\n");
+                    content += &(line.clone() + "\n");
                     *answered.entry(row).or_default() += u64::from(is_answer);
                     // By the place of the record, which is in the order of the files.
                     match counts.get(&row) {

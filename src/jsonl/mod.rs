@@ -42,6 +42,8 @@ mod journal;
 mod judge;
 mod lines;
 #[cfg(feature = "cli")]
+mod look;
+#[cfg(feature = "cli")]
 pub(crate) mod merge;
 mod occurrences;
 mod parallel;

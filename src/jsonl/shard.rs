@@ -126,12 +126,12 @@ mod tests {
     #[test]
     fn ids_that_count_up_are_spread_evenly() {
         for count in [2, 3, 7, 8, 10, 16] {
-            let mut rows = vec![0_u32; count];
+            let mut rows = vec![0; count];
             for n in 1..=100_000 {
                 rows[crc32(&format!("row-{n}")) as usize % count] += 1;
             }
-            let mean = 100_000 / count as u32;
-            let is_even = |rows: &u32| rows.abs_diff(mean) * 50 <= mean;
+            let mean = 100_000 / count;
+            let is_even = |rows: &usize| rows.abs_diff(mean) * 50 <= mean;
             assert!(rows.iter().all(is_even), "{count}: {rows:?}");
         }
     }

@@ -1,8 +1,8 @@
-//! The thread that talks to the store of a shared allowance: it carries what
-//! [`sharing`](super::sharing) says, and wakes whoever waits for the reply.
+//! The keeper: the thread of a limiter that talks to the store of a shared limit. It sends what
+//! [`sharing`](super::sharing) decides, and wakes the threads that wait for the reply.
 //!
-//! It holds the limiter only while it looks at it, so that the last user's drop ends both. The
-//! store is asked without a lock.
+//! It holds the limiter only while it looks at it, so that the last user's drop ends both. It holds
+//! no lock while it asks the store.
 
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -124,7 +124,8 @@ impl Keeper {
     fn tell(&self, changed: &Changed) {
         let store = &self.link.store;
         if let Some(gone) = changed.back_after {
-            log::warn!("the store of the shared limit is back after {gone} ms: {store}");
+            let gone = std::time::Duration::from_nanos(gone).as_secs_f64();
+            log::warn!("the store of the shared limit is back after {gone:.1} s: {store}");
         }
         let lower = changed.lower.into_iter().zip(["requests", "model tokens"]);
         for (lower, what) in lower.filter_map(|(lower, what)| Some((lower?, what))) {

@@ -1,7 +1,5 @@
 //! Which share of INPUT is taken: arguments of several commands.
 
-#![expect(clippy::doc_markdown, reason = "help is read on a terminal")]
-
 use clap::Args;
 
 use crate::cli::parse;
