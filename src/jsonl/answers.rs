@@ -123,6 +123,7 @@ pub(crate) struct RecordPosition(u64);
 impl RecordPosition {
     const ANSWER: u64 = 1 << 63;
     const FILE: u32 = 47;
+    #[cfg(feature = "cli")]
     const TAKEN: u64 = 1;
 
     fn new(file: u64, offset: u64, is_answer: bool) -> Self {
@@ -199,6 +200,7 @@ pub(crate) struct Answers {
 
 impl Answers {
     /// The most files.
+    #[cfg(feature = "cli")]
     pub(crate) const MOST_FILES: usize = 1 << 16;
 
     /// Reads files of records, such as an output and the errors file beside it, as far as they are
