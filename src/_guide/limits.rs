@@ -376,7 +376,8 @@
 //! | `input` | the input gives nothing to send | a faster input |
 //! | `wire` | everything has been sent, and answers are waited for | |
 //!
-//! The bar shows `in_flight` as `concurrency`, `shared_limit` as `shared limit`, `queue` as `another run` and `wire` as `server`.
+//! The bar shows `in_flight` as `concurrency`, `shared_limit` as `shared limit`, `queue` as
+//! `another run` and `wire` as `server`.
 //!
 //! [`Progress`](crate::Progress) has the times of a run so far, and what binds at the moment: what
 //! did so for most of the last second. The summary of a run over a file has the shares. The time of
@@ -430,7 +431,8 @@
 //! could wait for itself for ever. It is refused at once with
 //! [`ErrorKind::Nested`](crate::ErrorKind::Nested). Give the inner work a limiter of its own.
 //!
-//! Processes do not share a limiter. Divide the limit between them.
+//! Processes do not share a limiter, but they can share its rates: see
+//! [sharing a limit](super::sharing_a_limit).
 //!
 //! [`Limiter`]: crate::Limiter
 //! [`Limiter::learned`]: crate::Limiter::learned

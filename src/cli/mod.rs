@@ -3,12 +3,14 @@
 //! This module is no part of the library's API. It lives in the library so that it can use what is
 //! not public. `args` defines the arguments and their help, `config` checks them and builds the
 //! client: `server` has the provider and the key, `headers` what `-H` gives, and `prompts` what is
-//! made of prompts and rows. `shard` finds this process's shard. `run` does the main command.
-//! `progress` shows a run while it goes on. `summary` writes the summary of a run, with the `advice`,
-//! `summary_file` that of `--summary`, and `exit` has the exit codes. All write through `console`.
-//! `signals` acts on Ctrl-C. `manual` has the completions and the man page. `plan` also does
-//! `--dry-run`, and `forecast` shows what it finds, with `capacity` for several processes.
-//! `ordered_by` opens the input that results are put in the order of. Each other command has a file.
+//! made of prompts and rows. `shard` finds this process's shard, and `shared_limit` whom it shares
+//! its limits with. `run` does the main command.
+//! `progress` shows a run while it goes on. `summary` writes the summary of a run, with the
+//! `advice`, `summary_file` that of `--summary`, and `exit` has the exit codes. All write through
+//! `console`. `signals` acts on Ctrl-C. `manual` has the completions and the man page. `plan` also
+//! does `--dry-run`, and `forecast` shows what it finds, with `capacity` for several processes.
+//! `ordered_by` opens the input that results are put in the order of. Each other command has a
+//! file.
 
 mod advice;
 mod args;

@@ -10,7 +10,7 @@ use super::check;
 use super::config::{self, flaw_of_prompts};
 use super::console::Console;
 use super::exit::Exit;
-use super::forecast::Forecast;
+use super::forecast::{Forecast, spent};
 use super::format::{count, counted};
 use super::prompts::with_prompts;
 use super::run::file_run;
@@ -24,7 +24,7 @@ use crate::jsonl::LineHash;
 use crate::jsonl::check::RequestFacts;
 use crate::jsonl::files::RunFiles;
 use crate::plan::{
-    Dist, Earlier, Failing, Planned, Prediction, Processes, Requests, Sample, Scenario, Sizes,
+    Dist, Earlier, Failing, Planned, Processes, Requests, Sample, Scenario, Sizes,
     concurrencies_around, predict,
 };
 use crate::sim::{NATURAL, SimSpec};
@@ -148,28 +148,6 @@ pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
     };
     show(&format!("{}\n{text}", check::to_text(&report)))?;
     Ok(check::exit(&report))
-}
-
-/// What a budget leaves undone.
-fn spent(money: &Money, plan: &Prediction) -> Option<String> {
-    let cost = plan.cost_usd.map_or(0.0, |cost| cost.p50);
-    let tokens = plan.run.prompt_tokens as f64 + plan.run.completion_tokens as f64;
-    let budgets = [
-        (
-            "--max-cost",
-            money.max_cost.map(|most| most.as_f64() / cost),
-        ),
-        (
-            "--token-budget",
-            money.token_budget.map(|most| most as f64 / tokens),
-        ),
-    ];
-    let shares = budgets
-        .into_iter()
-        .filter_map(|(flag, share)| Some((share?, flag)));
-    let (share, flag) = shares.min_by(|one, other| one.0.total_cmp(&other.0))?;
-    let percent = 100.0 * share;
-    (share < 1.0).then(|| format!("{flag} stops the run when about {percent:.0} % of it is done"))
 }
 
 /// The results of an earlier run, and the path of their file.

@@ -11,12 +11,8 @@ use serde_json::Value;
 
 #[cfg(feature = "rows")]
 use super::answer_table::{Column, RunTable, TableOptions};
-#[cfg(feature = "cli")]
-use super::check;
 use super::files::{Location, OpenInput, RunFiles};
 use super::format::Format;
-#[cfg(feature = "cli")]
-use super::hash::LineHash;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
 use super::judge::{self, judge_file};
 use super::occurrences::Occurrences;
@@ -29,8 +25,6 @@ use super::summary::{FileProgress, ResumeInfo, Summary};
 use super::table;
 use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, WriterState};
-#[cfg(feature = "cli")]
-use crate::api::Provider;
 use crate::api::{Chat, Client, Price, Usd};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result, config};
@@ -41,21 +35,21 @@ use crate::rows::Template;
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
 #[must_use = "a run over a file does nothing until `run`"]
 pub struct FileRun<'p> {
-    client: Client,
-    files: RunFiles,
-    choices: Choices,
+    pub(super) client: Client,
+    pub(super) files: RunFiles,
+    pub(super) choices: Choices,
     on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
 }
 
 /// What can be chosen about a run.
 #[derive(Default)]
-struct Choices {
+pub(super) struct Choices {
     format: Format,
     ordered: bool,
     strict: bool,
     journal: JournalOptions,
     #[cfg(feature = "rows")]
-    table: TableOptions,
+    pub(super) table: TableOptions,
     limits: SpendLimits,
     /// What rows of a table become.
     #[cfg(feature = "rows")]
@@ -67,7 +61,7 @@ struct Choices {
 impl Choices {
     /// Opens the input, and reads the header of a table.
     #[cfg_attr(not(feature = "rows"), expect(unused_variables))]
-    fn open(&self, location: &Location, cancel: &Cancel) -> Result<(OpenInput, Format)> {
+    pub(super) fn open(&self, location: &Location, cancel: &Cancel) -> Result<(OpenInput, Format)> {
         let (input, format) = (location.open_input()?, self.format.clone());
         #[cfg(feature = "rows")]
         if let Some(template) = &self.template {
@@ -208,10 +202,10 @@ impl FileRun<'_> {
     /// Sends the rows of one of `count` shards of the input: that with the number `index`, from 0.
     /// Default: all rows.
     ///
-    /// Processes that have a shard each send all rows together, and none twice. A row is in the
-    /// shard CRC-32(`custom_id`) mod `count`. Each shard needs an output of its own; the
-    /// [guide](crate::_guide::shards) has more. A shard that there is not is an error of
-    /// [`run`](FileRun::run).
+    /// `count` processes that have a shard each send every row once. A row is in the shard
+    /// CRC-32(`custom_id`) mod `count`. Give each shard an output of its own; the
+    /// [guide](crate::_guide::shards) has more. [`run`](FileRun::run) refuses an `index` that is
+    /// not below `count`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -450,46 +444,8 @@ impl FileRun<'_> {
         }
     }
 
-    /// Looks through the input as a run would, and changes nothing: what it holds, as
-    /// [`check`](check::check) says it, with the rules of a provider's own batch service if there
-    /// is one. Each request that is left to send is shown to `each`, with the hash of its id. Lines
-    /// of the output are not repaired.
-    ///
-    /// # Errors
-    /// Those of [`run`](Self::run), but for ids that are in two lines and rows that have changed:
-    /// these are findings.
-    #[cfg(feature = "cli")]
-    pub(crate) fn look(
-        self,
-        provider: Option<Provider>,
-        each: impl FnMut(Option<LineHash>, &check::RequestFacts),
-    ) -> Result<check::Report> {
-        let mut options = self.checked()?;
-        options.repair = false;
-        self.files.check()?;
-        let (cancel, location) = (&self.client.settings().cancel, &self.files.input);
-        let (index, _) = recover(&self.files, options, cancel)?;
-        let (input, format) = self.choices.open(location, cancel)?;
-        RunTable::new(&self.files, &format, options, self.choices.table)?;
-        match input {
-            OpenInput::Regular(it) => check::check(it, location, &format, &index, provider, each),
-            OpenInput::Stream(it) => check::check(it, location, &format, &index, provider, each),
-        }
-    }
-
-    /// The input and what its lines are, for others than a run.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] for an input that cannot be opened, or a header that does not fit.
-    #[cfg(feature = "cli")]
-    pub(crate) fn input(self) -> Result<(Location, Format)> {
-        let cancel = &self.client.settings().cancel;
-        let (_, format) = self.choices.open(&self.files.input, cancel)?;
-        Ok((self.files.input, format))
-    }
-
     /// How to treat what is in the output, once it is sure that the settings go together.
-    fn checked(&self) -> Result<JournalOptions> {
+    pub(super) fn checked(&self) -> Result<JournalOptions> {
         if let Some(error) = &self.choices.refused {
             return Err(error.clone());
         }

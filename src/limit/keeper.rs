@@ -1,8 +1,8 @@
-//! The thread that talks to the store of a shared allowance: it carries what
-//! [`sharing`](super::sharing) says, and wakes whoever waits for the reply.
+//! The keeper: the thread of a limiter that talks to the store of a shared limit. It sends what
+//! [`sharing`](super::sharing) decides, and wakes the threads that wait for the reply.
 //!
-//! It holds the limiter only while it looks at it, so that the last user's drop ends both. The
-//! store is asked without a lock.
+//! It holds the limiter only while it looks at it, so that the last user's drop ends both. It holds
+//! no lock while it asks the store.
 
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::{Ask, Limit, Reply, Store};
 
-/// A message and a log line need little of it, a TLS handshake more.
+/// The thread's stack. A message and a log line need little of it, a TLS handshake more.
 const STACK: usize = 256 * 1024;
 
 /// Starts the keeper of this queue.
@@ -134,17 +134,19 @@ impl Keeper {
             let Limit { burst, .. } = lower;
             let rate = rate_of(lower).units_per_second();
             log::warn!(
-                "another process on this shared limit was given {rate} {what} a second, with a \
-                 burst of {burst}: the lowest holds for all: {store}"
+                "another process that shares the limit at {store} was given {rate} {what} a \
+                 second, with a burst of {burst}; the lowest holds for all, so give all the same"
             );
         }
     }
 
-    /// Says this to the store, as the limiter is gone.
+    /// Sends the last ask, as the limiter is gone.
     fn say(&mut self, last: Option<Ask>) {
         if let Some(error) = last.and_then(|last| self.store.exchange(&last).err()) {
             let store = &self.link.store;
-            log::debug!("what was leased lapses, and is not given back: {store}: {error}");
+            log::debug!(
+                "the store {store} cannot be told what is given back, which lapses: {error}"
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What this process says to the store of a shared allowance, when, and what a reply changes.
+//! What this process asks the store of a shared limit, when it asks, and what a reply changes.
 //!
-//! A state machine without a thread, a lock or a clock: [`keeper`](super::keeper) carries the
+//! It is a state machine without a thread, a lock or a clock: [`keeper`](super::keeper) carries the
 //! messages. One ask is under way at a time.
 
 use std::time::Duration;
@@ -20,10 +20,10 @@ const SECOND: Nanos = 1_000 * MILLI;
 
 /// What all leases together are worth at least, in time.
 const LEASE: Nanos = 100 * MILLI;
-/// A wake-up may be late by so much.
+/// How late a wake-up may be.
 const LATE: Nanos = 2 * MILLI;
-/// So often the store is asked at least while something is in flight or waits; and after so long
-/// without either, the process leaves.
+/// The longest time between two asks while something is in flight or waits. After so long without
+/// either, the process leaves.
 const HEARTBEAT: Nanos = SECOND;
 /// Requests at an announced rate may catch up on one in so many of a second's worth.
 const CATCH_UP: u64 = 4;
@@ -31,7 +31,7 @@ const CATCH_UP: u64 = 4;
 #[derive(Debug, Default)]
 pub(super) struct Sharing {
     leased: Leased,
-    /// Goes on with this share of the rates while the store is gone: one in so many.
+    /// What the rates are divided by while the store is gone; `None`: nothing is sent then.
     fallback: Option<u64>,
     holder: u64,
     incarnation: u64,
@@ -43,16 +43,16 @@ pub(super) struct Sharing {
     pause_told: Nanos,
     /// Other news for the store.
     has_news: bool,
-    /// What whoever is first lacks of each limit, in units.
+    /// What the request that is first in the queue lacks of each limit, in units.
     lacks: [u64; 2],
     recent: [Used; 2],
     admitted: Nanos,
     asked: Nanos,
-    /// Nothing is asked before, as the last reply had nothing.
+    /// When credit may be asked for again after a reply that had none.
     not_before: Nanos,
-    /// The store counts this process.
+    /// Whether the store counts this process.
     joined: bool,
-    /// The keeper has been called and has not looked yet.
+    /// Whether the keeper has been called and has not looked yet.
     called: bool,
     round_trip: Nanos,
     gone: Option<Gone>,
@@ -200,12 +200,12 @@ impl Sharing {
         self.leased.hold(until);
     }
 
-    /// A pause began here, of which the others are to know.
+    /// A pause began here, of which the other processes must know.
     pub(super) fn announce_pause(&mut self, until: Nanos) {
         self.pause = self.pause.max(until);
     }
 
-    /// Whether the keeper is to be called: it has something to do at once, and does not know.
+    /// Whether to call the keeper: it has something to do at once, and was not called yet.
     pub(super) fn call(&mut self) -> bool {
         let call = !self.called && self.has_call();
         self.called |= call;
@@ -220,7 +220,7 @@ impl Sharing {
         self.pause > self.pause_told || (self.has_news && self.joined)
     }
 
-    /// What is to be done next, with so many in flight and so many waiting.
+    /// What the keeper does next, with so many requests in flight and so many threads waiting.
     pub(super) fn next(&mut self, in_flight: usize, waiting: usize, now: Nanos) -> Next {
         self.called = false;
         let is_used = in_flight + waiting > 0;
@@ -251,7 +251,7 @@ impl Sharing {
         }
     }
 
-    /// What is said last, when the limiter goes.
+    /// The last ask, when the limiter is dropped.
     pub(super) fn last(&mut self) -> Option<Ask> {
         let joined = self.joined && self.gone.is_none();
         joined.then(|| Ask {
@@ -342,7 +342,7 @@ impl Sharing {
         if lacked {
             self.not_before = now + self.message();
         }
-        // Whoever is first looks again, and says so if it still lacks something.
+        // The head of the queue looks again, and says so if it still lacks something.
         self.lacks = [0; 2];
         self.asked = now;
         self.joined = !ask.leaves;
@@ -365,12 +365,12 @@ impl Sharing {
         }
     }
 
-    /// An ask has failed: nothing was leased, and what was given back is gone. Whether it is the
-    /// first that fails.
+    /// An ask has failed: nothing was leased, and what was given back is gone. Returns whether it is
+    /// the first that fails.
     pub(super) fn failed(&mut self, ask: &Ask, error: Error, now: Nanos) -> bool {
         let is_first = self.gone.is_none();
         self.gone = Some(Gone::after(self.gone.take(), error, now));
-        // The store may have noted it; a debt is paid rather twice than never.
+        // The store may have noted the debt. It is better paid twice than never.
         self.owed_tokens = self.owed_tokens.saturating_add(ask.owed_tokens.max(0));
         self.pause_told = 0;
         self.has_news = true;
@@ -380,7 +380,7 @@ impl Sharing {
         is_first
     }
 
-    /// How it goes with the store, but for its name.
+    /// The status of the shared limit, without the name of its store.
     pub(super) fn status(&self, now: Nanos) -> SharedStatus {
         let both = self.configured_by_all.into_iter().zip(self.configured);
         let lowered = |(all, ours): (Option<Limit>, Option<Limit>)| Some(is_lower(all?, ours?));
@@ -399,7 +399,7 @@ impl Sharing {
         self.round_trip.saturating_mul(2).clamp(LEASE, HEARTBEAT)
     }
 
-    /// How long before something is needed it is asked for.
+    /// How long before it needs credit a process asks for it.
     fn message(&self) -> Nanos {
         self.round_trip
             .saturating_add(self.round_trip / 2)

@@ -20,8 +20,8 @@ fn results(shard: usize) -> String {
 
 /// How many whole records there are.
 fn recorded(folder: &Folder, shard: usize) -> usize {
-    let text = fs::read(folder.path(&results(shard))).unwrap_or_default();
-    text.iter().filter(|byte| **byte == b'\n').count()
+    let text = fs::read_to_string(folder.path(&results(shard))).unwrap_or_default();
+    text.matches('\n').count()
 }
 
 fn start(provider: &Provider, folder: &Folder, shard: usize) -> Running {

@@ -75,7 +75,7 @@ proptest! {
     #[cfg(feature = "rows")]
     #[test]
     fn rows_that_come_again_are_in_one_shard_each(cells in prop::collection::vec("[a-c]", 0..40), count in 1_u32..5) {
-        let csv: String = cells.iter().map(|cell| format!("{cell}\n")).collect();
+        let csv = cells.join("\n");
         let fixture = Fixture::new("");
         fs::write(fixture.path("in.csv"), format!("text\n{csv}")).unwrap();
         let client = fixture.client(fine);
