@@ -18,7 +18,7 @@ use super::json;
 use super::key::ApiKey;
 use super::limit_headers;
 use super::path::{asked, check_path, join};
-use super::rate_limit_headers::exhausted_window;
+use super::rate_limit_headers::{exhausted_window, names_places};
 use super::reply::Reply;
 use super::request::Request;
 use super::transport::{
@@ -221,6 +221,7 @@ impl Endpoint {
                     let clean = self.key.as_ref().map(|key| key.scrub_str(&asked));
                     failed.error = failed.error.with_more(&clean.unwrap_or(asked));
                 }
+                attempt.is_full.set(names_places(&response.headers));
                 failed = self.attempt_error(failed, attempt, Some(response));
                 if let Some(requested) = failed.error.quote().and_then(requested) {
                     let size = Size::of(request.body());

@@ -49,7 +49,7 @@ impl RetryHints {
         };
         let should_retry = text(headers, "x-should-retry").map(str::trim);
         let should_retry = should_retry.and_then(|value| value.to_ascii_lowercase().parse().ok());
-        if text(headers, "rate_limit_type") == Some("max_parallel_requests") {
+        if names_places(headers) {
             // LiteLLM asks for its whole window. A place is free as soon as another request is
             // done.
             return Self {
@@ -66,6 +66,11 @@ impl RetryHints {
             should_retry,
         }
     }
+}
+
+/// Whether a refusal says that it is about the number of requests at once, as LiteLLM's do.
+pub(super) fn names_places(headers: &HeaderMap) -> bool {
+    text(headers, "rate_limit_type") == Some("max_parallel_requests")
 }
 
 /// The delay in `retry-after-ms`, else in `retry-after`. LiteLLM passes on those of the provider

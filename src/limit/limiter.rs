@@ -284,12 +284,17 @@ impl Limiter {
         unpark(keeper);
     }
 
-    /// Takes note that what was sent with this permit was refused, with a wait or without.
-    pub(crate) fn refused(&self, permit: &Permit, hint: Option<Duration>) -> Heard {
+    /// Takes note that what was sent with this permit was refused, with a wait or without. `is_full`
+    /// if the server says itself that too many are in flight.
+    pub(crate) fn refused(&self, permit: &Permit, hint: Option<Duration>, is_full: bool) -> Heard {
         let (heard, to_wake) = {
             let mut locked = self.0.lock();
             let now = self.0.now();
-            let (heard, sooner) = locked.limits.refused(permit.start, hint, now);
+            let (heard, sooner) = if is_full {
+                locked.limits.full(permit.start, now)
+            } else {
+                locked.limits.refused(permit.start, hint, now)
+            };
             (heard, locked.head_if(|_| sooner))
         };
         unpark(to_wake);

@@ -10,6 +10,9 @@
 //! - Then one request more is tried. A server with places refuses it, at any time, and refuses
 //!   nothing within the places. A rate lets more in after a wait, and also refuses within the
 //!   places.
+//!
+//! Some servers say of a refusal that it is about places. It needs no proof then: the requests in
+//! flight that are not refused are counted without a pause.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -45,6 +48,9 @@ const DOUBTS_FORGIVEN: f64 = 0.05;
 /// refusal. It is at most the time of the quickest answer divided by `LONGEST_REST`.
 const FIRST_REST: Nanos = 3 * MILLI;
 const LONGEST_REST: Nanos = 4;
+/// If others hold all places, everyone waits for so long. It doubles until something is let in.
+const FIRST_PAUSE: Nanos = 250 * MILLI;
+const LONGEST_PAUSE: Nanos = 8 * SECOND;
 /// How long refusals are ignored here after they were found to be about something else. It doubles
 /// each time.
 const FIRST_BLINDNESS: Nanos = 60 * SECOND;
@@ -70,6 +76,9 @@ pub(super) struct Places {
     refused: Option<Nanos>,
     /// When so many were let in at once.
     proven: Option<(Nanos, usize)>,
+    /// Since when others have held all places, as the server says. It is over when something is let
+    /// in that was sent later.
+    shut: Option<Nanos>,
 }
 
 /// Refusals that hold everyone. While a cascade lasts, it is not known which requests in flight are
@@ -91,6 +100,8 @@ struct Known {
     first: usize,
     /// When the places were counted. Requests sent before this are in that count.
     since: Nanos,
+    /// Whether the server says of a refusal that it is about places.
+    is_named: bool,
     /// Whether the places are as many as the concurrency, so that no further one is tried.
     is_all: bool,
     /// When one more was sent, if it is not known yet whether that was let in.
@@ -139,6 +150,11 @@ impl Places {
         Some(self.known.as_ref()?.most)
     }
 
+    /// Whether the server says of each refusal that is about places that it is.
+    pub(super) fn are_named(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.is_named)
+    }
+
     /// Whether a cascade lasts: the requests that are let in are being counted.
     pub(super) fn is_counting(&self) -> bool {
         self.cascade.is_some()
@@ -165,7 +181,7 @@ impl Places {
         };
         if known.trying.is_some_and(|since| now >= since + patience) {
             known.succeed(now);
-            if known.flips >= MOST_FLIPS {
+            if known.flips >= MOST_FLIPS && !known.is_named {
                 self.give_up(now);
                 return Room::Yes;
             }
@@ -218,6 +234,7 @@ impl Places {
     /// Takes note that the request in this place, sent at `sent`, was let in. Returns whether it
     /// has become certain that refusals are about places.
     pub(super) fn let_in(&mut self, place: usize, sent: Nanos, now: Nanos) -> bool {
+        self.shut.take_if(|since| sent > *since);
         let Some(known) = &mut self.known else {
             // Those that were in flight with it would have been refused sooner.
             let is_proof = match &self.cascade {
@@ -290,6 +307,40 @@ impl Places {
         false
     }
 
+    /// As [`explains`](Self::explains), where the server says so itself. `in_flight` counts the
+    /// refused request. Returns how long everyone waits, if others hold all places.
+    pub(super) fn full(
+        &mut self,
+        place: usize,
+        sent: Nanos,
+        in_flight: usize,
+        now: Nanos,
+    ) -> Option<Duration> {
+        let is_explained = self.explains(place, sent, None, now);
+        if !self.are_named() {
+            self.cascade = None;
+            self.known = Some(Known {
+                is_named: true,
+                settled: true,
+                ..Known::new(in_flight.saturating_sub(1).max(1), now)
+            });
+        }
+        if let Some(known) = &mut self.known
+            && !is_explained
+        {
+            // They are still being counted.
+            known.first = known.most;
+            known.next_try = now + FIRST_WAIT;
+        }
+        if in_flight > 1 {
+            return None;
+        }
+        // No answer that is under way will free one.
+        let since = *self.shut.get_or_insert(now);
+        let pause = (now - since).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        Some(Duration::from_nanos(pause))
+    }
+
     /// Takes note of a refusal that holds everyone for this long. `in_flight` counts the refused
     /// request.
     pub(super) fn held(&mut self, pause: Duration, sent: Nanos, in_flight: usize, now: Nanos) {
@@ -329,6 +380,7 @@ impl Known {
             most,
             first: most,
             since: now,
+            is_named: false,
             is_all: false,
             trying: None,
             next_try: now,

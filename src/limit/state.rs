@@ -138,7 +138,9 @@ impl LimiterState {
         hint: Option<Duration>,
         now: Nanos,
     ) -> (Heard, bool) {
-        let heard = if self.places.explains(start.place, start.at, hint, now) {
+        // A server that names what is about places names nothing else so.
+        let may_be_places = !self.places.are_named();
+        let heard = if may_be_places && self.places.explains(start.place, start.at, hint, now) {
             Heard::Full
         } else {
             self.pace.refused(start.at, self.in_flight, hint, now)
@@ -152,16 +154,32 @@ impl LimiterState {
         (heard, self.keep_pace(now))
     }
 
+    /// As [`refused`](Self::refused), where the server says itself that too many are in flight.
+    /// That tells no rate, and its wait is that of another limit.
+    pub(crate) fn full(&mut self, start: Start, now: Nanos) -> (Heard, bool) {
+        let heard = self
+            .places
+            .full(start.place, start.at, self.in_flight, now)
+            .map_or(Heard::Full, Heard::Held);
+        (heard, self.keep_pace(now))
+    }
+
+    /// Whether refusals have told a rate.
+    #[cfg(test)]
+    pub(super) fn has_paced(&self) -> bool {
+        self.pace.rate().is_some()
+    }
+
     /// Keeps to the rate that refusals tell, unless it is the number at once that they are about.
     /// Whether something may be admitted sooner than it was said.
     fn keep_pace(&mut self, now: Nanos) -> bool {
         let after = match self.places.most() {
-            Some(_) => {
+            Some(_) if !self.places.are_named() => {
                 // What is sent meanwhile is not sent at the rate.
                 self.pace.ignore_before(now);
                 None
             }
-            None => self.pace.rate(),
+            _ => self.pace.rate(),
         };
         let before = std::mem::replace(&mut self.kept, after);
         if before == after {

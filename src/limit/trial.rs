@@ -49,6 +49,8 @@ pub(super) struct Provider {
     pub(super) allows: Allows,
     /// So many at once.
     pub(super) places: usize,
+    /// Whether its refusals say that they are about places. Those take up to this long.
+    pub(super) names_places: Option<Nanos>,
     pub(super) hint: Hint,
     /// What is refused counts against the limit.
     pub(super) counts_refused: bool,
@@ -78,6 +80,7 @@ impl Provider {
         Self {
             allows,
             places: usize::MAX,
+            names_places: None,
             hint,
             counts_refused: false,
             strays: 0.0,
@@ -278,7 +281,10 @@ pub(super) fn run(
                 came.done = now;
             }
             Event::Refusal(row, start, hint) => {
-                let (heard, _) = limits.refused(start, hint, now);
+                let (heard, _) = match provider.names_places {
+                    Some(_) => limits.full(start, now),
+                    None => limits.refused(start, hint, now),
+                };
                 let verdict = hint.map_or(Verdict::Throttled, Verdict::PauseAll);
                 let (verdict, pause) = verdict.heard(heard, row.attempts, Duration::MAX);
                 if let Some(pause) = pause {
@@ -336,9 +342,13 @@ pub(super) fn run(
                 }
                 Some(wait) => {
                     came.refused.push(now);
-                    let hint = provider.hint(wait);
+                    let hint = provider
+                        .hint(wait)
+                        .filter(|_| provider.names_places.is_none());
                     let refusal = Event::Refusal(row, start, hint);
-                    at(&mut events, now + provider.round_trip, refusal);
+                    let longest = provider.names_places;
+                    let more = longest.map_or(0, |longest| chance.u64(..=longest));
+                    at(&mut events, now + provider.round_trip + more, refusal);
                 }
             }
         }
@@ -510,6 +520,43 @@ fn a_limit_at_once_is_found_and_kept() {
             assert_eq!(limits.learned().at_once, Some(places), "{told}");
         }
     }
+}
+
+#[test]
+fn refusals_that_name_places_tell_no_rate() {
+    let minute = Hint::Always(60 * SECOND);
+    for seed in 0..60 {
+        let slowest = [50, 300, 900][usize::try_from(seed % 3).unwrap()] * MILLI;
+        let mut provider = with_places(3, SECOND, minute, (seed % 4) * 10 * MILLI);
+        provider.names_places = Some(slowest);
+        provider.spread = 0.3;
+        let mut limits = LimiterState::new(20);
+        let came = run(&mut limits, &mut provider, 300, 900 * SECOND, seed);
+        let told = format!("seed {seed}, {slowest}: {:?}, {came:?}", limits.learned());
+        assert!(!limits.has_paced(), "{told}");
+        assert_eq!(came.rows, 300, "{told}");
+        assert!(came.done <= 115 * SECOND, "{told}");
+        assert!(came.attempts <= 5, "{told}");
+        assert!(
+            limits
+                .learned()
+                .at_once
+                .is_some_and(|it| (2..=4).contains(&it)),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn places_that_others_hold_are_asked_for_seldom() {
+    let mut provider = with_places(1, SECOND, Hint::None, 0);
+    provider.names_places = Some(0);
+    provider.cut = Some((0, 60 * SECOND, 0.0));
+    let mut limits = LimiterState::new(20);
+    let came = run(&mut limits, &mut provider, 30, 200 * SECOND, 1);
+    assert_eq!(came.rows, 30, "{came:?}");
+    assert!(came.refused.len() <= 50, "{came:?}");
+    assert!(came.done <= 105 * SECOND, "{came:?}");
 }
 
 #[test]

@@ -52,6 +52,7 @@ impl<J: Job> RunShared<'_, J> {
             used: Cell::new(None),
             counted: Cell::new(None),
             pause: Cell::new(None),
+            is_full: Cell::new(false),
             why_paused: OnceCell::new(),
             answer: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
@@ -190,7 +191,10 @@ impl<J: Job> RunShared<'_, J> {
             permit.let_in();
             return (verdict, None);
         };
-        let heard = self.settings.limiter.refused(permit, hint);
+        let heard = self
+            .settings
+            .limiter
+            .refused(permit, hint, attempt.is_full.get());
         let longest_backoff = self.settings.retry.longest_backoff();
         let (verdict, pause) = verdict.heard(heard, attempt.number, longest_backoff);
         (Some(verdict), pause)

@@ -90,6 +90,8 @@ pub struct Attempt<'a> {
     pub(crate) counted: Cell<Option<Cost>>,
     /// A wait for everyone, though the attempt may have succeeded.
     pub(crate) pause: Cell<Option<Duration>>,
+    /// Whether a refusal says itself that too many are in flight.
+    pub(crate) is_full: Cell<bool>,
     /// What the log says of the answer's headers.
     pub(crate) answer: OnceCell<Box<str>>,
     /// Why, if the attempt succeeded.
