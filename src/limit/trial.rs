@@ -307,8 +307,8 @@ pub(super) fn run(
         }
         loop {
             let first = refused.keys().next().copied();
-            let first =
-                first.filter(|first| admits > 0 || first.0 == 0 || (new == rows && due.is_empty()));
+            let is_last = new == rows && due.is_empty();
+            let first = first.filter(|first| is_last || u32::from(admits) >= first.0.min(2));
             if first.is_none() && due.is_empty() && new == rows {
                 break;
             }

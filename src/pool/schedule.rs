@@ -71,8 +71,18 @@ pub(crate) type Precedence = (u32, u64);
 const ATTEMPTS_BEFORE_OTHERS: u32 = 2;
 /// An item that was refused so often goes on until this many refusals have come since a success.
 /// The first of them may be its own, of an attempt right after that success. It then goes at the
-/// end of the pause, which is a better moment than right after another one.
+/// end of the pause, which is a better moment than right after another one. One that was refused
+/// twice more goes only while the last that was heard is a success.
 const REFUSALS_SINCE_SUCCESS: u8 = 2;
+
+/// Whether an item goes before new ones that has let the others try first so often.
+fn may_go(turn: u32, refusals_left: u8) -> bool {
+    match turn {
+        0 => true,
+        1 => refusals_left > 0,
+        _ => refusals_left == REFUSALS_SINCE_SUCCESS,
+    }
+}
 
 /// An item that has its outcome.
 #[derive(Clone, Copy, Debug)]
@@ -248,7 +258,7 @@ impl<I: Send, E> Schedule<I, E> {
     /// The next item to go, the breaker aside.
     fn candidate(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
         if let Some(first) = self.refused.first_entry()
-            && (self.refusals_left > 0 || self.stopped || first.key().0 == 0)
+            && (self.stopped || may_go(first.key().0, self.refusals_left))
         {
             return Next::Attempt(first.remove());
         }
@@ -336,7 +346,7 @@ impl<I: Send, E> Schedule<I, E> {
     pub(crate) fn goes_before(&self, refused: Precedence, other: Option<Precedence>) -> bool {
         match other {
             Some(other) => refused < other,
-            None => self.refusals_left > 0 || refused.0 == 0,
+            None => may_go(refused.0, self.refusals_left),
         }
     }
 
@@ -511,6 +521,25 @@ mod tests {
         assert!(!schedule.has_before(None));
         schedule.finished(done(once.index, true));
         assert!(schedule.has_before(None));
+    }
+
+    #[test]
+    fn what_was_refused_four_times_goes_only_right_after_a_success() {
+        let now = Instant::now();
+        for (attempts, goes_on) in [(2, true), (4, false)] {
+            let mut schedule = schedule(&ITEMS);
+            let [mut often, once, _] = [0; 3].map(|_| attempt(&mut schedule, now));
+            schedule.finished(done(once.index, true));
+            often.history.attempts = attempts;
+            schedule.retry_after_pause(often);
+            assert_eq!(schedule.has_before(None), goes_on, "{attempts} attempts");
+            let next = attempt(&mut schedule, now);
+            assert_eq!(next.index == 0, goes_on, "{attempts} attempts");
+            if !goes_on {
+                schedule.finished(done(2, true));
+                assert_eq!(attempt(&mut schedule, now).index, 0);
+            }
+        }
     }
 
     #[test]
