@@ -89,12 +89,14 @@
 //! | how many records are answered and failed | 1 if one has failed |
 //! | ids that are answered more than once: how many, and of the first five the files and lines | |
 //! | with `--ordered-by INPUT`: how many rows have no record, and the first 20 | 1 if there is one |
+//! | if all files are named after shards: how many shards of their inputs have no file, and the first 20 | 1 if there is one |
 //! | how many records have an id that INPUT does not have: they come last | |
 //! | the incomplete last line of a run that was killed: it is left out | |
 //! | other lines that are no records: they are left out | 1 |
 //!
-//! Without `--ordered-by` the records are in the order of the files, and `merge` cannot tell
-//! whether one is missing. INPUT is the whole input, not a shard. If it holds prompts or rows of a
+//! Without `--ordered-by` the records are in the order of the files, and only the names of the
+//! files tell whether a shard is missing. With it, missing shards are named only if a row has no
+//! record. INPUT is the whole input, not a shard. If it holds prompts or rows of a
 //! table, give the flags of the run too, as they make the ids.
 //!
 //! The exit code is 2, and nothing is written, if a file holds no results, if a run is writing to

@@ -60,11 +60,22 @@ fn shards_are_one_file_again_in_the_order_of_the_input() {
     let first = rows
         .iter()
         .find(|row| !ended.stdout.contains(&format!("\"{row}\"")));
+    let told = "1 shard has no file among those to merge:";
     ended.says(&[
         &format!("{gaps} rows have no record:\n  line "),
         first.unwrap(),
+        told,
+        "\n  p.shard-1-of-3",
     ]);
     assert!(!folder.has("p.results.jsonl.lock") && !folder.has("p.results.jsonl.tollgate-new"));
+    // Without the input, names of files tell.
+    merge(&folder, &[a, c]).code(1).says(&[told]);
+    merge(&folder, &[a, b, c])
+        .code(0)
+        .never_says(&["shard has"]);
+    merge(&folder, &["p.results.jsonl", a])
+        .code(0)
+        .never_says(&["shard has"]);
 }
 
 #[test]
