@@ -20,6 +20,7 @@ mod config;
 mod console;
 mod demo;
 mod exit;
+mod expected;
 mod extract;
 mod forecast;
 mod format;
