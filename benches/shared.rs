@@ -1,4 +1,4 @@
-//! One allowance, many processes: what the server counts while they share it.
+//! One shared limit, many processes: what the server counts while they share it.
 //!
 //! Each trial starts real tools on one store for 30 s. The figures come from the server's own log,
 //! but for the round trips to the store: these are Redis's own count of commands, and for a file
@@ -40,7 +40,7 @@ use support::listener::Listener;
 use support::redis_server::{Server, programs};
 use tempfile::TempDir;
 
-/// The allowance's name on a server.
+/// The key of the limit on a server.
 const KEY: &str = "bench";
 
 /// How long an answer takes.
@@ -109,7 +109,7 @@ impl Trial {
     }
 }
 
-/// Where the allowance is kept.
+/// Where the limit is kept.
 enum Home {
     /// Every process has the limit for itself.
     Nowhere,

@@ -166,7 +166,7 @@
 //! | `bar` | | a progress bar on a terminal: `bar`, `Bar` |
 //! | `rows` | | tables: `Client::rows` makes a request of each row, and an output that ends in `.csv` is one |
 //! | `sim` | | the simulated provider; no further dependencies |
-//! | `redis` | | an allowance that is [`Shared`] by a Redis or Valkey server; implies `rustls` |
+//! | `redis` | | a limit that is [`Shared`] through a Redis or Valkey server; implies `rustls` |
 //! | `cli` | | what the command-line tool needs; implies `bar`, `rows` and `sim` |
 //!
 //! No feature needs a system library: a C compiler is enough to build all of them.
@@ -190,7 +190,9 @@
 //!   file.
 //! - [Limits](_guide::limits): what the limiter promises, and how it keeps it.
 //! - [Retries](_guide::retries): what each failure means, how long is waited, when a run stops.
-//! - [Sharing a limit](_guide::sharing_a_limit): several processes, or machines, on one allowance.
+//! - [Sharing a limit](_guide::sharing_a_limit): several processes, or machines, under one limit.
+//! - [Shards](_guide::shards): one input, several processes, and one file of all results.
+//! - [Engines](_guide::engines): jobs for xargs, GNU parallel, Slurm, Kubernetes, Spark, Ray, Airflow.
 //! - [Batch files](_guide::batch_files): lines in, lines out, and what a rerun does.
 //! - [Planning](_guide::planning): how long, how much, how many processes, before anything is sent.
 //! - [Testing](_guide::testing): virtual time, answers from memory, a simulated provider.

@@ -55,16 +55,16 @@
 //!   of a pause if there is no rate, and `learned.rs` what the limiter tells of all that it has
 //!   learned. `waited.rs` says what an admission waited for. `rate.rs` and `permit.rs` are what a
 //!   user holds, and `nested.rs` knows which permits a thread holds already. `set_rates.rs` has the
-//!   rates that are set: buckets, or what is leased of an allowance that processes share.
-//!   `sharing.rs` says what a process says to the store of that and when, with `credit.rs`,
-//!   `leased.rs`, `store_time.rs`, `used.rs` and `gone.rs`, and `keeper.rs` is the thread that
-//!   carries it (`keeper_link.rs`). `limit/NOTES.md` has the proofs.
-//! - **A shared allowance**: `shared/exchange.rs` is what a process asks a store, and what the store
-//!   answers. `ledger.rs` is the account that a store keeps, and pure: a limit is a time axis, and a
-//!   lease is a part of it that nobody else gets. `file.rs` keeps the account in a file, with
+//!   rates that are set: buckets, or what is leased of a shared limit. `sharing.rs` decides
+//!   when a process asks the store, and for what; `credit.rs`, `leased.rs`, `store_time.rs`,
+//!   `used.rs` and `gone.rs` are its parts. `keeper.rs` is the thread that asks, and
+//!   `keeper_link.rs` ties it to the queue. `limit/NOTES.md` has the proofs.
+//! - **A shared limit**: `shared/exchange.rs` is what a process asks a store, and what the store
+//!   answers. `ledger.rs` is the account that a store keeps, and is pure: a limit is a time axis, and a
+//!   lease is a part of it that no other process gets. `file.rs` keeps the account in a file, with
 //!   `record.rs` for its bytes. `redis.rs` asks a server, where `redis.lua` does what `ledger.rs`
-//!   does, number for number. `home.rs` is what a user says of it in a URL, and `status.rs` what a
-//!   user is told.
+//!   does, number for number. `home.rs` reads the URL that names a store, and `status.rs` is
+//!   what a user is told of it.
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs`
 //!   holds everything back while nothing can be sent, and `alike.rs` counts failures that are
 //!   alike.
@@ -115,8 +115,8 @@
 //! `rows/absent.rs` stands for all of them without the feature `rows`. `occurrences.rs` gives ids
 //! to rows that have none. For a table of answers, `row_source.rs` reads the user's own cells
 //! again, `answers.rs` finds the records of the rows, `answer_table.rs` puts both together, and
-//! `rows/cells.rs` writes the cells. `merge.rs` makes one file of several. `rows/object.rs` reads a JSON object as cells. `shard.rs`
-//! says which rows are in the shard of a process. `prompts.rs`
+//! `rows/cells.rs` writes the cells. `merge.rs` makes one file of several. `rows/object.rs` reads a
+//! JSON object as cells. `shard.rs` says which rows are in the shard of a process. `prompts.rs`
 //! stops a run whose model refuses a field of all prompts. In `journal`, `records.rs` reads what
 //! the lines of a file say (`readback.rs` reads one, and `facts.rs` all that it says, for
 //! `report`), `recover.rs` makes of it what a run carries on with (`resume_index.rs`), `append.rs`
@@ -161,7 +161,7 @@
 //! | kind of error | `error.rs` | to be transient or not; `record_code` in `api/classify/record.rs`, and `cli/exit.rs` |
 //! | header that announces a limit | `api/limit_headers.rs` | the words of its name; in `api/rate_limit_headers.rs`, what its reset means when nothing remains |
 //! | provider | `api/provider.rs` | how the key travels, and its variables; in `api/estimate.rs`, what it counts |
-//! | store of a shared allowance | `shared/`, beside `file.rs` | a trait, `Store`, with one method; its URL in `shared/home.rs`, and the numbers of `shared/ledger.rs` if it computes them itself |
+//! | store of a shared limit | `shared/`, beside `file.rs` | a trait, `Store`, with one method; its URL in `shared/home.rs`, and the numbers of `shared/ledger.rs` if it computes them itself |
 //! | dimension to limit | `limit/state.rs` | a bucket beside the others |
 //! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |
 //! | way in | `pool/run.rs` | a feed and a sink; the loop stays as it is |

@@ -38,9 +38,12 @@
 //!   that takes too long.
 //! - [`Concurrency`](crate::Concurrency): a range such as `4..=200`, or `-c 4-200`, in which the
 //!   number of requests in flight is found.
-//! - [`Shared`](crate::Shared), `--shared-limit`: several processes on one allowance, which is
-//!   [kept](super::sharing_a_limit) in a file or in Redis. The guide has jobs for
-//!   [engines](super::engines): xargs, GNU parallel, Slurm, Kubernetes, Spark, Ray and Airflow.
+//! - [`Shared`](crate::Shared), `--shared-limit`: several processes
+//!   [share a limit](super::sharing_a_limit), which is kept in a file or in Redis.
+//! - [`FileRun::shard`](crate::FileRun::shard), `--shard`: several processes send one input, each a
+//!   [shard](super::shards) of it. `tollgate merge` makes one file of their results. The guide has
+//!   jobs for [engines](super::engines): xargs, GNU parallel, Slurm, Kubernetes, Spark, Ray and
+//!   Airflow.
 //! - [`Times`](crate::Times) and [`Binding`](crate::Binding): where the time of a request and of a
 //!   run went. The tool's report ends with advice on its speed.
 //! - Estimates of model tokens learn from the usage in answers.

@@ -430,7 +430,8 @@
 //! could wait for itself for ever. It is refused at once with
 //! [`ErrorKind::Nested`](crate::ErrorKind::Nested). Give the inner work a limiter of its own.
 //!
-//! Processes do not share a limiter. Divide the limit between them.
+//! Processes do not share a limiter, but they can share its rates: see
+//! [sharing a limit](super::sharing_a_limit).
 //!
 //! [`Limiter`]: crate::Limiter
 //! [`Limiter::learned`]: crate::Limiter::learned

@@ -53,7 +53,7 @@
 //! `tollgate plan ... --processes N` plans N processes that share the limits of the command line,
 //! each with its own `-c`. Time, cost, `concurrency_needed` and what is in flight are of all of
 //! them together; the table's concurrencies are of each. The run begins without a burst, as a
-//! shared allowance does. `--store-rtt T` is the time from asking the store to its answer: 1 ms
+//! shared limit does. `--store-rtt T` is the time from asking the store to its answer: 1 ms
 //! unless it is given. The plan then also says three things.
 //!
 //! **How many processes the rates need.** By Little's law (J. D. C. Little, "A Proof for the

@@ -71,28 +71,29 @@ impl LimiterBuilder {
         self
     }
 
-    /// Shares the rates with other processes. They and their bursts are then those of all these
-    /// processes together; where they differ, the lowest holds, and whoever has a higher one is
-    /// warned in the log. A rate that one process does not use goes to those that can use it. A
-    /// pause of one is a pause for all, and a limit that the provider announces to one holds for
-    /// all. The concurrency stays the limiter's own. Default: shared with nobody.
+    /// Shares the rates with other processes. The rates and bursts are then those of all these
+    /// processes together. Where they differ, the lowest holds, and a process with a higher one
+    /// warns in its log. What one process does not use goes to those that can use it. A pause of
+    /// one process holds for all, and so does a limit that the provider announces to one. The
+    /// concurrency stays the limiter's own. Default: the rates are not shared.
     ///
-    /// The limiter takes small parts of the allowance, worth a tenth of a second or a few requests,
-    /// by a thread of its own. It begins with nothing, so that the first request waits for the
-    /// store. While that cannot be reached, nothing is sent beyond what was leased before, unless
-    /// there is a [fallback](Shared::fallback_share);
-    /// [`shared_status`](Limiter::shared_status) tells.
+    /// A thread of the limiter leases small parts of the shared limit from the store, worth a tenth
+    /// of a second or a few requests. The limiter begins with nothing, so the first request waits
+    /// for the store. While the store cannot be reached, nothing is sent beyond what was leased
+    /// before, unless there is a [fallback](Shared::fallback_share).
+    /// [`shared_status`](Limiter::shared_status) says how it is. The guide has
+    /// [more](crate::_guide::sharing_a_limit).
     pub fn shared(mut self, shared: Shared) -> Self {
         self.shared = Some(shared);
         self
     }
 
-    /// Makes the limiter. Its buckets are full, but those of a shared allowance.
+    /// Makes the limiter. Its buckets begin full; a shared limit begins empty.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a rate out of range, a burst of zero, a
     /// burst without its rate, or a concurrency of zero or an empty range; and for a shared
-    /// allowance whose store cannot be used at all.
+    /// limit whose store cannot be used at all.
     pub fn build(self) -> Result<Limiter> {
         let (clock, shared) = (self.clock.clone(), self.shared.clone());
         let limits = self.state()?;

@@ -1,4 +1,4 @@
-//! That the store of a shared allowance cannot be reached, and when it is tried again.
+//! The store of a shared limit cannot be reached: since when, why, and when it is tried again.
 
 use super::bucket::Nanos;
 use crate::error::Error;

@@ -1,8 +1,8 @@
-//! The thread that talks to the store of a shared allowance: it carries what
-//! [`sharing`](super::sharing) says, and wakes whoever waits for the reply.
+//! The keeper: the thread of a limiter that talks to the store of a shared limit. It sends what
+//! [`sharing`](super::sharing) decides, and wakes the threads that wait for the reply.
 //!
-//! It holds the limiter only while it looks at it, so that the last user's drop ends both. The
-//! store is asked without a lock.
+//! It holds the limiter only while it looks at it, so that the last user's drop ends both. It holds
+//! no lock while it asks the store.
 
 use std::sync::{Arc, Weak};
 use std::thread;

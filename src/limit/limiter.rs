@@ -203,8 +203,8 @@ impl Limiter {
     }
 
     /// Admits nothing before `until`. The buckets are empty then, so there is no burst after a
-    /// pause. A pause is never shortened by another. It holds whoever shares the limits. Whoever waits with a deadline before its end
-    /// is told at once.
+    /// pause. A pause is never shortened by another. It holds for all processes that share the
+    /// limit. A thread that waits with a deadline before its end is told at once.
     pub fn pause_until(&self, until: Instant) {
         let until = self.0.nanos(until);
         let (too_late, keeper) = {

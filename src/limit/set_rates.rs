@@ -1,5 +1,5 @@
-//! The rates that are set, of requests and of model tokens: a bucket for each, or what is leased of
-//! an allowance that several processes share.
+//! The rates that are set, of requests and of model tokens: a bucket for each, or what this process
+//! has leased of a shared limit.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const WHAT: [(&str, WaitReason); 2] = [
 
 #[derive(Debug, Default)]
 pub(super) struct SetRates {
-    /// Of requests and of tokens. With a shared allowance, for the time that its store is gone.
+    /// Of requests and of tokens. With a shared limit they are there only while its store is gone.
     buckets: [Option<Bucket>; 2],
     shared: Option<Box<Sharing>>,
 }
@@ -51,7 +51,7 @@ impl SetRates {
         Some(rate_of(self.shared.as_ref()?.followed(axis)?))
     }
 
-    /// The most units that are ever admitted at once; `None` if nothing limits them.
+    /// The most units that are ever admitted at once; `None` without a limit.
     pub(super) fn largest(&self, axis: usize) -> Option<u64> {
         match &self.shared {
             Some(shared) => shared.largest(axis),

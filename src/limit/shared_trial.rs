@@ -1,5 +1,5 @@
-//! Processes that share one allowance, event by event: their limiters without threads, and one
-//! account without a store. Minutes of a run take milliseconds.
+//! Processes that share one limit, event by event: their limiters without threads, and one account
+//! without a store. Minutes of a run take milliseconds.
 
 #![cfg(test)]
 

@@ -1,6 +1,6 @@
-//! What this process says to the store of a shared allowance, when, and what a reply changes.
+//! What this process asks the store of a shared limit, when it asks, and what a reply changes.
 //!
-//! A state machine without a thread, a lock or a clock: [`keeper`](super::keeper) carries the
+//! It is a state machine without a thread, a lock or a clock: [`keeper`](super::keeper) carries the
 //! messages. One ask is under way at a time.
 
 use std::time::Duration;
@@ -20,10 +20,10 @@ const SECOND: Nanos = 1_000 * MILLI;
 
 /// What all leases together are worth at least, in time.
 const LEASE: Nanos = 100 * MILLI;
-/// A wake-up may be late by so much.
+/// How late a wake-up may be.
 const LATE: Nanos = 2 * MILLI;
-/// So often the store is asked at least while something is in flight or waits; and after so long
-/// without either, the process leaves.
+/// The longest time between two asks while something is in flight or waits. After so long without
+/// either, the process leaves.
 const HEARTBEAT: Nanos = SECOND;
 /// Requests at an announced rate may catch up on one in so many of a second's worth.
 const CATCH_UP: u64 = 4;
@@ -31,7 +31,7 @@ const CATCH_UP: u64 = 4;
 #[derive(Debug, Default)]
 pub(super) struct Sharing {
     leased: Leased,
-    /// Goes on with this share of the rates while the store is gone: one in so many.
+    /// What the rates are divided by while the store is gone; `None`: nothing is sent then.
     fallback: Option<u64>,
     holder: u64,
     incarnation: u64,
@@ -43,16 +43,16 @@ pub(super) struct Sharing {
     pause_told: Nanos,
     /// Other news for the store.
     has_news: bool,
-    /// What whoever is first lacks of each limit, in units.
+    /// What the request that is first in the queue lacks of each limit, in units.
     lacks: [u64; 2],
     recent: [Used; 2],
     admitted: Nanos,
     asked: Nanos,
-    /// Nothing is asked before, as the last reply had nothing.
+    /// When credit may be asked for again after a reply that had none.
     not_before: Nanos,
-    /// The store counts this process.
+    /// Whether the store counts this process.
     joined: bool,
-    /// The keeper has been called and has not looked yet.
+    /// Whether the keeper has been called and has not looked yet.
     called: bool,
     round_trip: Nanos,
     gone: Option<Gone>,

@@ -1,4 +1,4 @@
-//! What a run of several processes on one shared allowance needs, and which limit comes next.
+//! What a run of several processes that share a limit needs, and which limit comes next.
 //!
 //! Everything here is a formula over rates and means; the run itself is simulated elsewhere.
 //!

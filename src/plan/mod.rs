@@ -104,7 +104,7 @@ impl Scenario {
     fn state(&self, concurrency: Concurrency, parts: u32) -> Result<LimiterState> {
         let mut limits = self.limits(concurrency, parts).state()?;
         if self.processes.is_some() && self.request_rate.is_some() {
-            // A shared allowance begins without a burst, as after a pause.
+            // A shared limit begins without a burst, as after a pause.
             limits.pause(1, 0);
         }
         Ok(limits)

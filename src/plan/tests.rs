@@ -449,7 +449,7 @@ fn as_many_processes_as_are_needed_keep_the_rate() {
 }
 
 #[test]
-fn a_shared_allowance_begins_without_a_burst() {
+fn a_shared_limit_begins_without_a_burst() {
     let own = Scenario {
         request_rate: Some(Rate::per_second(10)),
         concurrency: 100.into(),

@@ -1,9 +1,12 @@
-//! What a process asks the store of a shared allowance, and what the store answers.
+//! What a process asks the store of a shared limit, and what the store answers.
 //!
-//! A limit is a time axis: at `units` a `period`, each unit is worth `period / units` of it. A
-//! lease is a part of that axis. Nobody else gets the same part, so that all processes together
-//! never have more than the axis is long. Credit that is older than `burst` units lapses, wherever
-//! it is, so that what was saved up never adds up to more than one burst.
+//! A *shared limit* is the rates and bursts that several processes keep to together. The *store*
+//! is where it is kept: a file, or a key of a Redis server. A process that uses it is a *holder*.
+//!
+//! A limit is a time axis. At `units` a `period`, each unit is worth `period / units` of it. A
+//! *lease* is a part of that axis, and no other process gets the same part. So all processes
+//! together never have more than the axis is long. A part lapses when it is older than `burst`
+//! units are worth. So what is saved up never adds up to more than one burst.
 //!
 //! Whatever is here in pairs is for requests and for model tokens, in this order.
 
@@ -25,7 +28,8 @@ pub(crate) struct Limit {
     pub(crate) burst: u64,
 }
 
-/// How many units a process asks for: as many as whoever is first needs, and as many as are of use.
+/// How many units a process asks for: `least` for the request that is first in its queue, and up
+/// to `most`, which it can use soon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Want {
     pub(crate) least: u64,
@@ -48,13 +52,13 @@ pub(crate) struct Ask {
     pub(crate) back: [Vec<Span>; 2],
     /// Model tokens that were used beyond what was leased; below zero, tokens to be given back.
     pub(crate) owed_tokens: i64,
-    /// Nobody may send for so long from now.
+    /// For how long from now no process may send.
     pub(crate) pause: Micros,
     /// What all leases together are worth, in time.
     pub(crate) lease: Micros,
     /// How late a lease may be used: more than the time that a message takes.
     pub(crate) slack: Micros,
-    /// The process ends, or sends nothing for a while.
+    /// Whether the process ends, or sends nothing for a while.
     pub(crate) leaves: bool,
 }
 
@@ -72,19 +76,19 @@ pub(crate) struct Reply {
     pub(crate) limits: [Option<Limit>; 2],
     /// Leased credit, oldest first.
     pub(crate) credit: [Vec<Span>; 2],
-    /// Nobody may send before this time; 0 without a pause.
+    /// No process may send before this time; 0 without a pause.
     pub(crate) paused_until: Micros,
-    /// How many processes hold the allowance, this one among them.
+    /// How many processes share the limit, this one among them.
     pub(crate) holders: u64,
 }
 
-/// Where the allowance is kept.
+/// Where a shared limit is kept.
 pub(crate) trait Store: Send {
     /// One round trip. It may take as long as the store's time limit, and is made without a lock.
     ///
     /// # Errors
     /// When the store cannot be reached, or gives no sensible answer. Nothing is leased then. The
-    /// store may have done all that was asked, and only its answer be lost: so what was given back
-    /// is not to be given back again, since somebody else may have it.
+    /// store may have done all that was asked, and only its answer may be lost. So a caller does not
+    /// give the same credit back again: another process may have it by now.
     fn exchange(&mut self, ask: &Ask) -> crate::error::Result<Reply>;
 }

@@ -1,4 +1,4 @@
-//! The home in a file: several processes of one machine, and no server.
+//! The store in a file: several processes of one machine, and no server.
 //!
 //! The file itself is locked for each exchange. The system unlocks it when a process ends, however
 //! that happens. Times are those of the machine's monotonic clock, which all its processes share.
@@ -23,7 +23,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(1);
 /// A process of another boot that wrote so lately, while this machine was up, is on another machine.
 const LATELY: u64 = 60;
 
-/// An allowance in a file.
+/// A shared limit in a file.
 pub(crate) struct FileStore {
     path: PathBuf,
     /// Open between exchanges, unless the last one failed.
@@ -32,7 +32,7 @@ pub(crate) struct FileStore {
 }
 
 impl FileStore {
-    /// An allowance that is kept in this file.
+    /// A shared limit that is kept in this file.
     pub(crate) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn two_stores_on_one_file_lease_from_one_account() {
         let directory = directory();
-        let path = directory.path().join("allowance");
+        let path = directory.path().join("limit");
         let (mut one, mut two) = (FileStore::new(&path), FileStore::new(&path));
         let first = one.exchange(&ask(1)).unwrap();
         let second = two.exchange(&ask(2)).unwrap();
@@ -249,18 +249,18 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
 
         let directory = directory();
-        let path = directory.path().join("allowance");
+        let path = directory.path().join("limit");
         FileStore::new(&path).check().unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
-    fn what_cannot_be_an_allowance_is_refused_and_left_as_it_is() {
+    fn what_cannot_be_a_shared_limit_is_refused_and_left_as_it_is() {
         let directory = directory();
         let foreign = directory.path().join("results.jsonl");
         fs::write(&foreign, "{\"custom_id\":\"a\"}\n").unwrap();
-        let nowhere = directory.path().join("missing").join("allowance");
+        let nowhere = directory.path().join("missing").join("limit");
         for (path, said) in [
             (foreign.as_path(), "holds something else"),
             (directory.path(), "is a directory"),
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_holder_that_is_stopped_is_not_waited_for_without_end() {
         let directory = directory();
-        let path = directory.path().join("allowance");
+        let path = directory.path().join("limit");
         let stopped = FileStore::new(&path).lock().unwrap();
         let mut store = FileStore::new(&path);
         let error = store.exchange(&ask(1)).unwrap_err();
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn a_file_that_was_removed_is_made_again() {
         let directory = directory();
-        let path = directory.path().join("allowance");
+        let path = directory.path().join("limit");
         let (mut one, mut two) = (FileStore::new(&path), FileStore::new(&path));
         one.exchange(&ask(1)).unwrap();
         two.exchange(&ask(2)).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn another_boot_begins_anew_and_another_machine_is_refused() {
         let directory = directory();
-        let path = directory.path().join("allowance");
+        let path = directory.path().join("limit");
         let mut before = FileStore::new(&path);
         before.boot = 7;
         let first = before.exchange(&ask(1)).unwrap();
@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn processes_that_are_killed_take_their_leases_with_them() {
         let directory = directory();
-        let path = directory.path().join("allowance");
+        let path = directory.path().join("limit");
         let children = [50, usize::MAX, 100, usize::MAX, 150].map(|leases| {
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.args([

@@ -1,4 +1,4 @@
-//! [`Shared`]: what a user says of a shared allowance, in a URL.
+//! [`Shared`]: the URL that names the store of a shared limit.
 
 use std::fmt;
 use std::path::{self, PathBuf};
@@ -9,7 +9,7 @@ use super::file::FileStore;
 use super::redis::{RedisStore, RedisUrl};
 use crate::error::{Result, config};
 
-/// An allowance that several processes use together: where it is kept, and what to do without it.
+/// A limit that several processes share: the store that keeps it, and what to do without the store.
 ///
 /// The rates and bursts that a limiter is given are then those of all these processes together.
 /// Where they differ, the lowest holds. What one process does not use goes to the others.
@@ -19,8 +19,9 @@ use crate::error::{Result, config};
 /// | `file:PATH` | processes on one machine. The file is made if it is not there, for this user only |
 /// | `redis://[[USER]:PASSWORD@]HOST[:PORT]/DB?key=NAME` | processes anywhere, by a Redis or Valkey server; `rediss://` is the same with TLS, and trusts the system's certificates, or those in the file that the variable `SSL_CERT_FILE` names. Needs the crate's feature `redis` |
 ///
-/// Whoever gives the same URL shares the allowance. A process may be killed at any time: what it
-/// had leased is lost, and nobody else gets it.
+/// Processes that name the same URL share the limit. Each *leases* small parts of it from the store
+/// ahead of use. A process may be killed at any time: what it had leased is lost, and no other
+/// process gets it.
 ///
 /// While the store cannot be reached, nothing is sent beyond what was leased before, unless there is
 /// a [`fallback_share`](Shared::fallback_share).
@@ -31,7 +32,7 @@ use crate::error::{Result, config};
 /// use tollgate::Shared;
 ///
 /// # let directory = tempfile::tempdir().unwrap();
-/// # let path = directory.path().join("allowance");
+/// # let path = directory.path().join("limit");
 /// let shared = Shared::open(&format!("file:{}", path.display()))?.fallback_share(8)?;
 /// assert_eq!(shared.to_string(), format!("file:{}", path.display()));
 /// assert!(Shared::open("http://example.com").is_err());
@@ -51,10 +52,10 @@ enum Home {
 }
 
 impl Shared {
-    /// The allowance that this URL names.
+    /// The shared limit that this URL names.
     ///
-    /// A file is made if it is not there, and it is made sure that it holds nothing else. A server
-    /// is not connected to yet.
+    /// A file is made if it is not there. One that is there must hold a shared limit and nothing
+    /// else. Nothing connects to a server yet.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the URL is none of the table above, the
@@ -95,8 +96,9 @@ impl Shared {
         })
     }
 
-    /// While the store cannot be reached, goes on with the share of one in so many processes: the
-    /// configured rates and bursts, divided. Without this, a limiter waits for the store.
+    /// While the store cannot be reached, goes on without it, at the configured rates and bursts
+    /// divided by `processes`. Give the greatest number of processes that may share the limit.
+    /// Default: a limiter sends nothing without the store, and waits for it.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `processes` is 0.
@@ -110,12 +112,12 @@ impl Shared {
         Ok(self)
     }
 
-    /// In how many shares the limits are divided while the store cannot be reached.
+    /// By how much the limits are divided while the store cannot be reached.
     pub(crate) fn fallback(&self) -> Option<u32> {
         self.fallback
     }
 
-    /// A store of one's own, for the thread that talks to it. Nothing is opened or connected yet.
+    /// A store for one thread that talks to it. Nothing is opened or connected yet.
     pub(crate) fn connect(&self) -> Box<dyn Store> {
         match &self.home {
             Home::File(path) => Box::new(FileStore::new(path)),
@@ -155,7 +157,7 @@ mod tests {
     fn a_url_that_names_no_store_is_refused_and_shows_no_password() {
         for url in [
             "",
-            "allowance",
+            "limit",
             "http://user:secret@host/0?key=a",
             "file:",
             "REDIS//:secret@host",
@@ -189,7 +191,7 @@ mod tests {
     #[test]
     fn a_store_is_shown_without_its_password() {
         let directory = tempfile::tempdir().unwrap();
-        let url = format!("file:{}", directory.path().join("allowance").display());
+        let url = format!("file:{}", directory.path().join("limit").display());
         let shared = Shared::open(&url).unwrap().fallback_share(3).unwrap();
         let shown = format!("Shared {{ home: {url}, fallback: Some(3) }}");
         assert_eq!(format!("{shared:?}"), shown);
@@ -205,16 +207,16 @@ mod tests {
     /// A program may change its directory while its stores are open.
     #[test]
     fn a_relative_path_is_one_from_here() {
-        let error = Shared::open("file:missing-directory/allowance").unwrap_err();
+        let error = Shared::open("file:missing-directory/limit").unwrap_err();
         let here = std::env::current_dir().unwrap().join("missing-directory");
-        let quoted = format!("{:?}", here.join("allowance"));
+        let quoted = format!("{:?}", here.join("limit"));
         assert!(error.to_string().contains(&quoted), "{error}");
     }
 
     #[test]
     fn a_fallback_of_no_share_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let url = format!("file:{}", directory.path().join("allowance").display());
+        let url = format!("file:{}", directory.path().join("limit").display());
         let error = Shared::open(&url).unwrap().fallback_share(0).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
     }

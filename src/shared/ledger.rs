@@ -1,4 +1,4 @@
-//! The account of a shared allowance, and what one exchange makes of it. Pure: the caller has the
+//! The account of a shared limit, and what one exchange makes of it. It is pure: the caller has the
 //! time, a random number, and the place where the account is kept.
 //!
 //! All numbers stay below 2⁵³, and lengths are computed in doubles, so that a script in a Redis
@@ -43,7 +43,7 @@ pub(crate) struct Axis {
     pub(crate) free: Vec<Span>,
 }
 
-/// A process that holds the allowance.
+/// A process that shares the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Holder {
     pub(crate) configured: [Option<Limit>; 2],

@@ -1,4 +1,4 @@
-//! One allowance for many processes: the limiter's rates, leased in small parts from a store.
+//! A shared limit: rates that many processes keep to together, leased in small parts from a store.
 //!
 //! [`exchange`] has what a process asks a store and what the store answers. [`ledger`] is the
 //! account that a store keeps, and works off an ask. [`file`] is the store in a file, with [`record`]

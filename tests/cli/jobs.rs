@@ -36,10 +36,10 @@ fn shell(folder: &Folder, server: &Faultd, line: &str) -> Tool {
     let tool = Path::new(env!("CARGO_BIN_EXE_tollgate")).parent().unwrap();
     let path = std::env::var("PATH").unwrap();
     let path = format!("{}:{}:{path}", folder.path("bin").display(), tool.display());
-    let allowance = format!("file:{}", folder.path("allowance").display());
+    let limit = format!("file:{}", folder.path("limit").display());
     let shell = folder.shell(line).at(server).env("PATH", &path);
     shell
-        .env("TOLLGATE_SHARED_LIMIT", &allowance)
+        .env("TOLLGATE_SHARED_LIMIT", &limit)
         .env("HOME", &folder.path("").display().to_string())
 }
 
@@ -173,7 +173,7 @@ fn the_kubernetes_job_is_valid_and_each_pod_is_a_shard() {
     // There is no host of the store's name here.
     for word in &mut words {
         if word.starts_with("redis://") {
-            *word = format!("file:{}", folder.path("allowance").display());
+            *word = format!("file:{}", folder.path("limit").display());
         }
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -55,7 +55,7 @@ impl Server {
         panic!("{program} does not start");
     }
 
-    /// The URL of an allowance of this name.
+    /// The URL of the shared limit in this key.
     pub fn url(&self, key: &str) -> String {
         format!("redis://127.0.0.1:{}/0?key={key}", self.port)
     }

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! pip install ray
-//! export OPENAI_API_KEY=.. TOLLGATE_SHARED_LIMIT=file:$PWD/allowance
+//! export OPENAI_API_KEY=.. TOLLGATE_SHARED_LIMIT=file:$PWD/limit
 //! python ray_job.py
 //! ```
 //!

@@ -13,7 +13,7 @@
 //!     'tollgate merge prompts.shard-*-of-8.results.jsonl -o all.jsonl --ordered-by prompts.jsonl'
 //! ```
 //!
-//! On a cluster of one node, `file:/tmp/openai.allowance` does in place of Redis. The key is in
+//! On a cluster of one node, `file:/tmp/openai.limit` does in place of Redis. The key is in
 //! `~/.openai-key`, which only you can read (`chmod 600`): Slurm keeps a copy of a job's
 //! environment.
 //!

@@ -13,7 +13,7 @@
 //! ```text
 //! pip install pyspark
 //! (umask 077; echo "$OPENAI_API_KEY" > key)
-//! export TOLLGATE_SHARED_LIMIT=file:$PWD/allowance
+//! export TOLLGATE_SHARED_LIMIT=file:$PWD/limit
 //! spark-submit --master 'local[8,4]' spark_job.py     # 8 partitions at once, 4 attempts
 //! ```
 //!

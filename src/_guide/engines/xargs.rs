@@ -1,7 +1,7 @@
 //! xargs and GNU parallel: all cores of one machine, with a line of shell.
 //!
-//! `xargs.sh` starts eight processes. Each takes an eighth of `prompts.jsonl`. The file `allowance`
-//! is where they share the limit; it is made if it is not there, and must be on a disk of this
+//! `xargs.sh` starts eight processes. Each takes an eighth of `prompts.jsonl`. They share
+//! the limit in the file `limit`, which is made if it is not there. It must be on a disk of this
 //! machine.
 //!
 #![doc = concat!("```sh\n", include_str!("../../../examples/jobs/xargs.sh"), "```")]

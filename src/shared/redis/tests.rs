@@ -215,7 +215,7 @@ fn a_script_that_was_flushed_is_sent_again() {
 }
 
 #[test]
-fn an_allowance_is_one_key_that_expires() {
+fn a_shared_limit_is_one_key_that_expires() {
     for program in programs() {
         let server = Server::start(program, &[]);
         store(&server).exchange(&ask(u64::MAX, 10)).unwrap();
