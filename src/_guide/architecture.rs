@@ -166,5 +166,5 @@
 //! | reason to stop or to wait | `retry/verdict.rs`, `retry/decide.rs` | a verdict that says nothing of HTTP |
 //! | way in | `pool/run.rs` | a feed and a sink; the loop stays as it is |
 //! | line format | `jsonl/format.rs`, `jsonl/record.rs` | to be told from the others line by line |
-//! | setting of a client, of a run over a file | `api/builder.rs`; `jsonl/run.rs` and `jsonl/choices.rs` | its default, said in its docs |
+//! | setting of a client, of a run over a file | `api/builder.rs`, `jsonl/run.rs` | its default, said in its docs |
 //! | flag of the tool | `cli/args/` | its sentence of help, which is the manual; a line in `cli/config.rs` for a setting of the client, in `cli/run.rs` for one of the run. An error names the setting, and `cli/console.rs` makes the flag of it |

@@ -29,7 +29,6 @@ pub(crate) mod answers;
 mod array;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
-mod choices;
 #[cfg(feature = "cli")]
 pub(crate) mod facts;
 mod failures;

@@ -10,10 +10,10 @@ use std::time::Instant;
 use serde_json::Value;
 
 #[cfg(feature = "rows")]
-use super::answer_table::{Column, RunTable};
+use super::answer_table::{Column, RunTable, TableOptions};
 use super::files::{Location, OpenInput, RunFiles};
 use super::format::Format;
-use super::journal::{Fsync, Journal, Locks, recover};
+use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
 use super::judge::{self, judge_file};
 use super::occurrences::Occurrences;
 use super::record::RecordWriter;
@@ -21,7 +21,9 @@ use super::rows::{Rows, send_rows};
 use super::scan::{InputScan, scan};
 use super::shard::Shard;
 use super::summary::{FileProgress, ResumeInfo, Summary};
-use super::tally::Tally;
+#[cfg(feature = "rows")]
+use super::table;
+use super::tally::{SpendLimits, Tally};
 use super::writer::{Writer, WriterState};
 use crate::api::{Chat, Client, Price, Usd};
 use crate::cancel::Cancel;
@@ -37,6 +39,36 @@ pub struct FileRun<'p> {
     pub(super) files: RunFiles,
     pub(super) choices: Choices,
     on_progress: Box<dyn FnMut(&FileProgress) + 'p>,
+}
+
+/// What can be chosen about a run.
+#[derive(Default)]
+pub(super) struct Choices {
+    format: Format,
+    ordered: bool,
+    strict: bool,
+    journal: JournalOptions,
+    #[cfg(feature = "rows")]
+    pub(super) table: TableOptions,
+    limits: SpendLimits,
+    /// What rows of a table become.
+    #[cfg(feature = "rows")]
+    template: Option<Template>,
+    /// A setting that cannot be kept, told by `run`.
+    refused: Option<Error>,
+}
+
+impl Choices {
+    /// Opens the input, and reads the header of a table.
+    #[cfg_attr(not(feature = "rows"), expect(unused_variables))]
+    pub(super) fn open(&self, location: &Location, cancel: &Cancel) -> Result<(OpenInput, Format)> {
+        let (input, format) = (location.open_input()?, self.format.clone());
+        #[cfg(feature = "rows")]
+        if let Some(template) = &self.template {
+            return table::open(template, format, input, location, cancel);
+        }
+        Ok((input, format))
+    }
 }
 
 impl Client {
@@ -412,8 +444,29 @@ impl FileRun<'_> {
         }
     }
 
+    /// How to treat what is in the output, once it is sure that the settings go together.
+    pub(super) fn checked(&self) -> Result<JournalOptions> {
+        if let Some(error) = &self.choices.refused {
+            return Err(error.clone());
+        }
+        let options = self.choices.journal;
+        for (is_set, pair) in [
+            (options.policy.retry_failed, &["overwrite", "retry_failed"]),
+            (options.policy.force_resume, &["overwrite", "force_resume"]),
+            (options.repair, &["overwrite", "repair"]),
+        ] {
+            if options.overwrite && is_set {
+                let why =
+                    "overwrite deletes what the other setting works on: leave one of them out";
+                return Err(config(why).with_settings(pair));
+            }
+        }
+        self.choices.limits.check()?;
+        Ok(options)
+    }
+
     fn run_opened(self, opened: Instant) -> Result<Summary> {
-        let options = self.choices.checked()?;
+        let options = self.checked()?;
         let files = self.files;
         files.check()?;
         let in_flight = self.client.settings().limiter.concurrency();
