@@ -192,7 +192,8 @@
 //! - [Retries](_guide::retries): what each failure means, how long is waited, when a run stops.
 //! - [Sharing a limit](_guide::sharing_a_limit): several processes, or machines, under one limit.
 //! - [Shards](_guide::shards): one input, several processes, and one file of all results.
-//! - [Engines](_guide::engines): jobs for xargs, GNU parallel, Slurm, Kubernetes, Spark, Ray, Airflow.
+//! - [Engines](_guide::engines): jobs for xargs, GNU parallel, Slurm, Kubernetes, Spark, Ray,
+//!   Airflow.
 //! - [Batch files](_guide::batch_files): lines in, lines out, and what a rerun does.
 //! - [Planning](_guide::planning): how long, how much, how many processes, before anything is sent.
 //! - [Testing](_guide::testing): virtual time, answers from memory, a simulated provider.

@@ -60,11 +60,11 @@
 //!   `used.rs` and `gone.rs` are its parts. `keeper.rs` is the thread that asks, and
 //!   `keeper_link.rs` ties it to the queue. `limit/NOTES.md` has the proofs.
 //! - **A shared limit**: `shared/exchange.rs` is what a process asks a store, and what the store
-//!   answers. `ledger.rs` is the account that a store keeps, and is pure: a limit is a time axis, and a
-//!   lease is a part of it that no other process gets. `file.rs` keeps the account in a file, with
-//!   `record.rs` for its bytes. `redis.rs` asks a server, where `redis.lua` does what `ledger.rs`
-//!   does, number for number. `home.rs` reads the URL that names a store, and `status.rs` is
-//!   what a user is told of it.
+//!   answers. `ledger.rs` is the account that a store keeps, and is pure: a limit is a time axis,
+//!   and a lease is a part of it that no other process gets. `file.rs` keeps the account in a file,
+//!   with `record.rs` for its bytes. `redis.rs` asks a server, where `redis.lua` does what
+//!   `ledger.rs` does, number for number. `home.rs` reads the URL that names a store, and
+//!   `status.rs` is what a user is told of it.
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs`
 //!   holds everything back while nothing can be sent, and `alike.rs` counts failures that are
 //!   alike.
@@ -109,19 +109,20 @@
 //! Left out are these: `files.rs` says which files a run has, and `sidecars.rs` which it makes
 //! beside them. `tally.rs` counts, `summary.rs` is what a run says of itself, and `failures.rs`
 //! groups why rows failed. `ids.rs` keeps ids by their hashes, `hash.rs` tells whether a row has
-//! changed, and `check/` is `tollgate check`, which begins in `look.rs`. `table.rs` reads the header
-//! of a table and its rows, and `rows/format.rs` makes requests of these: `rows/table.rs` reads CSV, `rows/row.rs` is a row,
-//! `rows/template.rs` is the user's template, and `rows/render.rs` makes the body.
-//! `rows/absent.rs` stands for all of them without the feature `rows`. `occurrences.rs` gives ids
-//! to rows that have none. For a table of answers, `row_source.rs` reads the user's own cells
-//! again, `answers.rs` finds the records of the rows, `answer_table.rs` puts both together, and
-//! `rows/cells.rs` writes the cells. `merge.rs` makes one file of several. `rows/object.rs` reads a
-//! JSON object as cells. `shard.rs` says which rows are in the shard of a process. `prompts.rs`
-//! stops a run whose model refuses a field of all prompts. In `journal`, `records.rs` reads what
-//! the lines of a file say (`readback.rs` reads one, and `facts.rs` all that it says, for
-//! `report`), `recover.rs` makes of it what a run carries on with (`resume_index.rs`), `append.rs`
-//! and `fsync.rs` bring lines to the disk, `repair.rs` moves damaged lines away, `lock.rs` keeps a
-//! second run out, and `compact.rs` brings the files to what they are to be at the end.
+//! changed, and `check/` is `tollgate check`, which begins in `look.rs`. `table.rs` reads the
+//! header of a table and its rows, and `rows/format.rs` makes requests of these: `rows/table.rs`
+//! reads CSV, `rows/row.rs` is a row, `rows/template.rs` is the user's template, and
+//! `rows/render.rs` makes the body. `rows/absent.rs` stands for all of them without the feature
+//! `rows`. `occurrences.rs` gives ids to rows that have none. For a table of answers,
+//! `row_source.rs` reads the user's own cells again, `answers.rs` finds the records of the rows,
+//! `answer_table.rs` puts both together, and `rows/cells.rs` writes the cells. `merge.rs` makes one
+//! file of several. `rows/object.rs` reads a JSON object as cells. `shard.rs` says which rows are
+//! in the shard of a process. `prompts.rs` stops a run whose model refuses a field of all prompts.
+//! In `journal`, `records.rs` reads what the lines of a file say (`readback.rs` reads one, and
+//! `facts.rs` all that it says, for `report`), `recover.rs` makes of it what a run carries on with
+//! (`resume_index.rs`), `append.rs` and `fsync.rs` bring lines to the disk, `repair.rs` moves
+//! damaged lines away, `lock.rs` keeps a second run out, and `compact.rs` brings the files to what
+//! they are to be at the end.
 //!
 //! No walk passes `sim`, `plan`, `bar`, `report` and `cli`: the `mod.rs` of each says which file
 //! does what.
@@ -145,8 +146,9 @@
 //! | vocabulary | `sync`, `clock`, `binding`, `error`, `cancel`, `escape`, `opaque`, `settings`, `classes` | locks, time, where it goes, failure, the word to stop |
 //!
 //! `sync.rs` is the only file that names `parking_lot`, and `api/transport` the only folder that
-//! names ureq and rustls, but for `shared/redis.rs`, which says what the `redis` crate encrypts with.
-//! `sim` counts for itself and never uses the limiter, so that it can catch the limiter cheating.
+//! names ureq and rustls, but for `shared/redis.rs`, which says what the `redis` crate encrypts
+//! with. `sim` counts for itself and never uses the limiter, so that it can catch the limiter
+//! cheating.
 //!
 //! Whatever is hard is a pure core in a thin shell of threads: bucket and limiter, ledger and file,
 //! schedule and worker, decider and worker, table and client, model and server.

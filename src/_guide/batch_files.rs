@@ -134,14 +134,14 @@
 //! separators, line ends and doubled quotes. The separator is the one of comma, semicolon and tab
 //! that the header has most of, and a tab in `.tsv`. Blank lines are skipped: in a table of one
 //! column, an empty cell is written `""`. Lines end in LF or CRLF: a table whose header ends in CR
-//! alone is refused. A header may have 64 KiB, and a row 64 MiB. An input of another name is JSON if
-//! it begins with `{` or `[`, and CSV otherwise.
+//! alone is refused. A header may have 64 KiB, and a row 64 MiB. An input of another name is JSON
+//! if it begins with `{` or `[`, and CSV otherwise.
 //!
 //! A row fails, and the others are answered, if it has more or fewer cells than the header, is not
 //! UTF-8, has a quote that is never closed, lacks a value that the template needs, or makes the
 //! template fail or take more than 200,000 steps. Its record has the number of its first line.
-//! `tollgate check` with the same flags finds all such rows. If a template fails on nearly all rows,
-//! the input is refused, as is said above for lines that are no requests.
+//! `tollgate check` with the same flags finds all such rows. If a template fails on nearly all
+//! rows, the input is refused, as is said above for lines that are no requests.
 //!
 //! **Ids.** By default the `custom_id` of a row is the hash of its request. Of rows with the same
 //! request the second has `-2` behind it, the third `-3`. So rows may be added, removed and moved
@@ -236,19 +236,19 @@
 //!
 //! The records, which a rerun carries on with, stand beside it: for `out.csv` in `out.csv.jsonl`,
 //! failures in `out.csv.errors.jsonl`. While a run goes on there are the locks `out.csv.lock` and
-//! `out.csv.errors.jsonl.lock`. The table is made of the records when the run ends: when it is done,
-//! on Ctrl-C, at a deadline or a limit on money, and on an error. It is replaced as a whole, so
-//! there is no half of one, and what you have changed in it is lost with the next run. A run that is killed leaves the table of the run
-//! before, and so does a second Ctrl-C. A run whose time to finish (`--grace`) is over has 2 s left
-//! to write the table. Run the command again: if all is answered, it sends nothing and writes the
-//! table.
+//! `out.csv.errors.jsonl.lock`. The table is made of the records when the run ends: when it is
+//! done, on Ctrl-C, at a deadline or a limit on money, and on an error. It is replaced as a whole,
+//! so there is no half of one, and what you have changed in it is lost with the next run. A run
+//! that is killed leaves the table of the run before, and so does a second Ctrl-C. A run whose time
+//! to finish (`--grace`) is over has 2 s left to write the table. Run the command again: if all is
+//! answered, it sends nothing and writes the table.
 //!
 //! - **Rows.** Each row of the input is a row of the table, in the same order. One that is not
 //!   answered has an empty `answer`. Of an answer without a text, the tool calls are given as JSON,
 //!   or the whole response if there are none, as with an embedding. A row of CSV with more or fewer
-//!   cells than the header has failed. It has as many cells as there are columns: those that are too
-//!   many stand in the last one. A quote that is never closed takes the rest of the file into its
-//!   cell.
+//!   cells than the header has failed. It has as many cells as there are columns: those that are
+//!   too many stand in the last one. A quote that is never closed takes the rest of the file into
+//!   its cell.
 //! - **Your columns** come back as they are. Of an input of plain objects, the columns are the keys
 //!   of all objects; a text is itself, null is an empty cell, and anything else is its JSON. For
 //!   lines that are requests the one column is `id`, the `custom_id`; for prompts they are `id` and

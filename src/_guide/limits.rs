@@ -376,7 +376,8 @@
 //! | `input` | the input gives nothing to send | a faster input |
 //! | `wire` | everything has been sent, and answers are waited for | |
 //!
-//! The bar shows `in_flight` as `concurrency`, `shared_limit` as `shared limit`, `queue` as `another run` and `wire` as `server`.
+//! The bar shows `in_flight` as `concurrency`, `shared_limit` as `shared limit`, `queue` as
+//! `another run` and `wire` as `server`.
 //!
 //! [`Progress`](crate::Progress) has the times of a run so far, and what binds at the moment: what
 //! did so for most of the last second. The summary of a run over a file has the shares. The time of

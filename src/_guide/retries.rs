@@ -113,10 +113,10 @@
 //! doubles with each attempt, up to 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015).
 //! After a 429 or an overload that makes only its own item wait, it begins with 1 s.
 //!
-//! A success can pause the limiter, too: if its headers say that nothing remains of a window that is
-//! longer than a minute, the next request would be refused. A shorter window may be one that slides,
-//! whose reset is when all of it is free again. There requests go on at the announced rate, and the
-//! first that is refused pauses the limiter for as long as the refusal says.
+//! A success can pause the limiter, too: if its headers say that nothing remains of a window that
+//! is longer than a minute, the next request would be refused. A shorter window may be one that
+//! slides, whose reset is when all of it is free again. There requests go on at the announced rate,
+//! and the first that is refused pauses the limiter for as long as the refusal says.
 //!
 //! # Which attempts count
 //!

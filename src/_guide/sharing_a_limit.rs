@@ -1,8 +1,7 @@
-//! Sharing a limit: several processes, on one machine or on many, on one allowance.
+//! Sharing a limit: several processes, on one machine or on many, under one limit.
 //!
 //! A provider's limit belongs to a key, not to a process. Two processes that use the same key, each
-//! within the limit, are together over it. Let them share the limit instead: name the same store to
-//! all of them.
+//! within the limit, are together over it. So let them share the limit:
 //!
 //! ```text
 //! tollgate run a.jsonl --rpm 500 --shared-limit file:/run/lock/openai &
@@ -12,8 +11,12 @@
 //! The limits that are given are those of all processes together: these two send 500 requests a
 //! minute, not 1,000. In a program,
 //! [`ClientBuilder::shared`](crate::ClientBuilder::shared) and
-//! [`LimiterBuilder::shared`](crate::LimiterBuilder::shared) do the same. Nothing else changes: a
-//! limiter that is shared has the same methods and makes the same promise.
+//! [`LimiterBuilder::shared`](crate::LimiterBuilder::shared) do the same. A limiter whose rates are
+//! shared has the same methods as any other and makes the same promise.
+//!
+//! Three words: the *store* is where a shared limit is kept, a file or a key of a Redis server. A
+//! *lease* is a small part of the limit that a process takes from the store ahead of use. The
+//! *fallback* is what a process may send while the store cannot be reached.
 //!
 //! # The promise
 //!
@@ -21,8 +24,8 @@
 //! requests, and model tokens in the same way (see [limits](super::limits#the-promise)). It holds
 //! when processes are killed, when the store loses what it knows, and when a clock is set.
 //!
-//! - What one process does not use goes to those that can use it. Those that want more than there is
-//!   get equal parts, whatever their concurrency.
+//! - What one process does not use goes to those that can use it. Those that want more than there
+//!   is get equal parts, whatever their concurrency.
 //! - A pause that the server asks one process for holds all of them.
 //! - A limit that the server's headers announce to one process holds for all. It can be left out:
 //!   processes that are given no rate learn it together.
@@ -36,93 +39,62 @@
 //! | `redis://[[USER]:PASSWORD@]HOST[:PORT]/DB?key=NAME` | processes on many machines | Redis or Valkey, and the feature `redis` |
 //! | `rediss://…` | the same through TLS | |
 //!
-//! One store has one allowance. Use one file, or one `key`, for each key of a provider, and for each
-//! model that has limits of its own.
+//! A store keeps one shared limit. Use one file, or one `key`, for each key of a provider, and for
+//! each model that has limits of its own.
 //!
 //! The folder of a file must be on a disk of this machine. NFS and other network file systems are
 //! not supported: their locks and clocks are not good enough.
 //!
-//! A server is Redis 5 or Valkey, or newer. It keeps one key of some 200 bytes, and 100 more for
-//! each process, for a day after the last use. A user of it must be allowed `EVALSHA`,
-//! `SCRIPT LOAD`, `TIME`, `GET` and `SET`, and better `INFO` as well: by that, a server that was
-//! restarted from an old snapshot, or a replica that has taken over, is known, and begins empty. A
-//! server that speaks TLS is trusted as the system says, or as the file says that the variable
-//! `SSL_CERT_FILE` names. A question costs the server 0.1 ms of its processor with 8 processes,
-//! 0.2 ms with 64 and 0.7 ms with 512.
+//! A server is Redis 5 or newer, or Valkey. The limit takes one key of some 200 bytes, and 100 more
+//! for each process. The server deletes it a day after its last use. A user of the server must be
+//! allowed `EVALSHA`, `SCRIPT LOAD`, `TIME`, `GET` and `SET`. Allow `INFO` as well: it shows that a
+//! server was restarted from an old snapshot or that a replica has taken over, and then the limit
+//! begins empty. For TLS, the certificates that the system trusts are trusted, or those in the file
+//! that the variable `SSL_CERT_FILE` names. To take a lease costs the server 0.1 ms of its
+//! processor with 8 processes, 0.2 ms with 64 and 0.7 ms with 512.
 //!
-//! A program enables the feature as any other. The tool is built with it by
-//! `cargo install --path . --features cli,redis`. A tool without it says so and exits with 2.
+//! The feature `redis` is off by default. `cargo install --path . --features cli,redis` builds the
+//! tool with it. A tool without it refuses a `redis://` URL and exits with 2.
 //!
 //! A URL with a password must not be on a command line, which other users of the machine can read.
-//! The tool refuses it there, and reads it from the environment variable `TOLLGATE_SHARED_LIMIT`.
-//! No message shows it. A simulated run does not take the variable, as it would use up what real
+//! The tool refuses it there. Put it into the environment variable `TOLLGATE_SHARED_LIMIT`. No
+//! message shows the password. A simulated run ignores the variable, as it would use up what real
 //! runs share; it takes the flag.
 //!
 //! # How it works
 //!
-//! A limit is an axis of time: at 500 requests a minute, each request is worth 120 ms of it. A
-//! process leases a short part of the axis, worth some 100 ms of the rate, and nobody else gets that
-//! part. It admits its requests from the lease without asking anybody, and asks for the next lease
-//! when it lacks credit. Each part has its date, and lapses when it is older than a burst. So leases
-//! that are spent late never add up to more than one burst. A lease of a process that was killed
-//! lapses by itself; it is never given to anybody again, and nobody has to notice the death. What
-//! is not used when a process ends or has nothing to send is given back. A date is in the future
-//! when more is wanted than there is: that is the queue, first come, first served, and nobody polls.
-//! The store's clock dates everything. A process knows that clock to within the time that a message
-//! takes, and uses no part of the axis early.
-//!
-//! A store starts empty: there is no burst when it is new, was restarted, or lost its state.
+//! - **A limit is a time axis.** At 500 requests a minute, each request is worth 120 ms of it. A
+//!   lease is a part of the axis, and no other process gets that part.
+//! - **A lease is used without asking.** All leases together are worth some 100 ms of the rate. A
+//!   process admits its requests from its lease, and asks for the next one a little before that is
+//!   used up.
+//! - **A lease lapses.** Each part of the axis has its date, and may be used until it is older than
+//!   the burst is worth. So leases that are used late never add up to more than one burst.
+//! - **A dead process needs no care.** Its lease lapses by itself, and no other process gets it. A
+//!   process that ends, or has nothing to send, gives back what it has not used.
+//! - **The queue is the axis.** When processes want more than there is, a lease has a date in the
+//!   future. So they are served in the order in which they asked, and none of them polls.
+//! - **One clock.** The store's clock gives all dates. A process knows that clock to within the
+//!   time that a message takes, and uses no part of the axis early.
+//! - **A store begins empty.** There is no burst when it is new, was restarted, or has lost what it
+//!   knew.
 //!
 //! # When the store is gone
 //!
-//! A process sends what it has leased, and then nothing until the store is back. It says so: the
-//! tool in a warning, in its bar and in `--progress json`; a program sees
-//! [`Limiter::shared_status`](crate::Limiter::shared_status). It tries the store again at least once
-//! a second. Ctrl-C, `--deadline` and cancelling work as always.
+//! A process sends what it has leased, and then nothing until the store is back. It tries the store
+//! at least once a second. The tool says so in a warning, in its bar and in `--progress json`; a
+//! program sees it in [`Limiter::shared_status`](crate::Limiter::shared_status). Ctrl-C,
+//! `--deadline` and cancelling work as always.
 //!
-//! `--shared-limit-fallback share=1/8` lets a process go on without the store, at an eighth of its
-//! limits. That is right if at most eight processes share them. Without a rate, given or learned, it
-//! waits all the same. Nothing is ever sent without a limit.
-//!
-//! What the store would have leased meanwhile is there when it is back, up to one burst, as after any
-//! idle time. A store that was restarted empty has nothing.
-//!
-//! # Measured
-//!
-//! Eight tools on one machine with two cores, which was busy with other work, on one limit of 200
-//! requests a second with a burst of 200, counted for 20 s by the server. Answers took 100 ms.
-//!
-//! | What | Store | Sum ÷ limit | Worst window, below its most by | Least ÷ most | Round trips a request |
-//! |---|---|---|---|---|---|
-//! | each for itself | none | 8.37 | over, by 29,281 | | |
-//! | 200/s | file | 1.001 | 183 | 0.99 | 0.50 |
-//! | | Redis | 1.000 | 187 | 0.98 | 0.50 |
-//! | 200/s, burst of 20 | file | 1.002 | 11 | 1.00 | 0.50 |
-//! | | Redis | 1.000 | 13 | 0.99 | 0.50 |
-//! | 1,000/s, burst of 1,000 | file | 1.001 | 903 | 0.98 | 0.083 |
-//! | | Redis | 1.000 | 898 | 0.98 | 0.082 |
-//! | 20,000 model tokens/s, 100 a request | file | 1.000 | 18,381 | 0.98 | 0.41 |
-//! | | Redis | 0.999 | 14,530 | 0.97 | 0.40 |
-//! | three of the eight killed | file | 0.999 | 183 | 0.99 | 0.27 |
-//! | | Redis | 1.001 | 176 | 0.99 | 0.34 |
-//! | Redis slow by 50 ms | Redis | 1.000 | 183 | 0.96 | 0.50 |
-//!
-//! *Worst window* is the stretch of time, of whatever length, that came closest to `burst + rate · T`;
-//! *least ÷ most* compares the processes' counts while all of them were sending. Time is counted from
-//! the first arrival. What the store had leased by then, and arrived later, is what is above 1.
-//!
-//! - In the second after three were killed the others sent 0.97 of the limit, and all of it from
-//!   then on.
-//! - Four processes that could send 120, 60, 30 and 30 a second got 85, 56, 29 and 29 of the 200.
-//! - With Redis stopped for 6.7 s, 0.011 of the limit was sent in that time: what had been leased.
-//!   With Redis killed and started again, empty, the second after had 1.00 of the limit.
-//!
-//! `cargo bench --features cli,redis --bench shared` measures it.
+//! With the fallback `--shared-limit-fallback share=1/8`, a process goes on without the store at an
+//! eighth of its limits. That is right if at most eight processes share them. Without a rate, given
+//! or learned, it waits all the same: it never sends without a limit.
 //!
 //! # What it does not do
 //!
 //! - Concurrency stays each process's own: `-c 20` in eight processes is 160 requests in flight.
-//! - Budgets (`--max-cost`, `--token-budget`) and the input are each process's own, too.
-//! - A rate that is learned from refusals stays with the process that learned it: it is that
-//!   process's part.
-//! - The store hands out the rate. Somebody who uses the key without it is not counted.
+//! - Budgets (`--max-cost`, `--token-budget`) and the input are each process's own, too. To split
+//!   one input, use [shards](super::shards).
+//! - A rate that is learned from refusals stays with the process that learned it. It is the rate of
+//!   that process, not of all.
+//! - A program that uses the key without the store is not counted.

@@ -182,9 +182,10 @@ methods! {
     /// The clock of the limiter, the retries and the deadlines. Default: the machine's.
     clock(clock: Clock) = |it| it.limits = it.limits.clock(clock);
 
-    /// Shares the rates with other processes: they are then those of all together. A pause and a
-    /// limit that the provider announces to one holds for all. The concurrency stays this client's
-    /// own. [`LimiterBuilder::shared`] says more. Default: shared with nobody.
+    /// Shares the rates with other processes: they are then those of all of these together. A pause
+    /// of one process holds for all, and so does a limit that the provider announces to one. The
+    /// concurrency stays this client's own. [`LimiterBuilder::shared`] says more. Default: shared
+    /// with nobody.
     shared(shared: Shared) = |it| it.limits = it.limits.shared(shared);
 
     /// A limiter that others use too, with its own limits and clock. It must have a

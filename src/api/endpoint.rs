@@ -151,9 +151,9 @@ impl Endpoint {
         failed
     }
 
-    /// Makes a reply or an error of the response to a request that was sent at `sent`, and tells the
-    /// limiter what it says of limits. Not inlined: a thread that waits for an answer then has none
-    /// of this on its stack.
+    /// Makes a reply or an error of the response to a request that was sent at `sent`, and tells
+    /// the limiter what it says of limits. Not inlined: a thread that waits for an answer then has
+    /// none of this on its stack.
     #[inline(never)]
     #[expect(clippy::boxed_local, reason = "a thread that waits has no room for it")]
     fn read(

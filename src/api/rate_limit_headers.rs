@@ -50,7 +50,8 @@ impl RetryHints {
         let should_retry = text(headers, "x-should-retry").map(str::trim);
         let should_retry = should_retry.and_then(|value| value.to_ascii_lowercase().parse().ok());
         if text(headers, "rate_limit_type") == Some("max_parallel_requests") {
-            // LiteLLM asks for its whole window. A place is free as soon as another request is done.
+            // LiteLLM asks for its whole window. A place is free as soon as another request is
+            // done.
             return Self {
                 should_retry,
                 ..Self::default()

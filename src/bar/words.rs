@@ -78,14 +78,14 @@ pub(crate) fn details(progress: &FileProgress, speed: &Speed, wording: &Wording)
         .collect()
 }
 
-/// That the store of the shared limits is gone, and what is done about it.
+/// For how long the store of the shared limit is gone, and what the run does meanwhile.
 fn gone(shared: &SharedStatus) -> Option<String> {
     let (store, time) = (&shared.store, coarse_time(shared.gone?));
     let store = printable(store, LONGEST_REASON);
     Some(if shared.falls_back {
-        format!("at a share, as the shared limit at {store} is gone for {time}")
+        format!("at a share: the store of the shared limit, {store}, is gone for {time}")
     } else {
-        format!("waiting for the shared limit at {store}: gone for {time}")
+        format!("waiting for the store of the shared limit, {store}, gone for {time}")
     })
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::args::Money;
 use super::capacity;
 use super::format::{aligned, count, counted, per_period, rate, rounded, time};
 use crate::plan::{Prediction, Range, at_least, concurrency_for};
@@ -119,8 +120,8 @@ impl Forecast {
         aligned(&facts)
     }
 
-    /// Seconds at other concurrencies. These are of one run each, with the same chances; so they are
-    /// brought to the middle of runs with other chances, as that of this concurrency is.
+    /// Seconds at other concurrencies. These are of one run each, with the same chances; so they
+    /// are brought to the middle of runs with other chances, as that of this concurrency is.
     fn table(&self) -> Vec<(usize, f64)> {
         let plan = &self.prediction;
         let at_once = self.concurrency.high();
@@ -266,7 +267,8 @@ impl Forecast {
         self.rates[1].filter(|rate| rate.units() < largest)
     }
 
-    /// The lowest concurrency of the table that is nearly as fast as any, if it is faster than this.
+    /// The lowest concurrency of the table that is nearly as fast as any, if it is faster than
+    /// this.
     fn faster(&self) -> Option<(usize, f64)> {
         let plan = &self.prediction;
         let table = self.table();
@@ -275,6 +277,28 @@ impl Forecast {
         let is_faster = more > self.concurrency.high() && then < plan.duration_s.p50 * GAIN;
         is_faster.then_some((more, then))
     }
+}
+
+/// What a budget leaves undone.
+pub(super) fn spent(money: &Money, plan: &Prediction) -> Option<String> {
+    let cost = plan.cost_usd.map_or(0.0, |cost| cost.p50);
+    let tokens = plan.run.prompt_tokens as f64 + plan.run.completion_tokens as f64;
+    let budgets = [
+        (
+            "--max-cost",
+            money.max_cost.map(|most| most.as_f64() / cost),
+        ),
+        (
+            "--token-budget",
+            money.token_budget.map(|most| most as f64 / tokens),
+        ),
+    ];
+    let shares = budgets
+        .into_iter()
+        .filter_map(|(flag, share)| Some((share?, flag)));
+    let (share, flag) = shares.min_by(|one, other| one.0.total_cmp(&other.0))?;
+    let percent = 100.0 * share;
+    (share < 1.0).then(|| format!("{flag} stops the run when about {percent:.0} % of it is done"))
 }
 
 /// A middle, and what is less likely.

@@ -86,7 +86,7 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
 fn flaw(files: &[PathBuf], output: Option<&Path>, input: Option<&Path>) -> Option<String> {
     if let Some(table) = files.iter().find(|path| is_table(path)) {
         return Some(format!(
-            "RESULTS {table:?} is a table: name its records, which are in {}.jsonl as a rule",
+            "RESULTS {table:?} is a table: name the file of its records, as a rule {}.jsonl",
             table.display()
         ));
     }
@@ -94,7 +94,7 @@ fn flaw(files: &[PathBuf], output: Option<&Path>, input: Option<&Path>) -> Optio
     let mut read = files.iter().map(PathBuf::as_path).chain(input);
     if read.any(|read| is_same(output, read)) {
         return Some(format!(
-            "-o {output:?} is a file that is read, and would be overwritten: name another"
+            "-o {output:?} is one of the files to merge or INPUT, and would be overwritten: name another"
         ));
     }
     if is_table(output) {
@@ -107,7 +107,7 @@ fn flaw(files: &[PathBuf], output: Option<&Path>, input: Option<&Path>) -> Optio
         .then(|| format!("-o {output:?} is no file: leave -o out, and redirect standard output"))
 }
 
-/// Says what was merged and what is not as it should be, and gives the exit code for it.
+/// Says what was merged and what is amiss, and gives the exit code for it.
 fn tell(merged: &Merged, answers: &mut Answers, console: &Console) -> Result<Exit> {
     let repeated = answers.repeated.ids;
     if repeated > 0 {
@@ -120,7 +120,7 @@ fn tell(merged: &Merged, answers: &mut Answers, console: &Console) -> Result<Exi
     if merged.strangers > 0 {
         let records = counted(merged.strangers, "record is", "records are");
         console.warn(&format!(
-            "{records} at the end, as the input does not have their ids"
+            "{records} at the end of the file, as the input does not have their ids"
         ));
     }
     let mut damaged = 0;
@@ -130,12 +130,12 @@ fn tell(merged: &Merged, answers: &mut Answers, console: &Console) -> Result<Exi
         if let Some(line) = file.first_damaged {
             let lines = counted(file.damaged, "line", "lines");
             console.warn(&format!(
-                "{lines} of {path:?} left out as no record, the first is line {line}"
+                "{lines} of {path:?} left out, as they are no records; the first is line {line}"
             ));
         }
         if file.torn.is_some() {
             console.warn(&format!(
-                "the last line of {path:?} is incomplete, and left out"
+                "the last line of {path:?} is incomplete, and is left out"
             ));
         }
     }

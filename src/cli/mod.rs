@@ -20,7 +20,6 @@ mod config;
 mod console;
 mod demo;
 mod exit;
-mod expected;
 mod extract;
 mod forecast;
 mod format;

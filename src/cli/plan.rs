@@ -3,16 +3,15 @@
 //!
 //! Nothing is sent and nothing is written, and no key is looked for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::{Answers, Limits, Money, Plan, Run, Timeouts};
 use super::check;
 use super::config::{self, flaw_of_prompts};
 use super::console::Console;
 use super::exit::Exit;
-use super::expected::{EarlierFile, Expected, like};
-use super::forecast::Forecast;
-use super::format::counted;
+use super::forecast::{Forecast, spent};
+use super::format::{count, counted};
 use super::prompts::with_prompts;
 use super::run::file_run;
 use super::shard::with_shard;
@@ -25,15 +24,21 @@ use crate::jsonl::LineHash;
 use crate::jsonl::check::RequestFacts;
 use crate::jsonl::files::RunFiles;
 use crate::plan::{
-    Earlier, Planned, Prediction, Processes, Requests, Sample, Scenario, Sizes,
+    Dist, Earlier, Failing, Planned, Processes, Requests, Sample, Scenario, Sizes,
     concurrencies_around, predict,
 };
-use crate::{FileRun, Provider, Result};
+use crate::sim::{NATURAL, SimSpec};
+use crate::{Error, FileRun, Provider, Result, Verdict};
 
 /// The most requests that are kept one by one. Of a file with more of them some are, spread evenly
 /// over all.
 const MOST_LISTED: usize = 1 << 21;
 
+/// What is assumed if nothing is known: about what chat models take for a few paragraphs, in
+/// seconds, its standard deviation ÷ mean, and model tokens. The help names them.
+const LATENCY: f64 = 2.5;
+const SPREAD: f64 = 0.8;
+const OUTPUT_TOKENS: f64 = 500.0;
 /// From so many answers on, the output of a run tells what is to come of it.
 const ENOUGH: u64 = 20;
 
@@ -145,26 +150,16 @@ pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
     Ok(check::exit(&report))
 }
 
-/// What a budget leaves undone.
-fn spent(money: &Money, plan: &Prediction) -> Option<String> {
-    let cost = plan.cost_usd.map_or(0.0, |cost| cost.p50);
-    let tokens = plan.run.prompt_tokens as f64 + plan.run.completion_tokens as f64;
-    let budgets = [
-        (
-            "--max-cost",
-            money.max_cost.map(|most| most.as_f64() / cost),
-        ),
-        (
-            "--token-budget",
-            money.token_budget.map(|most| most as f64 / tokens),
-        ),
-    ];
-    let shares = budgets
-        .into_iter()
-        .filter_map(|(flag, share)| Some((share?, flag)));
-    let (share, flag) = shares.min_by(|one, other| one.0.total_cmp(&other.0))?;
-    let percent = 100.0 * share;
-    (share < 1.0).then(|| format!("{flag} stops the run when about {percent:.0} % of it is done"))
+/// The results of an earlier run, and the path of their file.
+type EarlierFile = (PathBuf, Earlier);
+
+/// The output that `--like` names.
+fn like(answers: &Answers) -> Result<Option<EarlierFile>> {
+    let read = |path: &PathBuf| {
+        let earlier = Earlier::read(path).map_err(|error| error.behind("--like"))?;
+        Ok((path.clone(), earlier))
+    };
+    answers.like.as_ref().map(read).transpose()
 }
 
 /// A run over the input alone, whatever results there are.
@@ -236,6 +231,104 @@ impl Listed {
             count,
             sizes: Sizes::Listed(listed),
         }
+    }
+}
+
+/// What is expected of answers, and how sure that is.
+struct Expected {
+    latency: Dist,
+    output_tokens: Dist,
+    failures: Vec<Failing>,
+    simulated: Option<SimSpec>,
+    /// What it is taken from.
+    from: String,
+    /// What is not known.
+    caveats: Vec<String>,
+}
+
+impl Expected {
+    fn of(answers: &Answers, earlier: Option<&EarlierFile>) -> Self {
+        let latency = answers.latency.clone();
+        let latency = latency.or_else(|| earlier?.1.latency());
+        let output_tokens = answers.output_tokens.clone();
+        let output_tokens = output_tokens.or_else(|| earlier?.1.output_tokens());
+        let mut caveats = Vec::new();
+        let unknown = [
+            (
+                latency.is_none(),
+                format!("take {LATENCY}s~{SPREAD}"),
+                "--latency",
+            ),
+            (
+                output_tokens.is_none(),
+                format!("have {OUTPUT_TOKENS} tokens, or fewer where a request sets a lower limit"),
+                "--output-tokens",
+            ),
+        ];
+        let unknown = unknown.into_iter().filter(|(is_unknown, ..)| *is_unknown);
+        let (assumed, flags): (Vec<_>, Vec<_>) =
+            unknown.map(|(_, what, flag)| (what, flag)).unzip();
+        if !assumed.is_empty() {
+            let (assumed, flags) = (assumed.join(" and "), flags.join(" and "));
+            caveats.push(match earlier {
+                None => format!(
+                    "answers are assumed to {assumed}: give {flags}, or --like with the results of a run \
+                     over some of the requests"
+                ),
+                Some((path, _)) => format!(
+                    "answers are assumed to {assumed}, as {path:?} does not say it: give {flags}"
+                ),
+            });
+        }
+        let failing = |share, verdict| Failing {
+            share,
+            verdict,
+            at_once: false,
+        };
+        let (mut failures, mut from) = (Vec::new(), "the flags and defaults".to_owned());
+        if let Some((path, earlier)) = earlier {
+            from = format!(
+                "{} in {path:?}",
+                counted(earlier.records, "result", "results")
+            );
+            if (1..earlier.records).contains(&earlier.with_times) {
+                let some = count(earlier.with_times);
+                from = format!("{from}, of which {some} say how long they took");
+            }
+            let for_good = earlier.failed_for_good as f64 / earlier.attempts as f64;
+            let usual = 1.0 - earlier.overloaded();
+            failures = vec![
+                failing(usual * earlier.failing(), Verdict::Retry),
+                failing((1.0 - usual) * earlier.failing(), Verdict::Throttled),
+                failing(for_good, Verdict::Fail),
+            ];
+            failures.retain(|failing| failing.share > 0.0);
+        }
+        Self {
+            latency: latency.unwrap_or_else(|| Dist::log_normal(LATENCY, SPREAD)),
+            output_tokens: output_tokens.unwrap_or_else(|| Dist::constant(OUTPUT_TOKENS)),
+            failures,
+            simulated: None,
+            from,
+            caveats,
+        }
+    }
+
+    /// The answers of the simulated provider.
+    fn simulated(spec: &str) -> Result<Self> {
+        let spec: SimSpec = spec
+            .parse()
+            .map_err(|error: Error| error.behind("--simulate"))?;
+        let (latency, jitter) = spec.latency_and_jitter();
+        Ok(Self {
+            latency: Dist::log_normal(latency.as_secs_f64(), jitter),
+            output_tokens: Dist::Even(f64::from(NATURAL.start) - 0.5, f64::from(NATURAL.end) - 0.5),
+            // Its model says which attempts fail.
+            failures: Vec::new(),
+            simulated: Some(spec),
+            from: "--simulate".to_owned(),
+            caveats: Vec::new(),
+        })
     }
 }
 

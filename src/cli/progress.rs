@@ -358,11 +358,11 @@ mod tests {
         let words = "20 in flight, shared with 7 other processes, ";
         assert!(told(&progress).contains(words), "{}", told(&progress));
         progress.shared.as_mut().unwrap().gone = Some(Duration::from_secs(3));
-        let words = "/s  waiting for the shared limit at file:limit: gone for 3 s, ";
+        let words = "/s  waiting for the store of the shared limit, file:limit, gone for 3 s, ";
         assert!(told(&progress).contains(words), "{}", told(&progress));
         assert_eq!(object(&progress)["shared_limit"]["gone_s"], 3.0);
         progress.shared.as_mut().unwrap().falls_back = true;
-        let words = "/s  at a share, as the shared limit at file:limit is gone for 3 s, ";
+        let words = "/s  at a share: the store of the shared limit, file:limit, is gone for 3 s, ";
         assert!(told(&progress).contains(words), "{}", told(&progress));
     }
 

@@ -1,5 +1,5 @@
-//! Which shard is this process's: as it was typed or, if that is asked for, as Slurm or Kubernetes
-//! say it.
+//! Which shard this process takes: the one that was typed or, with `auto`, the one that Slurm or
+//! Kubernetes gives it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -124,8 +124,8 @@ fn auto(
     Shard::new(index, count).map_err(|error| error.to_string())
 }
 
-/// Refuses to begin an output beside results of the same input that was cut in another way, as all
-/// of it would be paid for again. `output` is named by default.
+/// Refuses to begin an output beside results of the same input with another number of shards, as
+/// the answers in them would be paid for again. `output` is named by default.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming such a file.
@@ -155,7 +155,7 @@ pub(super) fn check_other_cuts(output: &Path, shard: Option<Shard>) -> Result<()
     for entry in beside.flatten() {
         let has_answers = entry.metadata().is_ok_and(|metadata| metadata.len() > 0);
         match entry.file_name().to_str().and_then(count) {
-            // It was decided with the first of them.
+            // This was checked when the first of these outputs began.
             Some(count) if count == own_count => return Ok(()),
             Some(_) if has_answers => other = Some(output.with_file_name(entry.file_name())),
             _ => {}
@@ -166,9 +166,9 @@ pub(super) fn check_other_cuts(output: &Path, shard: Option<Shard>) -> Result<()
     };
     let run = shard.map_or("this run".to_owned(), |shard| shard.to_string());
     Err(config(format!(
-        "{other:?} has answers to INPUT, and {run} would pay for them again, as it was cut in another \
-         way: cut it in the same way, or carry on without --shard after tollgate merge, or name an \
-         output with -o to pay again"
+        "{other:?} has answers to INPUT under another number of shards, and {run} would pay for them \
+         again: give --shard the number that they have, or tollgate merge them and carry on without \
+         --shard, or name an output with -o to pay again"
     )))
 }
 

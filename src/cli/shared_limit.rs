@@ -77,7 +77,8 @@ fn url(run: &Run) -> Result<Option<(String, &'static str)>> {
     Ok(Some((url, FLAG)))
 }
 
-/// Whether there is anything before an @ in the part of a URL that names the server, but for a user.
+/// Whether there is anything before an @ in the part of a URL that names the server, but for a
+/// user.
 fn has_password(url: &str) -> bool {
     let server = url.split_once("://").map_or("", |(_, rest)| rest);
     let server = server.split(['/', '?']).next().unwrap_or_default();

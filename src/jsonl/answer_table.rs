@@ -233,8 +233,8 @@ impl RunTable {
     /// The table that a run makes, if it makes one.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the file: there is a table of another
-    /// origin, or there are options of a table and there is none.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the file: there is a table of
+    /// another origin, or there are options of a table and there is none.
     pub(super) fn new(
         files: &RunFiles,
         format: &Format,

@@ -26,8 +26,8 @@ const LONGEST_ERROR: usize = 2 << 10;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) custom_id: Option<String>,
-    /// The answer's text. If it has none: its tool calls, or the JSON of the whole response, as with
-    /// an embedding. `None` if the row has failed.
+    /// The answer's text. If it has none: its tool calls, or the JSON of the whole response, as
+    /// with an embedding. `None` if the row has failed.
     pub(crate) text: Option<String>,
     /// The model has written the text, and not a provider the response around it.
     pub(crate) is_written: bool,
@@ -115,14 +115,15 @@ fn why_failed(
 }
 
 /// Where a record is, and what it is, from the highest bit to the lowest: whether it is an answer,
-/// the number of its file (16 bits), the offset of its line, and whether it has been taken. Of an id
-/// the highest counts.
+/// the number of its file (16 bits), the offset of its line, and whether it has been taken. Of an
+/// id the highest counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RecordPosition(u64);
 
 impl RecordPosition {
     const ANSWER: u64 = 1 << 63;
     const FILE: u32 = 47;
+    #[cfg(feature = "cli")]
     const TAKEN: u64 = 1;
 
     fn new(file: u64, offset: u64, is_answer: bool) -> Self {
@@ -199,6 +200,7 @@ pub(crate) struct Answers {
 
 impl Answers {
     /// The most files.
+    #[cfg(feature = "cli")]
     pub(crate) const MOST_FILES: usize = 1 << 16;
 
     /// Reads files of records, such as an output and the errors file beside it, as far as they are
@@ -285,8 +287,8 @@ impl Answers {
         places
     }
 
-    /// Takes the record of the row with this [key](row_key), and says where it is and whether it had
-    /// been [taken](RecordPosition::is_taken) before.
+    /// Takes the record of the row with this [key](row_key), and says where it is and whether it
+    /// had been [taken](RecordPosition::is_taken) before.
     #[cfg(feature = "cli")]
     pub(super) fn take(&mut self, key: LineHash) -> Option<RecordPosition> {
         let place = self.places.get_mut(key)?;

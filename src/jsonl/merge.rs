@@ -1,7 +1,8 @@
-//! One file of records from several: of each id the record that counts, as it stands.
+//! `tollgate merge`: one file of records from several. Of each id it has the record that counts,
+//! byte for byte.
 //!
-//! In memory are the [index of the records](super::answers) and, unless they are put into the order
-//! of an input, their positions: 32 bytes a row.
+//! It keeps the [index of the records](super::answers) in memory and, unless they are put into the
+//! order of an input, their positions: 32 bytes a row.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -18,7 +19,7 @@ use super::table::TableRows;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
 
-/// How many rows without a record are named.
+/// The most rows without a record that are named.
 const NAMED: usize = 20;
 
 /// What was written.
@@ -26,7 +27,7 @@ const NAMED: usize = 20;
 pub(crate) struct Merged {
     pub(crate) answered: u64,
     pub(crate) failed: u64,
-    /// Records of rows that the input does not have, behind all others.
+    /// Records of rows that the input does not have. They come last.
     pub(crate) strangers: u64,
     /// Rows of the input that have no record.
     pub(crate) missing: u64,
@@ -43,13 +44,13 @@ pub(crate) fn index(files: &[PathBuf]) -> Result<Answers> {
     if files.len() > Answers::MOST_FILES {
         let most = Answers::MOST_FILES;
         return Err(config(format!(
-            "more than {most} files: merge some of them first"
+            "more than {most} files: merge some of them first, then the rest with what comes out"
         )));
     }
     for path in files {
         if let Some(writer) = writer_of(path) {
             return Err(config(format!(
-                "{path:?} is being written by {writer}: wait for its end"
+                "{path:?} is being written by {writer}: wait until it has ended"
             )));
         }
     }
@@ -65,19 +66,18 @@ pub(crate) fn index(files: &[PathBuf]) -> Result<Answers> {
         .find(|file| file.simulated < file.records);
     if let (Some(simulated), Some(paid)) = (simulated, paid) {
         return Err(config(format!(
-            "{:?} holds simulated answers, and {:?} others: they are never mixed, so leave one out",
+            "{:?} holds simulated answers, and {:?} others, which are never mixed: leave one out",
             simulated.path, paid.path
         )));
     }
     Ok(answers)
 }
 
-/// Takes the lock of the file that all goes to, and makes sure that no answer is lost with what it
-/// holds now.
+/// Locks the output, and makes sure that it holds no answer that would be lost.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if a run writes to it, or it holds something
-/// else or answers that are not among those; [`ErrorKind::Io`](crate::ErrorKind::Io).
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if a run writes to it, if it holds no results,
+/// or if it holds answers that `answers` lacks; [`ErrorKind::Io`](crate::ErrorKind::Io).
 pub(crate) fn claim(output: &Path, answers: &Answers) -> Result<Locks> {
     let files = RunFiles {
         input: Location::Stream,
@@ -111,8 +111,8 @@ pub(crate) fn claim(output: &Path, answers: &Answers) -> Result<Locks> {
     Err(config(message).with_settings(&["output"]))
 }
 
-/// Writes the records that count: in the order of the files, or in the order of an input whose
-/// header has been read, the others behind.
+/// Writes the records that count, in the order of the files. With an input, whose header has been
+/// read, they are in its order, and records of other rows come last.
 ///
 /// # Errors
 /// Those of reading, and what `unwritable` makes of a failed write.

@@ -13,8 +13,8 @@
 //! [`merge`] one file of several.
 //!
 //! [`files`] says which files a run has, and [`sidecars`] which ones are beside them. [`scan`]
-//! reads an input before anything is sent, in one [pass](parallel) on all cores, and a [`shard`] is the
-//! share of an input that is one process's. `check` does the
+//! reads an input before anything is sent, in one [pass](parallel) on all cores, and a [`shard`] is
+//! the share of an input that is one process's. `check` does the
 //! same to report what is wrong.
 
 #![expect(

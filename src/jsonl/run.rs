@@ -202,10 +202,10 @@ impl FileRun<'_> {
     /// Sends the rows of one of `count` shards of the input: that with the number `index`, from 0.
     /// Default: all rows.
     ///
-    /// Processes that have a shard each send all rows together, and none twice. A row is in the
-    /// shard CRC-32(`custom_id`) mod `count`. Each shard needs an output of its own; the
-    /// [guide](crate::_guide::shards) has more. A shard that there is not is an error of
-    /// [`run`](FileRun::run).
+    /// `count` processes that have a shard each send every row once. A row is in the shard
+    /// CRC-32(`custom_id`) mod `count`. Give each shard an output of its own; the
+    /// [guide](crate::_guide::shards) has more. [`run`](FileRun::run) refuses an `index` that is
+    /// not below `count`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -26,8 +26,7 @@ use crate::error::{Error, Result, config};
 /// How many lines a message names.
 const NAMED: usize = 20;
 
-/// What an input file holds, or the shard of it that is to be done. A row is a line that is not
-/// blank.
+/// What an input file holds, or the shard of it that is run. A row is a line that is not blank.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InputScan {
     /// All rows, those included that are no requests.
@@ -144,7 +143,7 @@ pub(super) fn strangers(location: &Location, format: &Format, lines: &str) -> Er
     let shard = format.shard.map(|shard| shard.to_string());
     let message = format!(
         "input {location}: the output has records of rows that are not in {}:\n  {lines}\ngive this \
-         shard an output of its own, or cut the input as it was cut for this output",
+         shard an output of its own, or run the shard that this output was begun with",
         shard.unwrap_or_default()
     );
     config(message).with_settings(&["output", "shard"])

@@ -1,7 +1,8 @@
-//! The share of an input that one of several processes sends.
+//! Shards: the rows of an input that one of several processes sends.
 //!
 //! The hash is CRC-32, which languages and databases have built in, so that others can tell where a
-//! row is. It spreads ids that count up more evenly than chance would. It must never change: a row that moves to another shard is paid for again.
+//! row is. It spreads ids that count up more evenly than chance would. It must
+//! never change: a row that moves to another shard is paid for again.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use flate2::Crc;
 
 use crate::error::{Result, config};
 
-/// One of several shares, counted from 0.
+/// One shard of several, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shard {
     pub(crate) index: u32,
@@ -18,7 +19,7 @@ pub(crate) struct Shard {
 
 impl Shard {
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a shard that is none of so many.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an index that is not below the count.
     pub(crate) fn new(index: u32, count: u32) -> Result<Self> {
         let why = match count.checked_sub(1) {
             Some(last) if index <= last => return Ok(Self { index, count }),
@@ -28,14 +29,14 @@ impl Shard {
         Err(config(why))
     }
 
-    /// Whether the row with this id is in it. A row without an id goes by that of its record,
-    /// `line-N`.
+    /// Whether the row with this id is in this shard. A row without an id goes by that of its
+    /// record, `line-N`.
     pub(crate) fn has(self, id: Option<&str>, line: u64) -> bool {
         let hash = id.map_or_else(|| crc32(&format!("line-{line}")), crc32);
         hash % self.count == self.index
     }
 
-    /// As it stands in the names of files.
+    /// Its name in names of files.
     pub(crate) fn name(self) -> String {
         format!("shard-{}-of-{}", self.index, self.count)
     }

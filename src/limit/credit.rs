@@ -1,13 +1,13 @@
-//! What a process has leased of one limit. Pure arithmetic, in the store's time.
+//! Credit: what a process has leased of one limit. Pure arithmetic, in the store's time.
 //!
-//! A lease is parts of the limit's time axis, and a cost takes so much of the axis as the rate
-//! needs to earn it. A part may be used from its date until the burst's worth of time later: then
-//! it lapses, wherever it is. So all that is used in a time of length T, by whatever processes,
-//! lies on a stretch of T and the burst's worth, and no two of them have the same part of it.
+//! A lease is parts of the limit's time axis. A cost takes as much of the axis as the rate needs to
+//! earn it. A part may be used from its date on. It lapses when it is older than `burst / rate`. So
+//! what all processes use in a window of length T has dates in a stretch of T + `burst / rate`, and
+//! no two processes have the same part of it.
 
 use crate::shared::{Limit, Micros, Span};
 
-/// The store's time as it is known here: it is `now` at least, and at most `lag` more.
+/// The store's time, as far as this process knows it: from `now` to `now + lag`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Date {
     pub(super) now: Micros,
@@ -19,7 +19,7 @@ pub(super) struct Credit {
     pub(super) limit: Limit,
     /// Oldest first, as `spent`.
     held: Vec<Span>,
-    /// What was used and has not lapsed.
+    /// Parts that were used and have not lapsed.
     spent: Vec<Span>,
 }
 

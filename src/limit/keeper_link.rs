@@ -13,12 +13,12 @@ use crate::sync::Mutex;
 /// The queue's end.
 pub(super) struct KeeperLink {
     pub(super) parker: Arc<Parker>,
-    /// What is said to the store last.
+    /// The last ask to the store.
     last: Arc<Mutex<Option<Ask>>>,
-    /// Ends with the thread.
+    /// Disconnects when the thread ends.
     ended: Receiver<()>,
     pub(super) thread: OnceLock<ThreadId>,
-    /// The store, for people.
+    /// The store, for messages.
     pub(super) store: Arc<str>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct QueueLink {
     pub(super) store: Arc<str>,
 }
 
-/// The last limiter waits so long, in real time, until what it has leased is given back.
+/// How long the drop of the last limiter waits, in real time, until its lease is given back.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
 pub(super) fn link(store: Arc<str>) -> (KeeperLink, QueueLink) {
@@ -53,13 +53,14 @@ pub(super) fn link(store: Arc<str>) -> (KeeperLink, QueueLink) {
 }
 
 impl KeeperLink {
-    /// The limiter is gone: says this, and waits a little until it is said.
+    /// Called when the limiter is gone. Hands over the last ask, and waits a little until it is
+    /// sent.
     pub(super) fn end(&self, last: Option<Ask>) {
         *self.last.lock() = last;
         self.parker.unpark();
-        // A model has no real time.
+        // Under loom there is no real time.
         if cfg!(not(loom)) && self.thread.get() != Some(&thread::current().id()) {
-            // It has ended or the time is over: what is not given back lapses.
+            // If the time is over, what was not given back lapses.
             let _in_time = self.ended.recv_timeout(LAST_WORDS);
         }
     }

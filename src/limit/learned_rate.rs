@@ -1,9 +1,9 @@
 //! A rate of requests that was learned from refusals: how it is found, and how it grows back.
 //!
-//! The search is that for a number between two others. The *ceiling* is the lowest rate that was too
-//! much, as far as is known. A *step* is a try of more: half of the way to the ceiling. A step that
-//! is refused is taken back, and lowers the ceiling. A step that is let in is followed by another,
-//! and a rate that passes its ceiling grows faster and faster.
+//! The search is that for a number between two others. The *ceiling* is the lowest rate that was
+//! too much, as far as is known. A *step* is a try of more: half of the way to the ceiling. A step
+//! that is refused is taken back, and lowers the ceiling. A step that is let in is followed by
+//! another, and a rate that passes its ceiling grows faster and faster.
 //!
 //! What was let in since the last cascade tells the limit as well, but not exactly: of a limit that
 //! was not used all the time, less was let in than it allows. So the count moves the rate only
@@ -79,8 +79,8 @@ pub(super) struct LetIn {
 }
 
 impl LetIn {
-    /// The rates a second between which the limit lies, if anything was let in. The more of the time
-    /// may have been waited in vain, the higher the limit may be.
+    /// The rates a second between which the limit lies, if anything was let in. The more of the
+    /// time may have been waited in vain, the higher the limit may be.
     pub(super) fn bounds(&self) -> Option<(f64, f64)> {
         let rate = |requests: f64, span: Nanos| requests * SECOND as f64 / span.max(1) as f64;
         (self.requests > 0.0).then(|| {

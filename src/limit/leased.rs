@@ -7,7 +7,7 @@ use super::store_time::StoreTime;
 use super::waited::WaitReason;
 use crate::shared::{Limit, Micros, Span};
 
-/// What a cost takes of each.
+/// What a cost takes of each limit.
 pub(super) fn units(cost: Cost) -> [u64; 2] {
     [cost.requests(), cost.model_tokens()]
 }
@@ -21,11 +21,11 @@ pub(super) struct Leased {
     credit: [Option<Credit>; 2],
 }
 
-/// More must be leased of what is true here, to be used at this time.
+/// More must be leased of the limits that are true in `what`, to be used at the time `at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lacking {
     pub(super) at: Nanos,
-    /// What is waited for until then.
+    /// The reason to wait until then.
     pub(super) reason: WaitReason,
     pub(super) what: [bool; 2],
 }
@@ -41,7 +41,7 @@ impl Leased {
         self.credit[axis].as_ref().map(Credit::largest)
     }
 
-    /// When both limits admit `cost` together, not before `from`, and what it waits for.
+    /// When both limits admit `cost`, not before `from`, and what it waits for until then.
     pub(super) fn earliest(
         &self,
         cost: Cost,
@@ -55,7 +55,7 @@ impl Leased {
                 what: [true; 2],
             });
         };
-        // What is good for one limit may have lapsed when it is good for the other.
+        // A lease of one limit may have lapsed when the other limit admits the cost.
         let mut settled = false;
         let mut turns = 0;
         while !settled && turns < TURNS {
@@ -84,7 +84,7 @@ impl Leased {
 
     pub(super) fn take(&mut self, cost: Cost, now: Nanos) {
         self.each(now, |axis, credit, date| {
-            credit.take(units(cost)[axis], date)
+            credit.take(units(cost)[axis], date);
         });
     }
 
@@ -113,7 +113,7 @@ impl Leased {
         })
     }
 
-    /// A reply has come whose leases go with none from before.
+    /// Drops all leases from before, as a reply has come from another incarnation of the store.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
@@ -123,7 +123,7 @@ impl Leased {
         *self.time.insert(time)
     }
 
-    /// Goes by other limits, and adds what was leased of them.
+    /// Sets the limits that hold, and adds what was leased of them.
     pub(super) fn add(&mut self, limits: [Option<Limit>; 2], leased: &[Vec<Span>; 2]) {
         for (axis, limit) in limits.into_iter().enumerate() {
             let Some(limit) = limit else {
@@ -145,8 +145,8 @@ impl Leased {
     }
 }
 
-/// Each limit moves the date at most once for each part that is held, which are few. What is not
-/// settled by then is asked again when its time has come.
+/// How often the date is moved at most. Each limit moves it once at most for each part that is held,
+/// which are few. If that was not enough, the caller asks again at the date.
 const TURNS: u32 = 8;
 
 /// A limit as the store knows it: whole microseconds.
@@ -164,7 +164,7 @@ pub(super) fn limit_of((rate, burst): (Rate, u64)) -> Limit {
     }
 }
 
-/// Whether a limit lets through less at some time.
+/// Whether a limit lets through less than another over some length of time.
 pub(super) fn is_lower(limit: Limit, than: Limit) -> bool {
     is_slower(limit, than) || limit.burst < than.burst
 }

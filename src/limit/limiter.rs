@@ -107,7 +107,7 @@ impl Limiter {
         Ok(limiter)
     }
 
-    /// One that has no keeper yet.
+    /// A limiter that has no keeper yet.
     pub(super) fn linked(limits: LimiterState, clock: Clock, name: Arc<str>) -> (Self, QueueLink) {
         let (keeper, link) = link(name);
         let queue = Queue::new(limits, clock, Some(keeper));
@@ -307,8 +307,8 @@ impl Limiter {
         self.0.lock().limits.learned()
     }
 
-    /// How it goes with the store of the limits, if they are [shared](crate::LimiterBuilder::shared)
-    /// with other processes.
+    /// How many processes share the limits, and whether their store can be reached. `None` if the
+    /// limits are not [shared](crate::LimiterBuilder::shared).
     pub fn shared_status(&self) -> Option<SharedStatus> {
         let keeper = self.0.keeper.as_ref()?;
         let locked = self.0.lock();

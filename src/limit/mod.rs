@@ -9,11 +9,11 @@
 //! [`permit`] what they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps
 //! a job from waiting for itself.
 //!
-//! Of rates that are shared with other processes, [`credit`] is what one has leased of one limit,
-//! [`store_time`] how far the store's clock is ahead, [`leased`] what is leased of both limits,
-//! [`used`] how much was used lately, [`gone`] that the store cannot be reached, and [`sharing`]
-//! what is said to the store and when. [`keeper`] is the thread that carries it, and
-//! [`keeper_link`] what it has in common with the queue.
+//! If the rates are [shared](crate::shared) with other processes, [`credit`] is what this process
+//! has leased of one limit, [`leased`] what it has of both, [`store_time`] how far the store's clock
+//! is ahead, [`used`] how much was used lately, [`gone`] since when the store cannot be reached, and
+//! [`sharing`] what the store is asked and when. [`keeper`] is the thread that asks, and
+//! [`keeper_link`] ties it to the queue.
 
 mod adaptive;
 #[cfg(test)]

@@ -54,7 +54,8 @@ pub(super) struct Pace {
     /// how many.
     run: Option<(Nanos, u32)>,
     hold: Option<Hold>,
-    /// When the last one ends. It may be over before, by an answer to what was sent before its refusal.
+    /// When the last one ends. It may be over before, by an answer to what was sent before its
+    /// refusal.
     held_until: Nanos,
     learned: Option<LearnedRate>,
     /// When it last changed: answers to what was sent before say nothing new.

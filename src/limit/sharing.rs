@@ -62,6 +62,7 @@ pub(super) struct Sharing {
 
 /// What the keeper does next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and not for long")]
 pub(crate) enum Next {
     Ask(Ask),
     At(Nanos),
@@ -82,8 +83,8 @@ pub(crate) struct Changed {
 impl Sharing {
     pub(super) fn new(holder: u64, fallback: Option<u64>) -> Self {
         Self {
-            holder,
             fallback,
+            holder,
             ..Self::default()
         }
     }
@@ -199,12 +200,12 @@ impl Sharing {
         self.leased.hold(until);
     }
 
-    /// A pause began here, of which the others are to know.
+    /// A pause began here, of which the other processes must know.
     pub(super) fn announce_pause(&mut self, until: Nanos) {
         self.pause = self.pause.max(until);
     }
 
-    /// Whether the keeper is to be called: it has something to do at once, and does not know.
+    /// Whether to call the keeper: it has something to do at once, and was not called yet.
     pub(super) fn call(&mut self) -> bool {
         let call = !self.called && self.has_call();
         self.called |= call;
@@ -219,7 +220,7 @@ impl Sharing {
         self.pause > self.pause_told || (self.has_news && self.joined)
     }
 
-    /// What is to be done next, with so many in flight and so many waiting.
+    /// What the keeper does next, with so many requests in flight and so many threads waiting.
     pub(super) fn next(&mut self, in_flight: usize, waiting: usize, now: Nanos) -> Next {
         self.called = false;
         let is_used = in_flight + waiting > 0;
@@ -230,9 +231,12 @@ impl Sharing {
                 _ => Next::Ask(self.ask(is_used, waiting, now)),
             };
         }
-        let called = self.has_call().then(|| match self.has_urgent_news() {
-            true => now,
-            false => self.not_before,
+        let called = self.has_call().then(|| {
+            if self.has_urgent_news() {
+                now
+            } else {
+                self.not_before
+            }
         });
         let heartbeat = (self.joined && is_used).then_some(self.asked + HEARTBEAT);
         let has_some = |axis| self.leased.held(axis, now) > Some(0);
@@ -247,7 +251,7 @@ impl Sharing {
         }
     }
 
-    /// What is said last, when the limiter goes.
+    /// The last ask, when the limiter is dropped.
     pub(super) fn last(&mut self) -> Option<Ask> {
         let joined = self.joined && self.gone.is_none();
         joined.then(|| Ask {
@@ -316,9 +320,10 @@ impl Sharing {
     pub(super) fn heard(&mut self, ask: &Ask, reply: &Reply, sent: Nanos, now: Nanos) -> Changed {
         let took = now.saturating_sub(sent);
         // A quarter of what is new counts; the first counts whole.
-        self.round_trip = match self.joined {
-            true => (self.round_trip.saturating_mul(3).saturating_add(took)) / 4,
-            false => took,
+        self.round_trip = if self.joined {
+            (self.round_trip.saturating_mul(3).saturating_add(took)) / 4
+        } else {
+            took
         };
         if reply.incarnation != self.incarnation {
             self.incarnation = reply.incarnation;
@@ -337,7 +342,7 @@ impl Sharing {
         if lacked {
             self.not_before = now + self.message();
         }
-        // Whoever is first looks again, and says so if it still lacks something.
+        // The head of the queue looks again, and says so if it still lacks something.
         self.lacks = [0; 2];
         self.asked = now;
         self.joined = !ask.leaves;
@@ -360,12 +365,12 @@ impl Sharing {
         }
     }
 
-    /// An ask has failed: nothing was leased, and what was given back is gone. Whether it is the
-    /// first that fails.
+    /// An ask has failed: nothing was leased, and what was given back is gone. Returns whether it is
+    /// the first that fails.
     pub(super) fn failed(&mut self, ask: &Ask, error: Error, now: Nanos) -> bool {
         let is_first = self.gone.is_none();
         self.gone = Some(Gone::after(self.gone.take(), error, now));
-        // The store may have noted it; a debt is paid rather twice than never.
+        // The store may have noted the debt. It is better paid twice than never.
         self.owed_tokens = self.owed_tokens.saturating_add(ask.owed_tokens.max(0));
         self.pause_told = 0;
         self.has_news = true;
@@ -375,7 +380,7 @@ impl Sharing {
         is_first
     }
 
-    /// How it goes with the store, but for its name.
+    /// The status of the shared limit, without the name of its store.
     pub(super) fn status(&self, now: Nanos) -> SharedStatus {
         let both = self.configured_by_all.into_iter().zip(self.configured);
         let lowered = |(all, ours): (Option<Limit>, Option<Limit>)| Some(is_lower(all?, ours?));
@@ -394,7 +399,7 @@ impl Sharing {
         self.round_trip.saturating_mul(2).clamp(LEASE, HEARTBEAT)
     }
 
-    /// How long before something is needed it is asked for.
+    /// How long before it needs credit a process asks for it.
     fn message(&self) -> Nanos {
         self.round_trip
             .saturating_add(self.round_trip / 2)

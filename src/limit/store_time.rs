@@ -1,5 +1,5 @@
-//! How far the clock of a store is ahead of the limiter's. Each reply says it, but for the time
-//! that the message was under way.
+//! How far the clock of a store is ahead of the limiter's. Each reply tells it, to within the time
+//! that the messages took.
 
 use super::bucket::Nanos;
 use super::credit::Date;
@@ -10,7 +10,7 @@ const MICRO: u64 = 1_000;
 /// Two clocks drift apart by less than one in so many.
 const DRIFT: u64 = 2_000;
 
-/// The store's clock less the limiter's, in microseconds: `low` at least, and `high` at most.
+/// The store's clock minus the limiter's, in microseconds: from `low` to `high`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoreTime {
     low: i64,
@@ -19,7 +19,7 @@ pub(super) struct StoreTime {
 }
 
 impl StoreTime {
-    /// What a reply says that was asked for and came at these times.
+    /// What one reply tells. The ask was sent, and the reply received, at these times.
     pub(super) fn of(store: Micros, sent: Nanos, received: Nanos) -> Self {
         let difference = |local: u64| signed(store).saturating_sub(signed(local));
         Self {
@@ -30,7 +30,7 @@ impl StoreTime {
         }
     }
 
-    /// What is known after another reply.
+    /// What both replies tell together.
     pub(super) fn with(self, other: Self) -> Self {
         let since = other.noted.saturating_sub(self.noted);
         let drift = signed(since / MICRO / DRIFT + 1);
@@ -39,7 +39,7 @@ impl StoreTime {
             high: other.high.min(self.high.saturating_add(drift)),
             noted: other.noted,
         };
-        // Else one of the clocks has jumped.
+        // If they contradict each other, one of the clocks has jumped.
         if both.low <= both.high { both } else { other }
     }
 
@@ -51,7 +51,7 @@ impl StoreTime {
         }
     }
 
-    /// When this date has come for certain.
+    /// The limiter's time at which this date has come for certain.
     pub(super) fn local(&self, date: Micros) -> Nanos {
         let at = signed(date).saturating_sub(self.low);
         u64::try_from(at).unwrap_or(0).saturating_mul(MICRO)

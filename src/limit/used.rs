@@ -1,4 +1,4 @@
-//! How much was used lately.
+//! How many units were used lately, to ask for as many.
 
 use super::bucket::Nanos;
 

@@ -69,9 +69,9 @@ impl<I, E> Item<I, E> {
 pub(crate) type Precedence = (u32, u64);
 
 const ATTEMPTS_BEFORE_OTHERS: u32 = 2;
-/// An item that was refused so often goes on until this many refusals have come since a success. The
-/// first of them may be its own, of an attempt right after that success. It then goes at the end of
-/// the pause, which is a better moment than right after another one.
+/// An item that was refused so often goes on until this many refusals have come since a success.
+/// The first of them may be its own, of an attempt right after that success. It then goes at the
+/// end of the pause, which is a better moment than right after another one.
 const REFUSALS_SINCE_SUCCESS: u8 = 2;
 
 /// An item that has its outcome.

@@ -23,8 +23,8 @@ use crate::error::{Error, Result, config};
 const PROMPT: &str = "prompt";
 const SYSTEM: &str = "system";
 
-/// The most steps that a template may take for a row: a loop over some 30,000 things. One that never
-/// seems to end would hold up the run, and Ctrl-C.
+/// The most steps that a template may take for a row: a loop over some 30,000 things. One that
+/// never seems to end would hold up the run, and Ctrl-C.
 const FUEL: u64 = 200_000;
 
 /// Makes the bodies of requests.

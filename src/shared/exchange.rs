@@ -88,7 +88,7 @@ pub(crate) trait Store: Send {
     ///
     /// # Errors
     /// When the store cannot be reached, or gives no sensible answer. Nothing is leased then. The
-    /// store may have done all that was asked, and only its answer may be lost. So a caller does not
-    /// give the same credit back again: another process may have it by now.
+    /// store may have done all that was asked, and only its answer may be lost. So a caller does
+    /// not give the same credit back again: another process may have it by now.
     fn exchange(&mut self, ask: &Ask) -> crate::error::Result<Reply>;
 }

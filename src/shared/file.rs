@@ -16,11 +16,12 @@ use super::record::Record;
 use crate::clock::{Clock, Parker};
 use crate::error::{Error, ErrorKind, Result, config};
 
-/// How long an exchange waits for its turn. Turns take some microseconds, so one that takes so long
-/// is that of a process which was stopped.
+/// How long an exchange waits for the lock. A process holds it for some microseconds. One that
+/// holds it for so long was stopped.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
 
-/// A process of another boot that wrote so lately, while this machine was up, is on another machine.
+/// In seconds. If a process of another boot wrote within this time, and this machine was up
+/// already, then that process is on another machine.
 const LATELY: u64 = 60;
 
 /// A shared limit in a file.
@@ -66,7 +67,7 @@ impl FileStore {
             };
             match file.try_lock() {
                 Ok(()) if is_at(&self.path, &file) => return Ok(file),
-                // Somebody has removed it. Others may have made another one.
+                // The file was removed. Another process may have made a new one.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     self.file = Some(file);
@@ -80,7 +81,8 @@ impl FileStore {
             }
         }
         let what = format!(
-            "was locked for {} s: a process that uses it is stopped, or the machine is overloaded",
+            "was locked for {} s; continue or end a process that is stopped and uses it, unless the \
+             machine is only overloaded",
             TIME_LIMIT.as_secs()
         );
         Err(Error::new(ErrorKind::Timeout, format!("{self} {what}")))
@@ -93,10 +95,10 @@ impl FileStore {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&self.path).map_err(|error| {
             let what = match error.kind() {
-                io::ErrorKind::NotFound => "is in a directory that is not there; make that first",
+                io::ErrorKind::NotFound => "is in a directory that does not exist; make the directory first",
                 io::ErrorKind::IsADirectory => "is a directory; name a file in it",
                 io::ErrorKind::PermissionDenied => {
-                    "must be readable and writable for this user; see to that, or name another"
+                    "cannot be read and written by this user; change its permissions, or name another"
                 }
                 _ => "cannot be opened; name another file",
             };
@@ -108,11 +110,11 @@ impl FileStore {
         Err(config(format!("{self} is no regular file; name another")))
     }
 
-    /// What the file says, or a new account.
+    /// The record in the file, or a new one.
     fn read(&self, mut file: &File) -> Result<Record> {
         let record = Record::read(&mut file).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => config(format!(
-                "{self} holds something else, and is left as it is; name a file that is not there \
+                "{self} holds something else, and is left as it is; name a file that does not exist \
                  yet, or remove this one if another version of tollgate has made it"
             )),
             _ => self.error(ErrorKind::Io, "cannot be read; name another file", error),
@@ -124,8 +126,8 @@ impl FileStore {
                 return Err(Error::new(
                     ErrorKind::Io,
                     format!(
-                        "{self} is in use on another machine as well, whose clock is another; share \
-                         the limit through a redis:// URL instead"
+                        "{self} is also in use on another machine, which has another clock; share the \
+                         limit through a redis:// URL instead"
                     ),
                 ));
             }
@@ -137,13 +139,19 @@ impl FileStore {
 
     fn write(&self, mut file: &File, record: &Record) -> Result<()> {
         let Some((at, bytes)) = record.encode() else {
-            let what = "is shared by more processes than a file has room for; use a redis:// URL";
+            let what = "has no room for so many processes; share the limit through a redis:// URL";
             return Err(Error::new(ErrorKind::Io, format!("{self} {what}")));
         };
         let written = file
             .seek(SeekFrom::Start(at))
             .and_then(|_| file.write_all(&bytes));
-        written.map_err(|error| self.error(ErrorKind::Io, "cannot be written", error))
+        written.map_err(|error| {
+            self.error(
+                ErrorKind::Io,
+                "cannot be written; free its disk, or name another file",
+                error,
+            )
+        })
     }
 
     fn error(&self, kind: ErrorKind, what: &str, error: io::Error) -> Error {

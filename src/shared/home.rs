@@ -23,8 +23,8 @@ use crate::error::{Result, config};
 /// ahead of use. A process may be killed at any time: what it had leased is lost, and no other
 /// process gets it.
 ///
-/// While the store cannot be reached, nothing is sent beyond what was leased before, unless there is
-/// a [`fallback_share`](Shared::fallback_share).
+/// While the store cannot be reached, nothing is sent beyond what was leased before, unless there
+/// is a [`fallback_share`](Shared::fallback_share).
 ///
 /// Cloning is cheap. `Debug` and `Display` show no password.
 ///
@@ -58,8 +58,9 @@ impl Shared {
     /// else. Nothing connects to a server yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the URL is none of the table above, the
-    /// file cannot be used, or this build has no feature `redis` and the URL needs it.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the URL is none of the table above, if
+    /// the file cannot be used, or if the URL needs the feature `redis` and this build is without
+    /// it.
     pub fn open(url: &str) -> Result<Self> {
         let home = match url.split_once(':') {
             Some(("file", path)) if path.is_empty() => {
@@ -78,8 +79,8 @@ impl Shared {
             #[cfg(not(feature = "redis"))]
             Some(("redis" | "rediss", _)) => {
                 return Err(config(
-                    "this build of tollgate has no Redis, which the URL of the shared limit asks \
-                     for: build it with the feature redis, or share the limit in a file: file:PATH",
+                    "this build of tollgate cannot share a limit through Redis: build it with the \
+                     feature redis, or share the limit in a file with file:PATH",
                 ));
             }
             // Nothing of it is repeated: there may be a password in it.

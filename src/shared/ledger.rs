@@ -2,18 +2,17 @@
 //! time, a random number, and the place where the account is kept.
 //!
 //! All numbers stay below 2⁵³, and lengths are computed in doubles, so that a script in a Redis
-//! server computes the same. Rounding makes a lease a microsecond longer or shorter at most, and
-//! what a lease is worth is for its holder to say, in whole numbers.
+//! server computes the same. Rounding makes a lease longer or shorter by a microsecond at most. Its
+//! holder computes how many units it is worth, in whole numbers.
 
 use std::collections::BTreeMap;
 
 use super::exchange::{Ask, Limit, Micros, Reply, Span};
 
-/// A process that says nothing for so long after the end of its lease is forgotten, with its
-/// limits.
+/// A holder that asks nothing for so long after the end of its lease is forgotten, with its limits.
 const LIVE: Micros = 3_000_000;
 
-/// A process counts as one that wants a share for so long after the end of its lease.
+/// A holder counts as one that wants a share for so long after the end of its lease.
 const BUSY: Micros = 300_000;
 
 /// How many parts that were given back are kept for others.
@@ -27,7 +26,7 @@ pub(super) const LAST: u64 = 9_000_000_000_000_000;
 pub(crate) struct Ledger {
     /// 0 before the first exchange.
     pub(crate) incarnation: u64,
-    /// The latest time that an exchange was made at.
+    /// The time of the latest exchange.
     pub(crate) seen: Micros,
     pub(crate) paused_until: Micros,
     pub(crate) axes: [Axis; 2],
@@ -37,7 +36,7 @@ pub(crate) struct Ledger {
 /// What is left of a limit's time axis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Axis {
-    /// Where the part begins that was never leased.
+    /// Where the part of the axis begins that was never leased.
     pub(crate) next: Micros,
     /// Parts before it that were given back, oldest first. None touches another, or `next`.
     pub(crate) free: Vec<Span>,
@@ -48,21 +47,22 @@ pub(crate) struct Axis {
 pub(crate) struct Holder {
     pub(crate) configured: [Option<Limit>; 2],
     pub(crate) announced: [Option<Limit>; 2],
-    /// It is forgotten after this time.
+    /// The holder is forgotten after this time.
     pub(crate) live_until: Micros,
-    /// Until this time it counts as one that wants a share.
+    /// The holder counts as one that wants a share until this time.
     pub(crate) busy_until: Micros,
 }
 
 impl Ledger {
-    /// Works off an ask at time `now`. `fresh` is a random number, in case the account begins anew.
+    /// Answers an ask at time `now`. `fresh` is a random number, the next incarnation if the
+    /// account begins anew.
     pub(crate) fn exchange(&mut self, ask: &Ask, now: Micros, fresh: u64) -> Reply {
         let now = now.min(LAST);
         self.set_time(now, fresh.max(1));
         if ask.pause > 0 {
             self.paused_until = self.paused_until.max(later(now, ask.pause));
         }
-        // Nobody knows what was used while no limit held. So nothing was saved up then.
+        // The store does not know what was used while no limit held. So nothing is saved up.
         let held = if self.holders.is_empty() {
             [true; 2]
         } else {
@@ -119,8 +119,8 @@ impl Ledger {
         }
     }
 
-    /// A clock that was set back takes all dates with it. Whoever holds a lease cannot know that,
-    /// so those leases are void.
+    /// If the clock was set back, all dates are set back with it. The holders cannot know that, so
+    /// their leases are void.
     fn set_time(&mut self, now: Micros, fresh: u64) {
         if self.incarnation == 0 {
             // Empty: what was leased before the account was lost may still be used.
@@ -182,8 +182,8 @@ impl Axis {
         self.next = self.next.max(floor);
     }
 
-    /// Takes what was used beyond all leases. What was used less than was leased shortens the queue
-    /// that goes beyond `now`, and no more: credit that has lapsed does not come back.
+    /// Takes from the axis what was used beyond all leases. A negative number gives back, but only
+    /// from the part of the axis beyond `now`: credit that has lapsed does not come back.
     fn settle(&mut self, owed: i64, limit: Limit, now: Micros) {
         let length = length(owed.unsigned_abs(), limit);
         if owed > 0 {
@@ -195,8 +195,8 @@ impl Axis {
         }
     }
 
-    /// Leases a share to one of so many that want one: what was given back first, then what was
-    /// never leased.
+    /// Leases a share to one of several holders that want one: first what was given back, then what
+    /// was never leased.
     fn lease(&mut self, ask: &Ask, at: usize, limit: Limit, active: u64, now: Micros) -> Vec<Span> {
         let want = ask.wants[at];
         let share = scaled(

@@ -1,9 +1,9 @@
 //! A shared limit: rates that many processes keep to together, leased in small parts from a store.
 //!
 //! [`exchange`] has what a process asks a store and what the store answers. [`ledger`] is the
-//! account that a store keeps, and works off an ask. [`file`] is the store in a file, with [`record`]
-//! as its bytes. `redis` asks a server, where a script keeps the same account. [`home`] is what a
-//! user says of all this, and [`status`] what a user is told.
+//! account that a store keeps, and answers an ask. [`file`] is the store in a file, with
+//! [`record`] as its bytes. `redis` asks a server, where a script keeps the same account. [`home`]
+//! reads the URL that names a store, and [`status`] is what a user is told of it.
 
 mod exchange;
 mod file;

@@ -1,4 +1,4 @@
-//! A ledger as bytes of a file, such that a writer who is killed at any byte loses nothing.
+//! The ledger as bytes of a file. A writer that is killed at any byte loses nothing.
 //!
 //! The file has two slots. A record goes into the slot that does not hold the latest one, so what
 //! was there before stays whole until the new record is. A record has a check value and a number;
@@ -13,7 +13,7 @@ use siphasher::sip::SipHasher13;
 use super::exchange::{Limit, Span};
 use super::ledger::{Axis, Holder, Ledger};
 
-/// What each slot begins with, and so the file.
+/// The first bytes of each slot, and so of the file.
 const MAGIC: &[u8; 32] = b"tollgate shared allowance, v1\r\n\x1a";
 
 /// The magic, the check value, the record's number, and how many words follow.
@@ -22,7 +22,7 @@ const HEAD: usize = 32 + 3 * 8;
 /// How far the second slot is from the first. Room for some two thousand processes.
 pub(super) const SLOT: u64 = 256 * 1024;
 
-/// What a file says.
+/// What a file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     /// The first record is number 1, and goes to the beginning of the file.
@@ -38,7 +38,7 @@ impl Record {
     /// The latest whole record in a file, or `None` if there is none.
     ///
     /// # Errors
-    /// Those of reading, and [`io::ErrorKind::InvalidData`] for a file that is something else.
+    /// Those of reading, and [`io::ErrorKind::InvalidData`] for a file that holds something else.
     pub(crate) fn read(file: &mut (impl Read + Seek)) -> io::Result<Option<Self>> {
         let mut latest: Option<Self> = None;
         for slot in [0, 1] {

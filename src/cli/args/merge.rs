@@ -1,4 +1,4 @@
-//! `tollgate merge`: the arguments of the command that puts results together.
+//! `tollgate merge`: the arguments of the command that merges results.
 
 use std::path::PathBuf;
 
@@ -6,13 +6,13 @@ use clap::Args;
 
 use super::input::OfInput;
 
-/// Put the results of several runs together, such as those of shards: one file with one record for
+/// Merge the results of several runs, such as those of shards, into one file with one record for
 /// each request.
 ///
 /// If an id has several records, its last answer counts, in the order of the files and their lines;
 /// without an answer, the last failure. Ids that are answered twice are named. Records are written
-/// as they are, so what comes out is a file of results: `run` can carry on with it, and `extract`
-/// and `report` read it. Nothing is sent.
+/// as they are, so the new file is a file of results: `run` can carry on with it, and `extract` and
+/// `report` read it. Nothing is sent.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -23,8 +23,8 @@ Examples:
     --prompt 'Classify: {{ text }}' --model m
   tollgate merge p.shard-*-of-8.results.jsonl | jq .custom_id
 
-Exit codes: 0 whole, 1 requests have failed or have no record, or lines that are no records were
-left out, 2 the command line or a file is wrong, 4 a local file cannot be read or written.")]
+Exit codes: 0 all is well, 1 requests have failed or have no record, or lines that are no records
+were left out, 2 the command line or a file is wrong, 4 a local file cannot be read or written.")]
 pub(crate) struct Merge {
     /// Results of tollgate, of OpenAI's or Anthropic's batch service, or of another tool that
     /// writes these formats. The errors file beside each (p.errors.jsonl for p.results.jsonl) is

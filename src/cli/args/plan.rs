@@ -48,12 +48,13 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "DIST", requires = "requests", conflicts_with = "input", value_parser = parse::tokens_dist)]
     pub(crate) tokens: Option<Dist>,
 
-    /// Plan this many processes that share the limits, each with its own --concurrency: how many
-    /// the rates need, what their leases cost, and which limit comes next
+    /// Plan this many processes that share the limits, each with its own --concurrency. Also say
+    /// how many processes the rates need, what it costs them to ask the store of the limits, and
+    /// which limit comes next
     #[arg(long, value_name = "N", value_parser = parse::up_to::<u64>(MOST_PROCESSES))]
     pub(crate) processes: Option<u64>,
 
-    /// Time from asking the store of the shared limits to its answer
+    /// How long the store of the shared limit takes to answer
     #[arg(long, value_name = "T", default_value = "1ms", requires = "processes", value_parser = parse::duration)]
     pub(crate) store_rtt: Duration,
 
