@@ -106,17 +106,17 @@ impl LimiterBuilder {
     /// As [`build`](Self::build), without a clock, a lock or a queue.
     pub(crate) fn state(self) -> Result<LimiterState> {
         let shared = self.shared.as_ref();
-        let sharing = shared.map(|shared| shared.fallback().map(u64::from));
+        let sharing = shared.map(|it| Sharing::new(holder(), it.fallback().map(u64::from)));
         self.state_of(sharing)
     }
 
-    /// With the number of shares to fall back on, if the rates are shared.
-    pub(super) fn state_of(self, sharing: Option<Option<u64>>) -> Result<LimiterState> {
+    /// With what is said to a store, if the rates are shared.
+    pub(super) fn state_of(self, sharing: Option<Sharing>) -> Result<LimiterState> {
         let concurrency = self.concurrency.unwrap_or(Concurrency::UNLIMITED);
         let concurrency = concurrency.checked()?;
         let mut limits = LimiterState::new(concurrency);
-        if let Some(fallback) = sharing {
-            limits.set.share(Sharing::new(holder(), fallback));
+        if let Some(sharing) = sharing {
+            limits.set.share(sharing);
         }
         limits.set_requests(checked_limit(self.requests, self.burst, "request")?, 0);
         limits.set_tokens(checked_limit(self.tokens, self.token_burst, "token")?, 0);
@@ -126,7 +126,7 @@ impl LimiterBuilder {
 
 /// A number that no other limiter has, in any process. It is below 2⁵³, as all that a store is
 /// told.
-fn holder() -> u64 {
+pub(super) fn holder() -> u64 {
     // The keys of a hash map are random numbers of the system.
     (RandomState::new().build_hasher().finish() >> 11).max(1)
 }

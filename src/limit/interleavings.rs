@@ -11,6 +11,7 @@ use std::time::Duration;
 use loom::thread::{self, JoinHandle};
 
 use super::keeper::Keeper;
+use super::sharing::Sharing;
 use super::{Cost, Limiter, Rate};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, VirtualClock};
@@ -225,7 +226,7 @@ fn loom_a_reply_of_the_store_is_noticed_and_the_end_too() {
         let limits = Limiter::builder()
             .requests(Rate::per_second(1))
             .burst(1_000);
-        let limits = limits.state_of(Some(None)).unwrap();
+        let limits = limits.state_of(Some(Sharing::new(1, None))).unwrap();
         let (limiter, link) = Limiter::linked(limits, Clock::system(), "one each".into());
         let keeper = Keeper::new(limiter.queue(), link, Box::new(OneEach(0)));
         let keeper = thread::spawn(move || keeper.run());

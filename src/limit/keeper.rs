@@ -11,7 +11,7 @@ use super::keeper_link::QueueLink;
 use super::queue::Queue;
 use super::set_rates::rate_of;
 use super::sharing::{Changed, Next};
-use crate::clock::{Clock, unpark};
+use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::{Ask, Limit, Reply, Store};
 
@@ -57,7 +57,7 @@ impl Keeper {
             };
             let until = match next {
                 Next::Ask(ask) => {
-                    self.ask(queue, ask);
+                    self.ask(queue, &ask);
                     continue;
                 }
                 Next::At(at) => Some(queue.instant(at)),
@@ -70,10 +70,10 @@ impl Keeper {
         self.say(last);
     }
 
-    fn ask(&mut self, queue: Arc<Queue>, ask: Ask) {
+    fn ask(&mut self, queue: Arc<Queue>, ask: &Ask) {
         let sent = queue.now();
         drop(queue);
-        let reply = self.store.exchange(&ask);
+        let reply = self.store.exchange(ask);
         let Some(queue) = self.queue.upgrade() else {
             // What has just been leased goes back with the rest.
             let last = self.link.last.lock().take().unwrap_or(Ask {
@@ -96,21 +96,23 @@ impl Keeper {
                     let changed = locked
                         .limits
                         .set
-                        .heard(&ask, &reply, sent, paused_until, now);
+                        .heard(ask, &reply, sent, paused_until, now);
                     if let Some(until) = changed.paused_until {
                         to_wake = locked.pause(until, &queue);
                     }
                     Ok(changed)
                 }
                 Err(error) => {
-                    let is_first = locked.limits.set.failed(&ask, &error, paused_until, now);
+                    let is_first = locked.limits.set.failed(ask, &error, paused_until, now);
                     Err((error, is_first))
                 }
             };
             to_wake.extend(locked.head_if(|_| true));
             happened
         };
-        to_wake.into_iter().for_each(|parker| unpark(Some(parker)));
+        for parker in to_wake {
+            parker.unpark();
+        }
         match happened {
             Ok(changed) => self.tell(&changed),
             Err((error, true)) => log::warn!(
@@ -166,6 +168,8 @@ mod tests {
 
     use crossbeam_channel::{Receiver, Sender, bounded};
 
+    use super::super::builder::holder;
+    use super::super::sharing::Sharing;
     use super::super::{Cost, Limiter, Rate, Refusal};
     use super::*;
     use crate::clock::VirtualClock;
@@ -197,7 +201,9 @@ mod tests {
     impl Memory {
         fn limiter(&self, fallback: Option<u64>) -> Limiter {
             let builder = Limiter::builder().requests(Rate::per_second(10)).burst(5);
-            let limits = builder.state_of(Some(fallback)).unwrap();
+            let limits = builder
+                .state_of(Some(Sharing::new(holder(), fallback)))
+                .unwrap();
             Limiter::sharing(
                 limits,
                 self.time.clock(),
@@ -321,7 +327,7 @@ mod tests {
             thread::yield_now();
         }
         store.drive(2, vec![|| take(&other, 3)]);
-        let waited = store.time.elapsed() - before;
+        let waited = store.time.elapsed().saturating_sub(before);
         assert!(waited >= SECOND * 30, "{waited:?}");
         assert!(waited < SECOND * 31, "{waited:?}");
     }
@@ -341,7 +347,9 @@ mod tests {
     fn the_last_drop_does_not_wait_for_a_store_that_does_not_answer() {
         let ((asks, asked), (answers, answer)) = (bounded(0), bounded(0));
         let builder = Limiter::builder().requests(Rate::per_second(10));
-        let limits = builder.state_of(Some(None)).unwrap();
+        let limits = builder
+            .state_of(Some(Sharing::new(holder(), None)))
+            .unwrap();
         let clock = Clock::system();
         let store = Box::new(Stuck(asks, answer));
         let limiter = Limiter::sharing(limits, clock, store, "stuck".into()).unwrap();

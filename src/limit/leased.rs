@@ -84,7 +84,7 @@ impl Leased {
 
     pub(super) fn take(&mut self, cost: Cost, now: Nanos) {
         self.each(now, |axis, credit, date| {
-            credit.take(units(cost)[axis], date)
+            credit.take(units(cost)[axis], date);
         });
     }
 

@@ -2,6 +2,13 @@
 //! without a store. Minutes of a run take milliseconds.
 
 #![cfg(test)]
+#![allow(
+    clippy::cast_possible_wrap,
+    clippy::large_enum_variant,
+    clippy::single_match_else,
+    clippy::too_many_lines,
+    reason = "a model, in one piece"
+)]
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -260,11 +267,7 @@ fn run(world: &World, seed: u64) -> Came {
                     }
                     break;
                 }
-                Admission::WhenReleased => {
-                    process.waiting = 1;
-                    break;
-                }
-                Admission::WhenLeased => {
+                Admission::WhenReleased | Admission::WhenLeased => {
                     process.waiting = 1;
                     break;
                 }

@@ -62,6 +62,7 @@ pub(super) struct Sharing {
 
 /// What the keeper does next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and not for long")]
 pub(crate) enum Next {
     Ask(Ask),
     At(Nanos),
@@ -82,8 +83,8 @@ pub(crate) struct Changed {
 impl Sharing {
     pub(super) fn new(holder: u64, fallback: Option<u64>) -> Self {
         Self {
-            holder,
             fallback,
+            holder,
             ..Self::default()
         }
     }
@@ -230,9 +231,12 @@ impl Sharing {
                 _ => Next::Ask(self.ask(is_used, waiting, now)),
             };
         }
-        let called = self.has_call().then(|| match self.has_urgent_news() {
-            true => now,
-            false => self.not_before,
+        let called = self.has_call().then(|| {
+            if self.has_urgent_news() {
+                now
+            } else {
+                self.not_before
+            }
         });
         let heartbeat = (self.joined && is_used).then_some(self.asked + HEARTBEAT);
         let has_some = |axis| self.leased.held(axis, now) > Some(0);
@@ -316,9 +320,10 @@ impl Sharing {
     pub(super) fn heard(&mut self, ask: &Ask, reply: &Reply, sent: Nanos, now: Nanos) -> Changed {
         let took = now.saturating_sub(sent);
         // A quarter of what is new counts; the first counts whole.
-        self.round_trip = match self.joined {
-            true => (self.round_trip.saturating_mul(3).saturating_add(took)) / 4,
-            false => took,
+        self.round_trip = if self.joined {
+            (self.round_trip.saturating_mul(3).saturating_add(took)) / 4
+        } else {
+            took
         };
         if reply.incarnation != self.incarnation {
             self.incarnation = reply.incarnation;
