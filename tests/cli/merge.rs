@@ -162,14 +162,14 @@ fn lines_that_a_kill_has_torn_are_left_out_and_said() {
         .write("a.jsonl", answer("x", "whole") + torn)
         .write("b.jsonl", answer("y", "again"));
     let ended = merge(&folder, &["a.jsonl", "b.jsonl"]).code(0);
-    let ended = ended.says(&["the last line of \"a.jsonl\" is incomplete, and left out"]);
+    let ended = ended.says(&["the last line of \"a.jsonl\" is incomplete, and is left out"]);
     assert_eq!(ids(&ended.stdout), ["x", "y"]);
     folder.write(
         "b.jsonl",
         format!("{}rubbish\n{}", answer("y", "1"), answer("z", "2")),
     );
     let ended = merge(&folder, &["a.jsonl", "b.jsonl"]).code(1);
-    ended.says(&["1 line of \"b.jsonl\" left out as no record, the first is line 2"]);
+    ended.says(&["1 line of \"b.jsonl\" left out, as they are no records; the first is line 2"]);
 }
 
 #[test]
