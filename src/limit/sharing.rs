@@ -128,9 +128,11 @@ impl Sharing {
         is_new.then_some(limit)
     }
 
+    /// The largest cost that is ever admitted. A limit that another process was given, or heard
+    /// of, refuses nothing: it may end with that process.
     pub(super) fn largest(&self, axis: usize) -> Option<u64> {
-        let ours = || self.configured[axis].map(|limit| limit.units.max(limit.burst));
-        self.leased.largest(axis).or_else(ours)
+        let ours = self.configured[axis].map(|limit| limit.units.max(limit.burst));
+        ours.or(self.leased.limits()[axis].map(|_| u64::MAX))
     }
 
     /// The limits of this process alone while the store is gone: a share of those that hold.
@@ -631,6 +633,11 @@ mod tests {
         let changed = case.answer(&beat);
         assert_eq!(changed.lower[0].map(|limit| limit.units), Some(5));
         assert!(case.sharing.status(case.now).is_lowered);
+        assert_eq!(
+            case.sharing.largest(0),
+            Some(10),
+            "what it was given decides what can never be sent"
+        );
         assert_eq!(case.sharing.followed(0), None, "nobody has announced it");
         case.now += SECOND;
         let beat = case.asks(1, 0);
