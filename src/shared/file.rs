@@ -272,7 +272,7 @@ mod tests {
         for (path, said) in [
             (foreign.as_path(), "holds something else"),
             (directory.path(), "is a directory"),
-            (&nowhere, "directory that is not there"),
+            (&nowhere, "directory that does not exist"),
             #[cfg(unix)]
             (Path::new("/dev/null"), "no regular file"),
         ] {
