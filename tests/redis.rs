@@ -200,7 +200,7 @@ fn what_sharing_costs() {
                 let port = if delay == 0 { server.port } else { proxy };
                 let url = format!("redis://127.0.0.1:{port}/0?key=costs");
                 let sharers = Sharers::at(rate, burst, 8, &url);
-                sharers.until_granted(rate as usize / 2);
+                sharers.until_granted(usize::try_from(rate / 2).expect("a rate is small"));
                 let asked = |sharers: &Sharers| -> u64 {
                     let status = sharers.limiters.iter().filter_map(Limiter::shared_status);
                     status.map(|status| status.round_trips).sum()
@@ -231,7 +231,7 @@ fn delaying_proxy(port: u16, delay: Duration) -> u16 {
             };
             let pump = |mut from: TcpStream, mut to: TcpStream| {
                 thread::spawn(move || {
-                    let mut bytes = [0; 65_536];
+                    let mut bytes = vec![0; 65_536];
                     while let Ok(length @ 1..) = from.read(&mut bytes) {
                         thread::sleep(delay);
                         if to.write_all(&bytes[..length]).is_err() {
