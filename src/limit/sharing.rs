@@ -272,6 +272,7 @@ impl Sharing {
             owed_tokens: std::mem::take(&mut self.owed_tokens),
             lease: self.lease() / 1_000,
             slack: (self.round_trip.saturating_mul(2).saturating_add(LATE)) / 1_000,
+            returns: self.gone.is_some(),
             ..Ask::default()
         }
     }
@@ -571,6 +572,10 @@ mod tests {
         let changed = case.answer(&ask);
         assert!(changed.back_after >= Some(3_500 * MILLI));
         assert!(case.admits().is_ok());
+        // The store hears that it was gone, once.
+        assert!(ask.returns);
+        case.now += SECOND;
+        assert!(!case.asks(1, 0).returns);
     }
 
     #[test]

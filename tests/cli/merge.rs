@@ -151,7 +151,7 @@ fn lines_that_a_kill_has_torn_are_left_out_and_said() {
         .write("a.jsonl", answer("x", "whole") + torn)
         .write("b.jsonl", answer("y", "again"));
     let ended = merge(&folder, &["a.jsonl", "b.jsonl"]).code(0);
-    let ended = ended.says(&["the last line of \"a.jsonl\" is incomplete, and left out"]);
+    let ended = ended.says(&["the last line of \"a.jsonl\" is incomplete, and is left out"]);
     assert_eq!(ids(&ended.stdout), ["x", "y"]);
     folder.write(
         "b.jsonl",
