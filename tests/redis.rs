@@ -143,7 +143,7 @@ fn limiters_keep_one_rate_together() {
 fn a_server_that_stops_holds_all_until_it_is_back() {
     for program in programs() {
         let server = Server::start(program, &[]);
-        let sharers = Sharers::start(4, &server.url("stopped"));
+        let sharers = Sharers::at(RATE, 10 * RATE, 4, &server.url("stopped"));
         sharers.until_granted(50);
         server.freeze();
         assert_nothing_is_granted(&sharers);
@@ -151,6 +151,7 @@ fn a_server_that_stops_holds_all_until_it_is_back() {
         server.thaw();
         let back = sharers.last_gone();
         sharers.until_granted(before + 100);
+        // Nothing was saved up meanwhile.
         sharers.never_over(back, BURST);
         sharers.until_all("the store is back", |status| status.gone.is_none());
     }

@@ -86,6 +86,10 @@
 //! program sees it in [`Limiter::shared_status`](crate::Limiter::shared_status). Ctrl-C,
 //! `--deadline` and cancelling work as always.
 //!
+//! When the store is back, the processes go on at the rate. There is no burst: what nobody could
+//! lease meanwhile is not saved up. That holds for all processes as soon as one comes back that
+//! could not reach the store.
+//!
 //! With the fallback `--shared-limit-fallback share=1/8`, a process goes on without the store at an
 //! eighth of its limits. That is right if at most eight processes share them. Without a rate, given
 //! or learned, it waits all the same: it never sends without a limit.

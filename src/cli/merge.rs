@@ -135,7 +135,7 @@ fn tell(merged: &Merged, answers: &mut Answers, console: &Console) -> Result<Exi
         if let Some(line) = file.first_damaged {
             let lines = counted(file.damaged, "line", "lines");
             console.warn(&format!(
-                "{lines} of {path:?} left out, as they are no records; the first is line {line}"
+                "{lines} of {path:?} left out as no record, the first is line {line}"
             ));
         }
         if file.torn.is_some() {

@@ -19,7 +19,8 @@ local function number()
   return tonumber(word())
 end
 local fresh, holder, incarnation, said_limits = word(), word(), word(), word()
-local owed, leaves, pause, lease, slack = number(), number() == 1, number(), number(), number()
+local owed, leaves, returns = number(), number() == 1, number() == 1
+local pause, lease, slack = number(), number(), number()
 local wants, back = {}, {}
 for at = 1, 2 do
   wants[at], back[at] = {number(), number()}, {}
@@ -259,7 +260,8 @@ configured = lowest(configured, {false, false})
 local limits, stop, credit = lowest(announced, {configured[1], configured[2]}), now, {{}, {}}
 for at, axis in ipairs(state.axes) do
   local limit = limits[at]
-  local worth = limit and held[at] and burst_time(limit) or 0
+  local saves_up = held[at] and not returns
+  local worth = limit and saves_up and burst_time(limit) or 0
   local floor = max(state.paused_until, now - worth, 0)
   take_back(axis, incarnation == state.incarnation and back[at] or {}, floor)
   if limit then

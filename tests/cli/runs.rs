@@ -70,6 +70,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "requests",
             "retries",
             "rps",
+            "shared_limit",
             "skipped",
             "succeeded",
             "threads_peak",

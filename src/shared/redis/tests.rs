@@ -412,6 +412,7 @@ struct Step {
     lease: Micros,
     slack: Micros,
     leaves: bool,
+    returns: bool,
     is_lost: bool,
 }
 
@@ -470,7 +471,7 @@ fn step() -> impl Strategy<Value = Step> {
             owed,
             prop_oneof![9 => Just(0), 1 => time(), 1 => Just(100_000_u64)],
         ),
-        (time(), slack, rare(), rare()),
+        (time(), slack, rare(), rare(), prop::bool::weighted(0.2)),
     )
         .prop_map(|(who, what, how)| Step {
             holder: u64::MAX - who.0,
@@ -486,6 +487,7 @@ fn step() -> impl Strategy<Value = Step> {
             slack: how.1,
             leaves: how.2,
             is_lost: how.3,
+            returns: how.4,
         })
 }
 
@@ -548,6 +550,7 @@ fn the_script_does_what_the_ledger_does() {
                     lease: step.lease,
                     slack: step.slack,
                     leaves: step.leaves,
+                    returns: step.returns,
                 };
                 let fresh = u64::MAX - number as u64;
                 let mut arguments = encode(&ask, fresh);
