@@ -202,12 +202,15 @@ if text then
     return redis.error_reply('WRONGTYPE the key holds something else')
   end
 end
-if not state or state.server ~= server then
+-- A user that may not call INFO cannot tell, and leaves what others know.
+local is_known = state and state.server ~= '' and server ~= ''
+if not state or (is_known and state.server ~= server) then
   state = {tollgate = 1, server = server, incarnation = fresh, seen = now,
     paused_until = state and state.paused_until or 0,
     axes = {{next = now, free = {}}, {next = now, free = {}}},
     holders = {id = {}, limits = {}, live_until = {}, busy_until = {}}}
 end
+state.server = server ~= '' and server or state.server
 local before = state.holders
 if now < state.seen then
   local set_back = state.seen - now

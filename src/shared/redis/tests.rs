@@ -229,6 +229,35 @@ fn a_shared_limit_is_one_key_that_expires() {
 }
 
 #[test]
+fn a_user_that_may_not_ask_for_the_server_shares_with_one_that_may() {
+    for program in programs() {
+        let server = Server::start(program, &[]);
+        let bare = "+evalsha +script|load +time +get +set +select +auth";
+        assert_eq!(server.say("ACL SETUSER full on >one ~* +@all"), "+OK\r\n");
+        let user = format!("ACL SETUSER bare on >two ~* {bare}");
+        assert_eq!(server.say(&user), "+OK\r\n");
+        for users in [["full:one", "bare:two"], ["bare:two", "full:one"]] {
+            server.say("DEL limit");
+            let mut stores = users.map(|user| {
+                let url = server.url("limit").replace("127", &format!("{user}@127"));
+                open(&url).unwrap()
+            });
+            let mut replies = Vec::new();
+            for holder in [0, 1, 0, 1] {
+                replies.push(
+                    stores[holder]
+                        .exchange(&ask(holder as u64 + 1, 10))
+                        .unwrap(),
+                );
+            }
+            let is_one = |reply: &Reply| reply.incarnation == replies[0].incarnation;
+            assert!(replies.iter().all(is_one), "{replies:?}");
+            assert_eq!(replies[3].holders, 2);
+        }
+    }
+}
+
+#[test]
 fn a_server_may_want_a_password() {
     for program in programs() {
         let server = Server::start(program, &[]);
