@@ -227,6 +227,8 @@ impl<J: Job> RunShared<'_, J> {
         };
         if verdict.is_some_and(|verdict| self.stops_run(verdict)) {
             settings.cancel.cancel();
+            // It would hold other runs and processes that share the limiter, unasked.
+            pause = None;
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
             pause = pause.max(Some(hint));
         }
