@@ -78,6 +78,9 @@
 //! tollgate merge p.shard-*-of-8.results.jsonl -o p.results.jsonl --ordered-by p.jsonl
 //! ```
 //!
+//! The records of a table are in `t.shard-I-of-N.results.csv.jsonl`: name
+//! `t.shard-*-of-8.results.csv.jsonl`.
+//!
 //! `merge` reads all results that [`extract`](super::batch_files#tables-of-answers) reads, and the
 //! errors file beside each. If an id has several records, the last answer counts, in the order of
 //! the files as they are named and of their lines. Without an answer, the last failure counts.

@@ -169,7 +169,7 @@ fn lines_that_a_kill_has_torn_are_left_out_and_said() {
         format!("{}rubbish\n{}", answer("y", "1"), answer("z", "2")),
     );
     let ended = merge(&folder, &["a.jsonl", "b.jsonl"]).code(1);
-    ended.says(&["1 line of \"b.jsonl\" left out, as they are no records; the first is line 2"]);
+    ended.says(&["1 line of \"b.jsonl\" left out as no record, the first is line 2"]);
 }
 
 #[test]
