@@ -227,7 +227,7 @@ impl<J: Job> RunShared<'_, J> {
         };
         if verdict.is_some_and(|verdict| self.stops_run(verdict)) {
             settings.cancel.cancel();
-            // It would hold other runs and processes that share the limiter, unasked.
+            // Others who share the limiter may allow a longer wait, or none: they hear it themselves.
             pause = None;
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
             pause = pause.max(Some(hint));
