@@ -538,7 +538,7 @@ fn the_script_does_what_the_ledger_does() {
         let server = Server::start(program, &[]);
         let history = prop::collection::vec(step(), 1..60);
         let config = ProptestConfig {
-            cases: 60,
+            cases: 40,
             failure_persistence: None,
             ..ProptestConfig::default()
         };
