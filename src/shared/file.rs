@@ -4,11 +4,13 @@
 //! that happens. Times are those of the machine's monotonic clock, which all its processes share.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{Hash as _, Hasher as _};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use same_file::Handle;
+use siphasher::sip::SipHasher13;
 
 use super::exchange::{Ask, Micros, Reply, Store};
 use super::ledger::Ledger;
@@ -30,6 +32,8 @@ pub(crate) struct FileStore {
     /// Open between exchanges, unless the last one failed.
     file: Option<File>,
     boot: u64,
+    /// The incarnation and the number of the record that was written last.
+    last: (u64, u64),
 }
 
 impl FileStore {
@@ -39,6 +43,7 @@ impl FileStore {
             path: path.to_owned(),
             file: None,
             boot: boot(),
+            last: (0, 0),
         }
     }
 
@@ -134,6 +139,12 @@ impl FileStore {
             // The monotonic clock has begun anew.
             record.ledger = Ledger::default();
         }
+        // An older copy of the file: what was leased since would be leased again.
+        let (incarnation, number) = self.last;
+        let is_older = record.ledger.incarnation == incarnation && record.number < number;
+        if record.file != id(file) || is_older {
+            record.ledger = Ledger::default();
+        }
         Ok(record)
     }
 
@@ -164,9 +175,11 @@ impl Store for FileStore {
         let file = self.lock()?;
         let mut record = self.read(&file)?;
         let reply = record.ledger.exchange(ask, now(), fastrand::u64(1..));
-        record.number += 1;
+        record.number = record.number.saturating_add(1);
         (record.boot, record.written) = (self.boot, time_of_day());
+        record.file = id(&file);
         self.write(&file, &record)?;
+        self.last = (reply.incarnation, record.number);
         // A file that cannot be unlocked is closed, which unlocks it.
         self.file = file.unlock().is_ok().then_some(file);
         Ok(reply)
@@ -181,7 +194,20 @@ impl std::fmt::Display for FileStore {
 
 fn is_at(path: &Path, file: &File) -> bool {
     let there = Handle::from_path(path).ok();
-    there.is_some() && there == file.try_clone().and_then(Handle::from_file).ok()
+    there.is_some() && there == handle(file)
+}
+
+fn handle(file: &File) -> Option<Handle> {
+    file.try_clone().and_then(Handle::from_file).ok()
+}
+
+/// A number for this file, which a copy of it does not have; 0 where the system has none.
+fn id(file: &File) -> u64 {
+    let mut hasher = SipHasher13::new();
+    handle(file).map_or(0, |handle| {
+        handle.hash(&mut hasher);
+        hasher.finish()
+    })
 }
 
 /// A time that all processes of this machine have in common.
@@ -272,7 +298,7 @@ mod tests {
         for (path, said) in [
             (foreign.as_path(), "holds something else"),
             (directory.path(), "is a directory"),
-            (&nowhere, "directory that is not there"),
+            (&nowhere, "directory that does not exist"),
             #[cfg(unix)]
             (Path::new("/dev/null"), "no regular file"),
         ] {
@@ -310,6 +336,32 @@ mod tests {
         let second = two.exchange(&ask(2)).unwrap();
         assert_eq!(first.incarnation, second.incarnation);
         assert_eq!((first.holders, second.holders), (1, 2));
+    }
+
+    /// An older copy would lease out again what the processes have had since.
+    #[test]
+    fn an_older_copy_of_the_file_is_not_believed() {
+        let directory = directory();
+        let path = directory.path().join("limit");
+        let copy = directory.path().join("copy");
+        let mut one = FileStore::new(&path);
+        let first = one.exchange(&ask(1)).unwrap();
+        fs::copy(&path, &copy).unwrap();
+        one.exchange(&ask(1)).unwrap();
+        // In its place, for a process that knows nothing of what was there.
+        fs::rename(&copy, &path).unwrap();
+        let second = FileStore::new(&path).exchange(&ask(2)).unwrap();
+        assert_ne!(second.incarnation, first.incarnation);
+        assert_eq!(second.holders, 1);
+        // Written over it: it stays the same file.
+        let bytes = fs::read(&path).unwrap();
+        let third = one.exchange(&ask(1)).unwrap();
+        assert_eq!(third.incarnation, second.incarnation);
+        fs::write(&path, bytes).unwrap();
+        let fourth = one.exchange(&ask(1)).unwrap();
+        assert_ne!(fourth.incarnation, third.incarnation);
+        let fifth = one.exchange(&ask(1)).unwrap();
+        assert_eq!(fifth.incarnation, fourth.incarnation);
     }
 
     #[test]

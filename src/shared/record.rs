@@ -14,7 +14,7 @@ use super::exchange::{Limit, Span};
 use super::ledger::{Axis, Holder, Ledger};
 
 /// The first bytes of each slot, and so of the file.
-const MAGIC: &[u8; 32] = b"tollgate shared allowance, v1\r\n\x1a";
+pub(super) const MAGIC: &[u8; 32] = b"tollgate shared allowance, v2\r\n\x1a";
 
 /// The magic, the check value, the record's number, and how many words follow.
 const HEAD: usize = 32 + 3 * 8;
@@ -29,6 +29,8 @@ pub(crate) struct Record {
     pub(crate) number: u64,
     /// Which boot of which machine wrote it; 0 where that is not known.
     pub(crate) boot: u64,
+    /// Which file it was written to. A copy of the file has another number.
+    pub(crate) file: u64,
     /// When it was written, in seconds since 1970 by the time of day.
     pub(crate) written: u64,
     pub(crate) ledger: Ledger,
@@ -49,7 +51,7 @@ impl Record {
             if slot == 0 && head[..known] != MAGIC[..known] {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            let Some(length) = word(&head, 2).filter(|words| words * 8 <= SLOT) else {
+            let Some(length) = word(&head, 2).filter(|words| *words <= SLOT / 8) else {
                 continue;
             };
             let mut body = Vec::new();
@@ -68,6 +70,7 @@ impl Record {
     pub(crate) fn encode(&self) -> Option<(u64, Vec<u8>)> {
         let mut words = vec![
             self.boot,
+            self.file,
             self.written,
             self.ledger.incarnation,
             self.ledger.seen,
@@ -98,7 +101,7 @@ impl Record {
         let check = check(&head, &body);
         head[32..40].copy_from_slice(&check.to_le_bytes());
         let fits = head.len() + body.len() <= usize::try_from(SLOT).ok()?;
-        fits.then(|| ((self.number + 1) % 2 * SLOT, [head, body].concat()))
+        fits.then(|| ((1 - self.number % 2) * SLOT, [head, body].concat()))
     }
 }
 
@@ -153,8 +156,7 @@ impl Words<'_> {
     }
 
     fn record(mut self, number: u64) -> Option<Record> {
-        let boot = self.word()?;
-        let written = self.word()?;
+        let (boot, file, written) = (self.word()?, self.word()?, self.word()?);
         let (incarnation, seen, paused_until) = (self.word()?, self.word()?, self.word()?);
         let axes = [self.axis()?, self.axis()?];
         let mut holders = BTreeMap::new();
@@ -183,6 +185,7 @@ impl Words<'_> {
         Some(Record {
             number,
             boot,
+            file,
             written,
             ledger,
         })

@@ -7,8 +7,11 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::io::{self, Read, Seek, SeekFrom};
 
-use super::exchange::{Ask, Limit, Want};
-use super::record::{Record, SLOT};
+use proptest::prelude::*;
+
+use super::exchange::{Ask, Limit, Span, Want};
+use super::ledger::{Axis, Holder, Ledger};
+use super::record::{MAGIC, Record, SLOT};
 
 const NOW: u64 = 1_000_000_000;
 
@@ -198,12 +201,17 @@ impl World {
 impl Process {
     /// Asks for two units, and gives back what it holds of the exchange before.
     fn exchange(&mut self, who: usize, file: &mut Slots, fault: Fault) {
+        let record = Record::read(file).unwrap().unwrap_or_default();
+        self.answer_from(record, who, fault);
+    }
+
+    fn answer_from(&mut self, mut record: Record, who: usize, fault: Fault) {
         let limit = Limit {
             units: 10,
             period: 1_000_000,
             burst: 50,
         };
-        let span = |&(from, to): &(u64, u64)| super::Span { from, to };
+        let span = |&(from, to): &(u64, u64)| Span { from, to };
         let back = self.holds.drain(..).collect::<Vec<_>>();
         let ask = Ask {
             holder: who as u64,
@@ -213,10 +221,9 @@ impl Process {
             back: [back.iter().map(span).collect(), Vec::new()],
             ..Ask::default()
         };
-        let mut record = Record::read(file).unwrap().unwrap_or_default();
         let fresh = 1 + who as u64 * 10 + self.exchanges;
         let reply = record.ledger.exchange(&ask, NOW, fresh);
-        record.number += 1;
+        record.number = record.number.saturating_add(1);
         let (at, bytes) = record.encode().unwrap();
         let slot = usize::from(at > 0 && fault != Fault::OneSlot);
         self.record = (slot, bytes);
@@ -282,5 +289,49 @@ fn the_model_finds_what_would_be_wrong() {
     ] {
         let found = explore(&[2, 2], fault).unwrap_err();
         assert!(found.contains(said), "{found}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is in a file that begins as ours do, or in the numbers of a whole record.
+    #[test]
+    fn no_bytes_make_a_reader_panic(
+        head in prop::collection::vec(prop_oneof![any::<u64>(), 0_u64..9, Just(u64::MAX / 8 + 2)], 0..20),
+        number in prop_oneof![any::<u64>(), Just(u64::MAX)],
+        dates in prop::array::uniform6(prop_oneof![any::<u64>(), Just(u64::MAX), Just(NOW)]),
+    ) {
+        let mut file = Slots::default();
+        file.write(0, MAGIC);
+        file.bytes[0].extend(head.iter().flat_map(|word| word.to_le_bytes()));
+        Record::read(&mut file).unwrap();
+
+        let [incarnation, seen, paused_until, next, from, to] = dates;
+        let axis = Axis { next, free: vec![Span { from, to }] };
+        let limit = Limit { units: from, period: to, burst: next };
+        let holder = Holder {
+            configured: [(from > 0).then_some(limit); 2],
+            announced: [None; 2],
+            live_until: seen,
+            busy_until: to,
+        };
+        let ledger = Ledger {
+            incarnation,
+            seen,
+            paused_until,
+            axes: [axis.clone(), axis],
+            holders: [(next, holder)].into(),
+        };
+        let (at, bytes) = Record { number, ledger, ..Record::default() }.encode().unwrap();
+        file.write(usize::from(at > 0), &bytes);
+        if let Some(record) = Record::read(&mut file).unwrap() {
+            let mut process = Process {
+                incarnation,
+                ..World::new(&[1]).processes.remove(0)
+            };
+            process.holds = vec![(from, to)];
+            process.answer_from(record, 1, Fault::None);
+        }
     }
 }
