@@ -55,8 +55,8 @@
 //! all processes together. The concurrencies in the table are those of each process. The run begins without a burst, as a
 //! shared limit does. A *store* keeps the limits, and a
 //! process takes *leases* of them from it ([sharing a limit](super::sharing_a_limit)).
-//! `--store-rtt T` is how long the store takes to answer: 1 ms by default. The plan then also says
-//! three things.
+//! `--store-rtt T` is how long the store takes to answer: 1 ms by default, and 1 s at most, as a
+//! store that takes longer counts as gone. The plan then also says three things.
 //!
 //! **How many processes the rates need.** By Little's law (J. D. C. Little, "A Proof for the
 //! Queuing Formula: L = λW", Operations Research 9 (3), 1961), the mean number of requests in

@@ -173,8 +173,10 @@ fn tell_missing_shards(files: &[PathBuf], console: &Console) -> bool {
     let (missing, first) = shard::missing(names.iter().map(AsRef::as_ref), NAMED);
     if missing > 0 {
         let shards = counted(missing, "shard has", "shards have");
-        let named = list(first, missing);
-        console.warn(&format!("{shards} no file among those to merge:{named}"));
+        let missing_ones = list(first, missing);
+        console.warn(&format!(
+            "{shards} no file among those to merge:{missing_ones}"
+        ));
     }
     missing > 0
 }

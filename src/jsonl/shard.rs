@@ -54,10 +54,7 @@ impl Shard {
 
 /// Of the shards that these files are named after, those that have no file among them: how many,
 /// and what the first few are called. If any file is named otherwise, it may have the rest.
-pub(crate) fn missing<'a>(
-    files: impl Iterator<Item = &'a str>,
-    named: usize,
-) -> (u64, Vec<String>) {
+pub(crate) fn missing<'a>(files: impl Iterator<Item = &'a str>, most: usize) -> (u64, Vec<String>) {
     let mut inputs = BTreeMap::<_, BTreeSet<u32>>::new();
     for file in files {
         let Some((stem, shard)) = Shard::of_file(file) else {
@@ -73,7 +70,7 @@ pub(crate) fn missing<'a>(
         all += u64::from(count) - there.len() as u64;
         let gaps = (0..count).filter(|index| !there.contains(index));
         let name = |index| format!("{stem}{}", Shard { index, count }.name());
-        names.extend(gaps.map(name).take(named - names.len()));
+        names.extend(gaps.map(name).take(most - names.len()));
     }
     (all, names)
 }
