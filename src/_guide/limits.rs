@@ -193,7 +193,8 @@
 //!   it is longer than what the server asks.
 //! - Such a refusal may lower a learned rate by 7 %, or by up to a half if much less was let in.
 //! - An item that was refused twice before waits at least 0.4 s, and from then on 1.6 s, while the
-//!   others go.
+//!   others go. After its fourth refusal new ones go before it, unless a success came since the
+//!   last refusal.
 //! - A *cascade* is at least five refusals that are a tenth of the latest requests or more. The
 //!   first cascade must be larger: 14 refusals, or a quarter. Five refusals are also a cascade, and
 //!   not stray, if they are nine tenths of what was sent since the first of them. A cascade sets
@@ -221,7 +222,9 @@
 //! `max_parallel_requests`, servers with slots. Such a server has *places*, one for each request
 //! that it works on at a time. It refuses in the same words as a server that limits a rate. It may
 //! ask for a wait of a minute while a place is free within a second. LiteLLM says in a header which
-//! limit it is (`rate_limit_type: max_parallel_requests`): then its wait is not obeyed.
+//! limit it is (`rate_limit_type: max_parallel_requests`): then its wait is not obeyed, no rate is
+//! learned from it, and as many are in flight as were not refused, at once and without a pause. If
+//! others hold all places, everyone waits 0.25 s, and up to 8 s until something is let in.
 //!
 //! Such refusals lower the concurrency for as long as they last. Nothing else lowers a concurrency
 //! that is a single number, such as 20, and nothing raises it above what is set. The bar and the
