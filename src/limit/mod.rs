@@ -2,8 +2,8 @@
 //!
 //! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`]
 //! the arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the
-//! rate that its refusals tell, [`places`] how many requests at once they tell, [`concurrency`] a
-//! number or a range, [`adaptive`] the number in a range, [`learned`] what the limiter tells of all
+//! rate that its refusals tell, [`known_places`] how many requests at once there seem to be room
+//! for, [`places`] how refusals tell it, [`concurrency`] a number or a range, [`adaptive`] the number in a range, [`learned`] what the limiter tells of all
 //! these, [`slow_start`] the end of a pause, [`waited`] what is waited for, [`set_rates`] the rates
 //! that are set, [`state`] all limits together, [`queue`] the lock and the threads that wait,
 //! [`permit`] what they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps
@@ -28,6 +28,7 @@ mod gone;
 mod interleavings;
 mod keeper;
 mod keeper_link;
+mod known_places;
 mod learned;
 mod learned_rate;
 mod leased;

@@ -174,6 +174,14 @@ impl Provider {
         };
         Some(Duration::from_nanos(hint))
     }
+
+    /// What a refusal says of the wait, and how long it takes.
+    fn refusal(&self, wait: Nanos, chance: &mut fastrand::Rng) -> (Option<Duration>, Nanos) {
+        match self.names_places {
+            Some(longest) => (None, self.round_trip + chance.u64(..=longest)),
+            None => (self.hint(wait), self.round_trip),
+        }
+    }
 }
 
 #[expect(
@@ -342,13 +350,8 @@ pub(super) fn run(
                 }
                 Some(wait) => {
                     came.refused.push(now);
-                    let hint = provider
-                        .hint(wait)
-                        .filter(|_| provider.names_places.is_none());
-                    let refusal = Event::Refusal(row, start, hint);
-                    let longest = provider.names_places;
-                    let more = longest.map_or(0, |longest| chance.u64(..=longest));
-                    at(&mut events, now + provider.round_trip + more, refusal);
+                    let (hint, takes) = provider.refusal(wait, &mut chance);
+                    at(&mut events, now + takes, Event::Refusal(row, start, hint));
                 }
             }
         }

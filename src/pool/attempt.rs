@@ -191,10 +191,8 @@ impl<J: Job> RunShared<'_, J> {
             permit.let_in();
             return (verdict, None);
         };
-        let heard = self
-            .settings
-            .limiter
-            .refused(permit, hint, attempt.is_full.get());
+        let limiter = &self.settings.limiter;
+        let heard = limiter.refused(permit, hint, attempt.is_full.get());
         let longest_backoff = self.settings.retry.longest_backoff();
         let (verdict, pause) = verdict.heard(heard, attempt.number, longest_backoff);
         (Some(verdict), pause)
