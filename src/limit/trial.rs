@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::bucket::Nanos;
+use super::pace::Heard;
 use super::rate::{Cost, Rate};
 use super::state::{LimiterState, Start};
 use super::waited::Admission;
@@ -175,6 +176,20 @@ impl Provider {
         Some(Duration::from_nanos(hint))
     }
 
+    /// Tells the limiter of a refusal.
+    fn tell(
+        &self,
+        limits: &mut LimiterState,
+        start: Start,
+        hint: Option<Duration>,
+        now: Nanos,
+    ) -> Heard {
+        match self.names_places {
+            Some(_) => limits.full(start, now).0,
+            None => limits.refused(start, hint, now).0,
+        }
+    }
+
     /// What a refusal says of the wait, and how long it takes.
     fn refusal(&self, wait: Nanos, chance: &mut fastrand::Rng) -> (Option<Duration>, Nanos) {
         match self.names_places {
@@ -289,10 +304,7 @@ pub(super) fn run(
                 came.done = now;
             }
             Event::Refusal(row, start, hint) => {
-                let (heard, _) = match provider.names_places {
-                    Some(_) => limits.full(start, now),
-                    None => limits.refused(start, hint, now),
-                };
+                let heard = provider.tell(limits, start, hint, now);
                 let verdict = hint.map_or(Verdict::Throttled, Verdict::PauseAll);
                 let (verdict, pause) = verdict.heard(heard, row.attempts, Duration::MAX);
                 if let Some(pause) = pause {
@@ -307,8 +319,8 @@ pub(super) fn run(
                         // A backoff that doubles.
                         _ => 0.5 * f64::from(1 << row.attempts.min(6)) * chance.f64(),
                     };
-                    let wait = wait * (1.0 + 0.1 * chance.f64());
-                    at(&mut events, now + nanos(wait), Event::Due(row));
+                    let due = now + nanos(wait * (1.0 + 0.1 * chance.f64()));
+                    at(&mut events, due, Event::Due(row));
                 }
                 limits.end(cost, cost, (start, true), || now);
             }
@@ -345,8 +357,8 @@ pub(super) fn run(
             match provider.arrival(now, &mut chance) {
                 None => {
                     came.admitted.push(now);
-                    let latency = provider.answer_in(&mut chance);
-                    at(&mut events, now + latency, Event::Answer(row, start));
+                    let answered = now + provider.answer_in(&mut chance);
+                    at(&mut events, answered, Event::Answer(row, start));
                 }
                 Some(wait) => {
                     came.refused.push(now);
