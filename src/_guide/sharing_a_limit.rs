@@ -86,6 +86,10 @@
 //! program sees it in [`Limiter::shared_status`](crate::Limiter::shared_status). Ctrl-C,
 //! `--deadline` and cancelling work as always.
 //!
+//! A store that answers and can never be used is another thing: a wrong password, a key of another
+//! type, a server that is no Redis. At the start that is an error, before anything is sent, and the
+//! tool exits with 2. If it happens later, it is treated as a store that is gone.
+//!
 //! With the fallback `--shared-limit-fallback share=1/8`, a process goes on without the store at an
 //! eighth of its limits. That is right if at most eight processes share them. Without a rate, given
 //! or learned, it waits all the same: it never sends without a limit.
