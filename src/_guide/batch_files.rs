@@ -392,6 +392,7 @@
 //! | `shared_limit.processes`, `shared_limit.processes_peak` | how many processes share them, this one among them, now and at the most; 0 before the store has said it |
 //! | `shared_limit.round_trips` | how often the store has answered |
 //! | `shared_limit.gone_s` | for how many seconds the store has not been reached; null if it is there |
+//! | `shared_limit.error` | why the store was not reached when it was last tried; null if it is there |
 //! | `shared_limit.falls_back` | true while requests are sent without the store, at the share to fall back on |
 //! | `held` | null unless the run sends nothing because of a pause or an outage |
 //! | `held.is_pause` | true if the server asked for a pause; false if it is down, and is asked now and then |

@@ -92,6 +92,10 @@
 //! program sees it in [`Limiter::shared_status`](crate::Limiter::shared_status). Ctrl-C,
 //! `--deadline` and cancelling work as always.
 //!
+//! A store that answers and can never be used is another thing: a wrong password, a key of another
+//! type, a server that is no Redis. At the start that is an error, before anything is sent, and the
+//! tool exits with 2. If it happens later, it is treated as a store that is gone.
+//!
 //! When the store is back, the processes go on at the rate. There is no burst: what nobody could
 //! lease meanwhile is not saved up. That holds for all processes as soon as one comes back that
 //! could not reach the store.
@@ -99,8 +103,8 @@
 //! With the fallback `--shared-limit-fallback share=1/8`, a process goes on without the store at an
 //! eighth of its limits. That is right if at most eight processes share them and all of them have
 //! lost the store. If only *k* have, the others share the whole limit, and together they may send
-//! 1 + *k*/8 of it. Without a rate, given
-//! or learned, it waits all the same: it never sends without a limit.
+//! 1 + *k*/8 of it. Without a rate, given or learned, it waits all the same: it never sends without
+//! a limit.
 //!
 //! # What it does not do
 //!

@@ -55,6 +55,7 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
         starts_anew: run.starts_anew(),
         retry_failed: run.retry_failed,
         key_from,
+        variable: shared_limit::variable(run)?,
         command: headers::without_secrets(env::args_os(), &run.server.headers),
     };
     let client = with_settings(builder, run, concurrency, shared).build();

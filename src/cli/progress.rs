@@ -360,7 +360,9 @@ mod tests {
         progress.shared.as_mut().unwrap().gone = Some(Duration::from_secs(3));
         let words = "/s  waiting for the store of the shared limit, file:limit, gone for 3 s, ";
         assert!(told(&progress).contains(words), "{}", told(&progress));
+        progress.shared.as_mut().unwrap().error = Some("no such server".into());
         assert_eq!(object(&progress)["shared_limit"]["gone_s"], 3.0);
+        assert_eq!(object(&progress)["shared_limit"]["error"], "no such server");
         progress.shared.as_mut().unwrap().falls_back = true;
         let words = "/s  at a share: the store of the shared limit, file:limit, is gone for 3 s, ";
         assert!(told(&progress).contains(words), "{}", told(&progress));

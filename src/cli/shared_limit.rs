@@ -44,6 +44,15 @@ pub(crate) fn would_share(run: &Run) -> Result<bool> {
     Ok(true)
 }
 
+/// What must be set for the same command to share the same limit again.
+///
+/// # Errors
+/// Those of [`shared`].
+pub(crate) fn variable(run: &Run) -> Result<Option<&'static str>> {
+    let from = url(run)?.map(|(_, from)| from);
+    Ok(from.filter(|from| *from == VARIABLE))
+}
+
 /// The URL, and the flag or variable that it is from.
 fn url(run: &Run) -> Result<Option<(String, &'static str)>> {
     let given = &run.shared.shared_limit;

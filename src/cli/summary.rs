@@ -39,6 +39,8 @@ pub(crate) struct FinalReport {
     pub(crate) retry_failed: bool,
     /// The flag or variable that the key is from.
     pub(crate) key_from: String,
+    /// The variable that the shared limit is from. Its value may have a password in it.
+    pub(crate) variable: Option<&'static str>,
     /// The command line as it was typed.
     pub(crate) command: Vec<String>,
 }
@@ -172,6 +174,8 @@ impl FinalReport {
         if self.files.input == Location::Stream {
             facts.push(("", "with the same input".to_owned()));
         }
+        let variable = self.variable.iter();
+        facts.extend(variable.map(|it| ("", format!("with {it} set as it was"))));
         if permanent > 0 && !only_permanent {
             let requests = counted(permanent, "request", "requests");
             let fact = format!("with {RETRY_FAILED} it also sends {requests} that failed for good");
@@ -385,6 +389,7 @@ mod tests {
             starts_anew: false,
             retry_failed: typed.contains(RETRY_FAILED),
             key_from: String::new(),
+            variable: None,
             command: typed.split(' ').map(str::to_owned).collect(),
         }
     }

@@ -4,6 +4,7 @@
 //! row is. It spreads ids that count up more evenly than chance would. It must
 //! never change: a row that moves to another shard is paid for again.
 
+#[cfg(feature = "cli")]
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -43,6 +44,7 @@ impl Shard {
     }
 
     /// What a file that is named after a shard has before the shard's name, and the shard.
+    #[cfg(feature = "cli")]
     fn of_file(file: &str) -> Option<(&str, Self)> {
         let (stem, rest) = file.rsplit_once("shard-")?;
         let (index, rest) = rest.split_once("-of-")?;
@@ -54,6 +56,7 @@ impl Shard {
 
 /// Of the shards that these files are named after, those that have no file among them: how many,
 /// and what the first few are called. If any file is named otherwise, it may have the rest.
+#[cfg(feature = "cli")]
 pub(crate) fn missing<'a>(files: impl Iterator<Item = &'a str>, most: usize) -> (u64, Vec<String>) {
     let mut inputs = BTreeMap::<_, BTreeSet<u32>>::new();
     for file in files {

@@ -205,7 +205,7 @@ impl Summary {
     /// | `binding_share` | for which share of the time each limit held it back; those that never did are left out |
     /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts, outages included) and `wire`: seconds summed over requests |
     /// | `learned` | limits that were learned and are lower than those set, each null if none was: `requests_per_s` and `tokens_per_s` from headers, `from_refusals_per_s` (requests) and `at_once` (requests in flight) from refusals. `ignored` counts announcements that made no sense |
-    /// | `shared_limit` | null unless the limits are shared: `store`, `processes` that share them and `processes_peak`, the most at once, `round_trips` to the store, `gone_s` if it is gone, and `falls_back` if requests are sent all the same, at the share to fall back on |
+    /// | `shared_limit` | null unless the limits are shared: `store`, `processes` that share them and `processes_peak`, the most at once, `round_trips` to the store, `gone_s` if it is gone and the `error` that says why, and `falls_back` if requests are sent all the same, at the share to fall back on |
     /// | `possibly_billed` | rows that may be paid for more than once: sent again by this run, or to be sent again by a rerun, although an answer was lost on the way |
     /// | `exit` | the exit code |
     pub fn to_json(&self, exit: u8) -> Value {
@@ -295,6 +295,7 @@ pub(crate) fn shared_limit(status: &SharedStatus) -> Value {
         "processes_peak": status.processes_peak,
         "round_trips": status.round_trips,
         "gone_s": status.gone.map(seconds),
+        "error": status.error.as_deref(),
         "falls_back": status.falls_back,
     })
 }

@@ -102,19 +102,21 @@ impl LimiterBuilder {
         self
     }
 
-    /// Makes the limiter. Its buckets begin full; a shared limit begins empty.
+    /// Makes the limiter. Its buckets begin full; a shared limit begins empty, and its store is
+    /// asked once whether it can be used. That may take a second or two if it cannot be reached,
+    /// which is no error.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a rate out of range, a burst of zero, a
     /// burst without its rate, or a concurrency of zero or an empty range; and for a shared
-    /// limit whose store cannot be used at all.
+    /// limit whose store says that it cannot be used (a wrong password, a key of another type).
     pub fn build(self) -> Result<Limiter> {
         let (clock, shared) = (self.clock.clone(), self.shared.clone());
         let limits = self.state()?;
         let Some(shared) = shared else {
             return Ok(Limiter::new(limits, clock));
         };
-        Limiter::sharing(limits, clock, shared.connect(), shared.to_string().into())
+        Limiter::sharing(limits, clock, shared.connect()?, shared.to_string().into())
     }
 
     /// As [`build`](Self::build), without a clock, a lock or a queue.

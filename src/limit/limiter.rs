@@ -162,7 +162,7 @@ impl Limiter {
             let admitted = match locked.limits.admit(cost, self.0.now()) {
                 Admission::Now => Ok(locked.limits.start()),
                 Admission::At(at, _) => Err(Refusal::NotUntil(self.0.instant(at))),
-                Admission::WhenReleased | Admission::WhenLeased => Err(Refusal::Busy),
+                Admission::WhenReleased | Admission::WhenLeased(_) => Err(Refusal::Busy),
             };
             (admitted, self.0.keeper(&mut locked))
         };

@@ -226,7 +226,7 @@ impl Ticket<'_> {
                             return Ok(start);
                         }
                         Admission::WhenReleased => WaitReason::InFlight,
-                        Admission::WhenLeased => WaitReason::SharedLimit,
+                        Admission::WhenLeased(reason) => reason,
                         Admission::At(at, reason) => {
                             wake_at = Some(queue.instant(at));
                             reason

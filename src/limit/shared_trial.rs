@@ -267,7 +267,7 @@ fn run(world: &World, seed: u64) -> Came {
                     }
                     break;
                 }
-                Admission::WhenReleased | Admission::WhenLeased => {
+                Admission::WhenReleased | Admission::WhenLeased(_) => {
                     process.waiting = 1;
                     break;
                 }

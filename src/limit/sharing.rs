@@ -160,7 +160,7 @@ impl Sharing {
         let limits = self.leased.limits();
         if self.gone.is_some() && limits == [None; 2] {
             self.lacks = units(cost).map(|it| it.max(1));
-            return Err(Admission::WhenLeased);
+            return Err(Admission::WhenLeased(WaitReason::SharedLimit));
         }
         self.leased.earliest(cost, from).map_err(|lacking| {
             let ahead = lacking.at.saturating_sub(self.message());
@@ -172,7 +172,12 @@ impl Sharing {
                     self.lacks[axis] = self.lacks[axis].max(units);
                 }
             }
-            Admission::WhenLeased
+            // A store that answers leases as much as there is: it is the rate that binds.
+            Admission::WhenLeased(match lacking.what {
+                _ if self.gone.is_some() || limits == [None; 2] => WaitReason::SharedLimit,
+                [true, _] => WaitReason::Requests,
+                _ => WaitReason::Tokens,
+            })
         })
     }
 
@@ -513,7 +518,10 @@ mod tests {
             matches!(case.next(0, 0), Next::WhenCalled),
             "nobody wants anything"
         );
-        assert_eq!(case.admits(), Err(Admission::WhenLeased));
+        assert_eq!(
+            case.admits(),
+            Err(Admission::WhenLeased(WaitReason::SharedLimit))
+        );
         assert!(case.sharing.call());
         assert!(!case.sharing.call(), "called once");
         let ask = case.asks(0, 1);
@@ -546,21 +554,49 @@ mod tests {
         assert!(matches!(case.next(0, 0), Next::WhenCalled));
         assert_eq!(
             case.admits(),
-            Err(Admission::WhenLeased),
+            Err(Admission::WhenLeased(WaitReason::SharedLimit)),
             "what holds now, nobody knows"
         );
     }
 
     #[test]
+    fn while_the_store_answers_it_is_the_rate_that_binds() {
+        let mut case = Case::new();
+        let of_store = Err(Admission::WhenLeased(WaitReason::SharedLimit));
+        assert_eq!(case.admits(), of_store, "it has not answered yet");
+        case.take();
+        let lacks = loop {
+            match case.admits() {
+                Err(Admission::At(at, _)) => case.now = at,
+                Ok(at) => {
+                    case.now = at;
+                    case.sharing.take(Cost::ONE, at);
+                }
+                Err(lacks) => break lacks,
+            }
+        };
+        assert_eq!(lacks, Admission::WhenLeased(WaitReason::Requests));
+        let ask = case.asks(1, 1);
+        case.fail(&ask);
+        assert_eq!(case.admits(), of_store, "it is gone");
+    }
+
+    #[test]
     fn a_store_that_is_gone_is_tried_again_ever_more_rarely() {
         let mut case = Case::new();
-        assert_eq!(case.admits(), Err(Admission::WhenLeased));
+        assert_eq!(
+            case.admits(),
+            Err(Admission::WhenLeased(WaitReason::SharedLimit))
+        );
         let mut waits = Vec::new();
         for turn in 0..7 {
             let ask = case.asks(0, 1);
             assert_eq!(ask.wants[0].least, 1, "it still lacks it");
             assert_eq!(case.fail(&ask), turn == 0);
-            assert_eq!(case.admits(), Err(Admission::WhenLeased));
+            assert_eq!(
+                case.admits(),
+                Err(Admission::WhenLeased(WaitReason::SharedLimit))
+            );
             let Next::At(at) = case.next(0, 1) else {
                 panic!("it waits before it tries again");
             };

@@ -341,7 +341,7 @@ pub(super) fn run(
                     }
                     break;
                 }
-                Admission::WhenReleased | Admission::WhenLeased => break,
+                Admission::WhenReleased | Admission::WhenLeased(_) => break,
             }
             let next = first.and_then(|first| refused.remove(&first));
             let mut row = next.or_else(|| due.pop_front()).unwrap_or_else(|| {

@@ -14,8 +14,8 @@ pub(crate) enum Admission {
     At(Nanos, WaitReason),
     /// As many are in flight as may be: when one of them finishes.
     WhenReleased,
-    /// Not before more of the shared limit is leased.
-    WhenLeased,
+    /// Not before more of the shared limit is leased. Until then it waits for this reason.
+    WhenLeased(WaitReason),
 }
 
 /// What the head of the queue waits for.
@@ -52,7 +52,7 @@ pub struct Waited {
     pub pause: Duration,
     /// For one of the requests in flight to finish.
     pub in_flight: Duration,
-    /// For the store of a shared limit to answer.
+    /// For the store of a shared limit to answer for the first time, or to be back.
     pub shared_limit: Duration,
     /// For those ahead in the queue.
     pub queue: Duration,

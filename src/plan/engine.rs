@@ -206,7 +206,7 @@ impl<'a> Engine<'a> {
             match self.limits.admit(cost, self.now) {
                 Admission::Now => self.begin(item, request, cost),
                 // A planned limiter is shared with nobody.
-                Admission::WhenReleased | Admission::WhenLeased => {
+                Admission::WhenReleased | Admission::WhenLeased(_) => {
                     self.bind_in_flight();
                     self.waiting = Some((item, request));
                     return deadline.map(|deadline| self.nanos(deadline));

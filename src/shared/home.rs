@@ -3,11 +3,11 @@
 use std::fmt;
 use std::path::{self, PathBuf};
 
-use super::exchange::Store;
+use super::exchange::{Ask, Store};
 use super::file::FileStore;
 #[cfg(feature = "redis")]
 use super::redis::{RedisStore, RedisUrl};
-use crate::error::{Result, config};
+use crate::error::{ErrorKind, Result, config};
 
 /// A limit that several processes share: the store that keeps it, and what to do without the store.
 ///
@@ -118,14 +118,32 @@ impl Shared {
         self.fallback
     }
 
-    /// A store for one thread that talks to it. Nothing is opened or connected yet.
-    pub(crate) fn connect(&self) -> Box<dyn Store> {
-        match &self.home {
+    /// A store for one thread that talks to it. It was asked for nothing once, so that one that
+    /// can never be used is found at the start.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the store answers that it can never be used, as for a wrong
+    /// password. One that cannot be reached is no error: it may be there soon.
+    pub(crate) fn connect(&self) -> Result<Box<dyn Store>> {
+        let mut store: Box<dyn Store> = match &self.home {
             Home::File(path) => Box::new(FileStore::new(path)),
             #[cfg(feature = "redis")]
             Home::Redis(url) => Box::new(RedisStore::new(url)),
+        };
+        let nothing = Ask {
+            leaves: true,
+            ..Ask::default()
+        };
+        match store.exchange(&nothing) {
+            Err(error) if is_for_good(error.kind()) => Err(config(error.to_string())),
+            _ => Ok(store),
         }
     }
+}
+
+fn is_for_good(kind: ErrorKind) -> bool {
+    use ErrorKind::{Auth, Config, Permission, Protocol};
+    matches!(kind, Auth | Config | Permission | Protocol)
 }
 
 impl fmt::Display for Shared {
@@ -152,7 +170,6 @@ impl fmt::Debug for Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     #[test]
     fn a_url_that_names_no_store_is_refused_and_shows_no_password() {

@@ -89,6 +89,50 @@ fn a_password_is_not_taken_from_the_command_line_and_not_shown() {
     assert_eq!(server.count(), 0);
 }
 
+/// A server that gives each of its clients these answers, one to each message.
+#[cfg(feature = "redis")]
+fn server_that_says(answer: &'static str) -> String {
+    use std::io::{Read as _, Write as _};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let place = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            while matches!(client.read(&mut [0; 4096]), Ok(1..)) {
+                let _gone = client.write_all(answer.as_bytes());
+            }
+        }
+    });
+    format!("redis://{place}/0?key=k")
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn a_store_that_will_never_do_ends_the_run_before_anything_is_sent() {
+    let folder = Folder::new();
+    let server = Counter::answering(Duration::ZERO, 17);
+    for (answer, said) in [
+        ("-NOAUTH Authentication required.\r\n", "password"),
+        ("-WRONGTYPE Operation against a key\r\n", "a key of its own"),
+        ("-NOPERM this user has no permissions\r\n", "EVALSHA"),
+        (
+            "HTTP/1.1 400 Bad Request\r\n\r\n",
+            "does not answer as Redis",
+        ),
+    ] {
+        let flags = ["--rps", "100", "--deadline", "3s", "--shared-limit"];
+        let url = server_that_says(answer);
+        let ended = run(&folder, &server, &[&flags[..], &[&url]].concat()).run();
+        ended.code(2).says(&[said]);
+    }
+    // This one passes.
+    let url = server_that_says("-LOADING Redis is loading the dataset in memory\r\n");
+    let flags = ["--rps", "100", "--deadline", "1s", "--shared-limit", &url];
+    let ended = run(&folder, &server, &flags).run();
+    assert_ne!(ended.code, Some(2), "{}", ended.stderr);
+    assert_eq!(server.count(), 0);
+}
+
 #[cfg(not(feature = "redis"))]
 #[test]
 fn a_tool_without_redis_says_so() {
@@ -116,4 +160,10 @@ fn the_variable_is_as_good_as_the_flag_and_a_simulated_run_does_not_take_it() {
     shared(&["--rps", "100"]).code(0);
     assert!(folder.has("limit"));
     assert_eq!(server.count(), 2);
+    // The command that carries on works only where the variable is set.
+    let slow = ["--rps", "0.1", "--deadline", "300ms", "-o", "slow.jsonl"];
+    let hint = "with TOLLGATE_SHARED_LIMIT set as it was";
+    shared(&slow).says(&["carry on", hint]);
+    let flag = [&slow[..], &["--shared-limit", "file:limit"]].concat();
+    shared(&flag).says(&["carry on"]).never_says(&[hint]);
 }
