@@ -173,6 +173,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "cli")]
     #[test]
     fn shards_without_a_file_are_told_by_the_names_of_the_others() {
         let told = |files: &str, named| missing(files.split(' '), named);
