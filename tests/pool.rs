@@ -360,6 +360,19 @@ fn an_item_that_backs_off_holds_neither_thread_nor_permit() {
 }
 
 #[test]
+fn a_wait_that_one_run_does_not_allow_holds_nobody_else() {
+    let pool = pool(1);
+    let limiter = pool.limiter().clone();
+    let day = Duration::from_secs(86_400);
+    let results = pool.try_map(&[0, 1], |_| Err::<(), _>(()), |()| Verdict::PauseAll(day));
+    assert!(results.iter().all(Result::is_err), "the run stopped");
+    assert!(
+        limiter.try_acquire(Cost::ONE).is_ok(),
+        "another run may have other limits, and hears of the wait itself"
+    );
+}
+
+#[test]
 fn a_wait_the_server_asked_for_holds_everyone() {
     let time = VirtualClock::new();
     let clock = time.clock();

@@ -143,7 +143,7 @@ fn limiters_keep_one_rate_together() {
 fn a_server_that_stops_holds_all_until_it_is_back() {
     for program in programs() {
         let server = Server::start(program, &[]);
-        let sharers = Sharers::start(4, &server.url("stopped"));
+        let sharers = Sharers::at(RATE, 10 * RATE, 4, &server.url("stopped"));
         sharers.until_granted(50);
         server.freeze();
         assert_nothing_is_granted(&sharers);
@@ -151,6 +151,7 @@ fn a_server_that_stops_holds_all_until_it_is_back() {
         server.thaw();
         let back = sharers.last_gone();
         sharers.until_granted(before + 100);
+        // Nothing was saved up meanwhile.
         sharers.never_over(back, BURST);
         sharers.until_all("the store is back", |status| status.gone.is_none());
     }
@@ -199,7 +200,7 @@ fn what_sharing_costs() {
                 let port = if delay == 0 { server.port } else { proxy };
                 let url = format!("redis://127.0.0.1:{port}/0?key=costs");
                 let sharers = Sharers::at(rate, burst, 8, &url);
-                sharers.until_granted(rate as usize / 2);
+                sharers.until_granted(usize::try_from(rate / 2).expect("a rate is small"));
                 let asked = |sharers: &Sharers| -> u64 {
                     let status = sharers.limiters.iter().filter_map(Limiter::shared_status);
                     status.map(|status| status.round_trips).sum()
@@ -230,7 +231,7 @@ fn delaying_proxy(port: u16, delay: Duration) -> u16 {
             };
             let pump = |mut from: TcpStream, mut to: TcpStream| {
                 thread::spawn(move || {
-                    let mut bytes = [0; 65_536];
+                    let mut bytes = vec![0; 65_536];
                     while let Ok(length @ 1..) = from.read(&mut bytes) {
                         thread::sleep(delay);
                         if to.write_all(&bytes[..length]).is_err() {

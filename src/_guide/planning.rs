@@ -51,18 +51,20 @@
 //! # Several processes
 //!
 //! `tollgate plan ... --processes N` plans N processes that share the limits of the command line,
-//! each with its own `-c`. Time, cost, `concurrency_needed` and what is in flight are of all of
-//! them together; the table's concurrencies are of each. The run begins without a burst, as a
-//! shared limit does. `--store-rtt T` is the time from asking the store to its answer: 1 ms
-//! unless it is given. The plan then also says three things.
+//! each with its own `-c`. Time, cost, `concurrency_needed` and the requests in flight are those of
+//! all processes together. The concurrencies in the table are those of each process. The run begins without a burst, as a
+//! shared limit does. A *store* keeps the limits, and a
+//! process takes *leases* of them from it ([sharing a limit](super::sharing_a_limit)).
+//! `--store-rtt T` is how long the store takes to answer: 1 ms by default. The plan then also says
+//! three things.
 //!
 //! **How many processes the rates need.** By Little's law (J. D. C. Little, "A Proof for the
-//! Queuing Formula: L = λW", Operations Research 9 (3), 1961), as many requests are in flight as
-//! begin in a second, times the mean of the seconds that each takes. The law holds for every
-//! distribution of these, that of `--like` too, and for retries if an attempt counts as a request.
-//! At a rate of λ and a latency of W, `λ·W` are in flight on average, and `λ·W + 2·√(λ·W)` nearly
-//! always, as the arrivals are no more uneven than a Poisson process. That number, divided by `-c`,
-//! is the number of processes.
+//! Queuing Formula: L = λW", Operations Research 9 (3), 1961), the mean number of requests in
+//! flight is the number that begin in a second, times the mean of the seconds that each takes. The
+//! law holds for every distribution of latencies. Here each attempt counts as a request.
+//! At a rate of λ and a latency of W, `λ·W` are in flight on average. It is nearly always less than
+//! `λ·W + 2·√(λ·W)`, as the arrivals are no more uneven than a Poisson process. The number of
+//! processes is that, divided by `-c`.
 //!
 //! **What the leases cost.** A process leases its part of the limits from the store, and asks for
 //! the next a little before the lease is used up. All leases together are worth
@@ -81,14 +83,12 @@
 //! | round trips a request | 1 ÷ u | 0.083 |
 //! | share of its time that a process waits for the store, at most | round trips a second × round trip ÷ N | 1 % |
 //!
-//! Up to a round trip of half a second, the wait delays requests and does not slow the rate down.
-//! Processes that did nothing but ask would be granted `N·u` units in each round trip, and with
-//! twice the round trip in a lease that is at least the rate. What was not leased meanwhile is kept
-//! for one burst.
+//! Up to a round trip of half a second, the wait delays requests and does not lower the rate: the
+//! leases together are worth twice the round trip, and each process gets one in a round trip.
 //!
-//! **Which limit comes next.** A list says at how many requests a second each limit holds, the
-//! lowest first. The first holds; raise it, and the second does. That of the ports holds only if
-//! all processes are on one host.
+//! **Which limit comes next.** A list says at how many requests a second each limit holds the run
+//! back, the lowest first. The first one binds. If you raise it, the second one binds. The limit of
+//! the ports counts only if all processes are on one host.
 //!
 //! | Limit | Holds at | By |
 //! |---|---|---|
@@ -108,7 +108,7 @@
 //! with 101 and 858 µs with 637.
 //!
 //! `--json` has these keys beside the nine, and only with `--processes`: `processes`;
-//! `processes_needed` (null without a rate); `hosts_needed`, by their ports; `process`, with the
+//! `processes_needed` (null without a rate); `hosts_needed`, so that the ports suffice; `process`, with the
 //! greatest `in_flight`, the `memory_mib` for it and the `cores` of one process; `leases` (null
 //! without a rate), with `length_s`, `requests` (of one lease), `round_trips_per_s`,
 //! `round_trips_per_request` and `waiting_share`; `ceilings`, a list of `name` and

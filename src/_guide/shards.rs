@@ -78,6 +78,9 @@
 //! tollgate merge p.shard-*-of-8.results.jsonl -o p.results.jsonl --ordered-by p.jsonl
 //! ```
 //!
+//! The records of a table are in `t.shard-I-of-N.results.csv.jsonl`: name
+//! `t.shard-*-of-8.results.csv.jsonl`.
+//!
 //! `merge` reads all results that [`extract`](super::batch_files#tables-of-answers) reads, and the
 //! errors file beside each. If an id has several records, the last answer counts, in the order of
 //! the files as they are named and of their lines. Without an answer, the last failure counts.
@@ -89,12 +92,14 @@
 //! | how many records are answered and failed | 1 if one has failed |
 //! | ids that are answered more than once: how many, and of the first five the files and lines | |
 //! | with `--ordered-by INPUT`: how many rows have no record, and the first 20 | 1 if there is one |
+//! | if all files are named after shards: how many shards of their inputs have no file, and the first 20 | 1 if there is one |
 //! | how many records have an id that INPUT does not have: they come last | |
 //! | the incomplete last line of a run that was killed: it is left out | |
 //! | other lines that are no records: they are left out | 1 |
 //!
-//! Without `--ordered-by` the records are in the order of the files, and `merge` cannot tell
-//! whether one is missing. INPUT is the whole input, not a shard. If it holds prompts or rows of a
+//! Without `--ordered-by` the records are in the order of the files, and only the names of the
+//! files tell whether a shard is missing. With it, missing shards are named only if a row has no
+//! record. INPUT is the whole input, not a shard. If it holds prompts or rows of a
 //! table, give the flags of the run too, as they make the ids.
 //!
 //! The exit code is 2, and nothing is written, if a file holds no results, if a run is writing to

@@ -15,7 +15,8 @@ use crate::error::refuse;
 use crate::jsonl::answers::Answers;
 use crate::jsonl::files::{Location, errors_beside, is_device};
 use crate::jsonl::io::AtomicFile;
-use crate::jsonl::merge::{Merged, claim, first_repeated, index, write};
+use crate::jsonl::merge::{Merged, NAMED, claim, first_repeated, index, write};
+use crate::jsonl::shard;
 use crate::jsonl::sidecars::is_table;
 use crate::{Error, ErrorKind, Result};
 
@@ -60,7 +61,11 @@ pub(crate) fn merge(args: &Merge, console: &Console) -> Result<Exit> {
         Err(error) if is_broken_pipe(&error) => return Ok(Exit::Success),
         merged => merged?,
     };
-    tell(&merged, &mut answers, console)
+    // If the input has no row that is missing, shards without a file have no rows.
+    let is_whole = input.is_some() && merged.missing == 0;
+    let gaps = !is_whole && tell_missing_shards(&args.results, console);
+    let exit = tell(&merged, &mut answers, console)?;
+    Ok(if gaps { Exit::SomeFailed } else { exit })
 }
 
 /// The files that are read: those that are named, once each, and the errors files beside them.
@@ -130,7 +135,7 @@ fn tell(merged: &Merged, answers: &mut Answers, console: &Console) -> Result<Exi
         if let Some(line) = file.first_damaged {
             let lines = counted(file.damaged, "line", "lines");
             console.warn(&format!(
-                "{lines} of {path:?} left out, as they are no records; the first is line {line}"
+                "{lines} of {path:?} left out as no record, the first is line {line}"
             ));
         }
         if file.torn.is_some() {
@@ -157,6 +162,21 @@ fn tell(merged: &Merged, answers: &mut Answers, console: &Console) -> Result<Exi
     } else {
         Exit::Success
     })
+}
+
+/// Names the shards that no file is named after, if all files are named after shards. Says whether
+/// there is one.
+fn tell_missing_shards(files: &[PathBuf], console: &Console) -> bool {
+    let names = files.iter().map(|path| path.file_name());
+    let names = names.map(|name| name.unwrap_or_default().to_string_lossy());
+    let names: Vec<_> = names.collect();
+    let (missing, first) = shard::missing(names.iter().map(AsRef::as_ref), NAMED);
+    if missing > 0 {
+        let shards = counted(missing, "shard has", "shards have");
+        let named = list(first, missing);
+        console.warn(&format!("{shards} no file among those to merge:{named}"));
+    }
+    missing > 0
 }
 
 /// The first few of so many, each on a line.

@@ -3,6 +3,7 @@
 //! Each is a parser for clap, which puts the value and the flag's name before the message; so a
 //! message says what is wanted and nothing else.
 
+use std::num::{IntErrorKind, ParseIntError};
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -41,6 +42,16 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long a store takes to answer. Whoever asks it gives up after a second.
+pub(crate) fn store_round_trip(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time > Duration::from_secs(1) => {
+            Err("a store that takes longer counts as gone: give 1s at most".to_owned())
+        }
+        time => Ok(time),
+    }
+}
+
 /// Reads `word` as the value `most`, and anything else by `parse`.
 pub(crate) fn most_or<T: Clone>(
     word: &'static str,
@@ -76,7 +87,10 @@ pub(crate) fn rate(
 /// A whole number above zero, `most` at most.
 pub(crate) fn up_to<T: TryFrom<u64>>(most: u64) -> impl Fn(&str) -> Result<T, String> + Clone {
     move |text| {
-        let number: u64 = text.trim().parse().unwrap_or_default();
+        let number: u64 = text.trim().parse().unwrap_or_else(|error: ParseIntError| {
+            let is_more = *error.kind() == IntErrorKind::PosOverflow;
+            if is_more { u64::MAX } else { 0 }
+        });
         match T::try_from(number) {
             _ if number == 0 => Err("give a whole number above zero".to_owned()),
             Ok(fitting) if number <= most => Ok(fitting),

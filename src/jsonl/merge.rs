@@ -19,8 +19,8 @@ use super::table::TableRows;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
 
-/// The most rows without a record that are named.
-const NAMED: usize = 20;
+/// The most rows without a record, and shards without a file, that are named.
+pub(crate) const NAMED: usize = 20;
 
 /// What was written.
 #[derive(Debug, Default)]

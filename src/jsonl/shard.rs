@@ -4,6 +4,7 @@
 //! row is. It spreads ids that count up more evenly than chance would. It must
 //! never change: a row that moves to another shard is paid for again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use flate2::Crc;
@@ -40,6 +41,41 @@ impl Shard {
     pub(crate) fn name(self) -> String {
         format!("shard-{}-of-{}", self.index, self.count)
     }
+
+    /// What a file that is named after a shard has before the shard's name, and the shard.
+    fn of_file(file: &str) -> Option<(&str, Self)> {
+        let (stem, rest) = file.rsplit_once("shard-")?;
+        let (index, rest) = rest.split_once("-of-")?;
+        let (count, _) = rest.split_once('.')?;
+        let shard = Self::new(index.parse().ok()?, count.parse().ok()?);
+        Some((stem, shard.ok()?))
+    }
+}
+
+/// Of the shards that these files are named after, those that have no file among them: how many,
+/// and what the first few are called. If any file is named otherwise, it may have the rest.
+pub(crate) fn missing<'a>(
+    files: impl Iterator<Item = &'a str>,
+    named: usize,
+) -> (u64, Vec<String>) {
+    let mut inputs = BTreeMap::<_, BTreeSet<u32>>::new();
+    for file in files {
+        let Some((stem, shard)) = Shard::of_file(file) else {
+            return (0, Vec::new());
+        };
+        inputs
+            .entry((stem, shard.count))
+            .or_default()
+            .insert(shard.index);
+    }
+    let (mut all, mut names) = (0, Vec::new());
+    for ((stem, count), there) in inputs {
+        all += u64::from(count) - there.len() as u64;
+        let gaps = (0..count).filter(|index| !there.contains(index));
+        let name = |index| format!("{stem}{}", Shard { index, count }.name());
+        names.extend(gaps.map(name).take(named - names.len()));
+    }
+    (all, names)
 }
 
 /// `shard 0 of 8`
@@ -135,6 +171,22 @@ mod tests {
             let is_even = |rows: &usize| rows.abs_diff(mean) * 50 <= mean;
             assert!(rows.iter().all(is_even), "{count}: {rows:?}");
         }
+    }
+
+    #[test]
+    fn shards_without_a_file_are_told_by_the_names_of_the_others() {
+        let told = |files: &str, named| missing(files.split(' '), named);
+        let none = (0, Vec::new());
+        let both = "p.shard-0-of-2.results.jsonl p.shard-1-of-2.errors.jsonl";
+        assert_eq!(told(both, 9), none);
+        let all = "p.shard-1-of-2.results.jsonl p.jsonl";
+        assert_eq!(told(all, 9), none, "the other file may have the rest");
+        let names = vec!["p.shard-0-of-2".to_owned(), "q.shard-1-of-4".to_owned()];
+        let two = "q.shard-0-of-4.jsonl p.shard-1-of-2.jsonl q.shard-3-of-4.jsonl";
+        assert_eq!(told(two, 2), (3, names));
+        let (many, names) = told("p.shard-0-of-4294967295.jsonl", 1);
+        assert_eq!((many, names.len()), (4_294_967_294, 1));
+        assert_eq!(told("p.shard-8-of-8.jsonl", 9), none, "no shard");
     }
 
     #[test]

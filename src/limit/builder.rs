@@ -83,6 +83,20 @@ impl LimiterBuilder {
     /// before, unless there is a [fallback](Shared::fallback_share).
     /// [`shared_status`](Limiter::shared_status) says how it is. The guide has
     /// [more](crate::_guide::sharing_a_limit).
+    ///
+    /// ```
+    /// use tollgate::{Cost, Limiter, Rate, Shared};
+    ///
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("limit");
+    /// let shared = Shared::open(&format!("file:{}", path.display()))?;
+    /// let limiter = Limiter::builder()
+    ///     .requests(Rate::per_minute(500))
+    ///     .shared(shared)
+    ///     .build()?;
+    /// let _permit = limiter.acquire(Cost::ONE)?;
+    /// # Ok::<(), tollgate::Error>(())
+    /// ```
     pub fn shared(mut self, shared: Shared) -> Self {
         self.shared = Some(shared);
         self

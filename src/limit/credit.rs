@@ -32,11 +32,6 @@ impl Credit {
         }
     }
 
-    /// The largest cost that is ever admitted: one period's worth, or the burst if that is more.
-    pub(super) fn largest(&self) -> u64 {
-        self.limit.units.max(self.limit.burst)
-    }
-
     /// How many whole units are held.
     pub(super) fn units(&self, date: Date) -> u64 {
         let from = date.now.saturating_sub(self.burst());

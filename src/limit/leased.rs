@@ -37,10 +37,6 @@ impl Leased {
             .map(|it| it.as_ref().map(|it| it.limit))
     }
 
-    pub(super) fn largest(&self, axis: usize) -> Option<u64> {
-        self.credit[axis].as_ref().map(Credit::largest)
-    }
-
     /// When both limits admit `cost`, not before `from`, and what it waits for until then.
     pub(super) fn earliest(
         &self,

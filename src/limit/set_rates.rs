@@ -81,7 +81,12 @@ impl SetRates {
     #[inline]
     pub(super) fn check_fits(&self, cost: Cost) -> Result<()> {
         for (axis, asked) in units(cost).into_iter().enumerate() {
-            if let Some(largest) = self.largest(axis).filter(|largest| asked > *largest) {
+            let largest = match &self.shared {
+                // Above a lower limit of another process, which may end, it leaves a debt.
+                Some(shared) => shared.configured()[axis].map(|it| it.units.max(it.burst)),
+                None => self.largest(axis),
+            };
+            if let Some(largest) = largest.filter(|largest| asked > *largest) {
                 return Err(never_fits(asked, WHAT[axis].0, largest));
             }
         }
@@ -207,4 +212,50 @@ fn never_fits(asked: u64, what: &str, largest: u64) -> Error {
              make it smaller or raise the limit"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::leased::limit_of;
+    use super::super::sharing::Next;
+    use super::*;
+    use crate::shared::Ledger;
+
+    #[test]
+    fn a_cost_above_a_lower_limit_of_another_process_waits_and_leaves_a_debt() {
+        let mut set = SetRates::default();
+        set.share(Sharing::new(1, None));
+        set.set(1, Some((Rate::per_second(100), 100)), 0, 0);
+        let mut ledger = Ledger::default();
+        let other = Ask {
+            holder: 2,
+            configured: [None, Some(limit_of((Rate::per_second(5), 5)))],
+            ..Ask::default()
+        };
+        ledger.exchange(&other, 9_000_000, 1);
+        let (mut now, cost) = (0, Cost::tokens(90));
+        for _ in 0..20 {
+            set.check_fits(cost).unwrap();
+            now = match set.leased(cost, (now, WaitReason::Tokens), now) {
+                Ok((at, _)) if at <= now => {
+                    set.take(cost, now);
+                    let [_, tokens] = set.shared().unwrap().limits();
+                    assert_eq!(tokens.map(|it| it.units), Some(5), "it holds");
+                    set.check_fits(Cost::tokens(101)).unwrap_err();
+                    return;
+                }
+                Ok((at, _)) | Err(Admission::At(at, _)) => at,
+                Err(_) => match set.shared_mut().unwrap().next(0, 1, now) {
+                    Next::Ask(ask) => {
+                        let reply = ledger.exchange(&ask, 9_000_000 + now / 1_000, 1);
+                        set.heard(&ask, &reply, now, 0, now);
+                        now
+                    }
+                    Next::At(at) => at,
+                    Next::WhenCalled => panic!("it lacks a lease"),
+                },
+            };
+        }
+        panic!("it waits for ever");
+    }
 }

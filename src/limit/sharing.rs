@@ -128,9 +128,11 @@ impl Sharing {
         is_new.then_some(limit)
     }
 
+    /// The largest cost that is ever admitted. A limit that another process was given, or heard
+    /// of, refuses nothing: it may end with that process.
     pub(super) fn largest(&self, axis: usize) -> Option<u64> {
-        let ours = || self.configured[axis].map(|limit| limit.units.max(limit.burst));
-        self.leased.largest(axis).or_else(ours)
+        let ours = self.configured[axis].map(|limit| limit.units.max(limit.burst));
+        ours.or(self.leased.limits()[axis].map(|_| u64::MAX))
     }
 
     /// The limits of this process alone while the store is gone: a share of those that hold.
@@ -275,6 +277,7 @@ impl Sharing {
             owed_tokens: std::mem::take(&mut self.owed_tokens),
             lease: self.lease() / 1_000,
             slack: (self.round_trip.saturating_mul(2).saturating_add(LATE)) / 1_000,
+            returns: self.gone.is_some(),
             ..Ask::default()
         }
     }
@@ -605,6 +608,10 @@ mod tests {
         let changed = case.answer(&ask);
         assert!(changed.back_after >= Some(3_500 * MILLI));
         assert!(case.admits().is_ok());
+        // The store hears that it was gone, once.
+        assert!(ask.returns);
+        case.now += SECOND;
+        assert!(!case.asks(1, 0).returns);
     }
 
     #[test]
@@ -667,6 +674,11 @@ mod tests {
         let changed = case.answer(&beat);
         assert_eq!(changed.lower[0].map(|limit| limit.units), Some(5));
         assert!(case.sharing.status(case.now).is_lowered);
+        assert_eq!(
+            case.sharing.largest(0),
+            Some(10),
+            "what it was given decides what can never be sent"
+        );
         assert_eq!(case.sharing.followed(0), None, "nobody has announced it");
         case.now += SECOND;
         let beat = case.asks(1, 0);

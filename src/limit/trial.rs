@@ -359,17 +359,8 @@ fn judged(rate: f64, allows: &Allows) -> (Nanos, Nanos) {
     }
 }
 
-/// `SEEDS=100 cargo test --lib limit::trial -- --ignored --nocapture`, optimised: the mean and the
-/// worst of so many seeds, and how many of them miss what is asked. `TRIALS=` leaves only cases
-/// with these words.
-#[test]
-#[ignore = "for figures"]
-fn figures() {
-    let setting = |name: &str| std::env::var(name).ok();
-    let seeds = setting("SEEDS")
-        .and_then(|it| it.parse().ok())
-        .unwrap_or(40);
-    let wanted = setting("TRIALS").unwrap_or_default();
+/// Rates, the providers that keep them, and whether twice the rate is set.
+fn cases() -> Vec<(f64, Provider, bool)> {
     let mut cases = Vec::new();
     for rate in [2.0, 50.0, 500.0_f64] {
         let minute = nanos(60.0 * rate) / SECOND;
@@ -411,8 +402,22 @@ fn figures() {
     let mut places = Provider::new(Allows::All, Hint::Always(60 * SECOND));
     places.places = 3;
     cases.push((28.5, places, false));
+    cases
+}
+
+/// `SEEDS=100 cargo test --lib limit::trial -- --ignored --nocapture`, optimised: the mean and the
+/// worst of so many seeds, and how many of them miss what is asked. `TRIALS=` leaves only cases
+/// with these words.
+#[test]
+#[ignore = "for figures"]
+fn figures() {
+    let setting = |name: &str| std::env::var(name).ok();
+    let seeds = setting("SEEDS")
+        .and_then(|it| it.parse().ok())
+        .unwrap_or(40);
+    let wanted = setting("TRIALS").unwrap_or_default();
     let mut all_missed = 0;
-    for (rate, provider, is_twice) in cases {
+    for (rate, provider, is_twice) in cases() {
         let mut name = format!("{:?}, {:?}", provider.allows, provider.hint);
         if provider.strays > 0.0 {
             let _ = write!(name, ", strays {}", provider.strays);

@@ -60,6 +60,9 @@ pub(crate) struct Ask {
     pub(crate) slack: Micros,
     /// Whether the process ends, or sends nothing for a while.
     pub(crate) leaves: bool,
+    /// Whether the process could not reach the store when it last tried. Then nothing is saved up:
+    /// what nobody could lease meanwhile would come as a burst.
+    pub(crate) returns: bool,
 }
 
 /// What the store answers.

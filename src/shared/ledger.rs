@@ -62,7 +62,7 @@ impl Ledger {
         if ask.pause > 0 {
             self.paused_until = self.paused_until.max(later(now, ask.pause));
         }
-        // The store does not know what was used while no limit held. So nothing is saved up.
+        // Nothing is saved up while no limit held, as the store does not know what was used then.
         let held = if self.holders.is_empty() {
             [true; 2]
         } else {
@@ -82,7 +82,8 @@ impl Ledger {
         let mut end = now;
         let mut credit = [Vec::new(), Vec::new()];
         for (at, axis) in self.axes.iter_mut().enumerate() {
-            let worth = limits[at].filter(|_| held[at]).map_or(0, burst_time);
+            let saves_up = held[at] && !ask.returns;
+            let worth = limits[at].filter(|_| saves_up).map_or(0, burst_time);
             let floor = self.paused_until.max(now.saturating_sub(worth));
             let known = ask.incarnation == self.incarnation;
             axis.take_back(if known { &ask.back[at] } else { &[] }, floor);
@@ -460,6 +461,26 @@ mod tests {
     }
 
     #[test]
+    fn one_that_could_not_reach_the_store_finds_nothing_saved_up() {
+        let mut ledger = ledger();
+        let now = START + 60 * SECOND;
+        ledger.axes[0].free = vec![span(0, SECOND), span(59 * SECOND, 61 * SECOND)];
+        ledger.axes[0].next = START + 62 * SECOND;
+        let returns = |holder| Ask {
+            returns: true,
+            ..ask(holder, 4, 4)
+        };
+        let first = ledger.exchange(&returns(1), now, 8);
+        assert_eq!(first.credit[0], [span(60 * SECOND, 604 * SECOND / 10)]);
+        // What is queued beyond now stays so.
+        let second = ledger.exchange(&returns(2), now, 8);
+        let rest = span(604 * SECOND / 10, 608 * SECOND / 10);
+        assert_eq!(second.credit[0], [rest]);
+        let later = ledger.exchange(&returns(3), now + 10 * SECOND, 8);
+        assert_eq!(later.credit[0], [span(70 * SECOND, 704 * SECOND / 10)]);
+    }
+
+    #[test]
     fn the_lowest_limits_of_those_who_live_hold() {
         let mut ledger = ledger();
         let with = |holder, units, burst| Ask {
@@ -558,6 +579,7 @@ mod tests {
             lease: u64::MAX,
             slack: u64::MAX,
             leaves: false,
+            returns: false,
         };
         for now in [START, u64::MAX, 0] {
             ledger.exchange(&ask, now, 9);

@@ -419,6 +419,8 @@ impl Uses {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(120))]
+
     #[test]
     fn no_window_is_ever_over(
         axis in 0..2_usize,

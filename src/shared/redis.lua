@@ -19,7 +19,8 @@ local function number()
   return tonumber(word())
 end
 local fresh, holder, incarnation, said_limits = word(), word(), word(), word()
-local owed, leaves, pause, lease, slack = number(), number() == 1, number(), number(), number()
+local owed, leaves, returns = number(), number() == 1, number() == 1
+local pause, lease, slack = number(), number(), number()
 local wants, back = {}, {}
 for at = 1, 2 do
   wants[at], back[at] = {number(), number()}, {}
@@ -201,12 +202,15 @@ if text then
     return redis.error_reply('WRONGTYPE the key holds something else')
   end
 end
-if not state or state.server ~= server then
+-- A user that may not call INFO cannot tell, and leaves what others know.
+local is_known = state and state.server ~= '' and server ~= ''
+if not state or (is_known and state.server ~= server) then
   state = {tollgate = 1, server = server, incarnation = fresh, seen = now,
     paused_until = state and state.paused_until or 0,
     axes = {{next = now, free = {}}, {next = now, free = {}}},
     holders = {id = {}, limits = {}, live_until = {}, busy_until = {}}}
 end
+state.server = server ~= '' and server or state.server
 local before = state.holders
 if now < state.seen then
   local set_back = state.seen - now
@@ -259,7 +263,8 @@ configured = lowest(configured, {false, false})
 local limits, stop, credit = lowest(announced, {configured[1], configured[2]}), now, {{}, {}}
 for at, axis in ipairs(state.axes) do
   local limit = limits[at]
-  local worth = limit and held[at] and burst_time(limit) or 0
+  local saves_up = held[at] and not returns
+  local worth = limit and saves_up and burst_time(limit) or 0
   local floor = max(state.paused_until, now - worth, 0)
   take_back(axis, incarnation == state.incarnation and back[at] or {}, floor)
   if limit then

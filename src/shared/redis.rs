@@ -306,6 +306,7 @@ fn encode(ask: &Ask, fresh: u64) -> Vec<String> {
         limits,
         ask.owed_tokens.to_string(),
         u64::from(ask.leaves).to_string(),
+        u64::from(ask.returns).to_string(),
     ];
     let mut numbers = vec![ask.pause, ask.lease, ask.slack];
     for (want, back) in ask.wants.iter().zip(&ask.back) {

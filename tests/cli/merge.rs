@@ -60,11 +60,22 @@ fn shards_are_one_file_again_in_the_order_of_the_input() {
     let first = rows
         .iter()
         .find(|row| !ended.stdout.contains(&format!("\"{row}\"")));
+    let told = "1 shard has no file among those to merge:";
     ended.says(&[
         &format!("{gaps} rows have no record:\n  line "),
         first.unwrap(),
+        told,
+        "\n  p.shard-1-of-3",
     ]);
     assert!(!folder.has("p.results.jsonl.lock") && !folder.has("p.results.jsonl.tollgate-new"));
+    // Without the input, names of files tell.
+    merge(&folder, &[a, c]).code(1).says(&[told]);
+    merge(&folder, &[a, b, c])
+        .code(0)
+        .never_says(&["shard has"]);
+    merge(&folder, &["p.results.jsonl", a])
+        .code(0)
+        .never_says(&["shard has"]);
 }
 
 #[test]
@@ -151,7 +162,7 @@ fn lines_that_a_kill_has_torn_are_left_out_and_said() {
         .write("a.jsonl", answer("x", "whole") + torn)
         .write("b.jsonl", answer("y", "again"));
     let ended = merge(&folder, &["a.jsonl", "b.jsonl"]).code(0);
-    let ended = ended.says(&["the last line of \"a.jsonl\" is incomplete, and left out"]);
+    let ended = ended.says(&["the last line of \"a.jsonl\" is incomplete, and is left out"]);
     assert_eq!(ids(&ended.stdout), ["x", "y"]);
     folder.write(
         "b.jsonl",

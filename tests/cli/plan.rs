@@ -257,6 +257,14 @@ fn what_cannot_be_meant_is_refused_by_its_flag_or_file() {
         (&[], "INPUT"),
         (&[], "--requests"),
         (&["p.jsonl", "--store-rtt", "1ms"], "--processes"),
+        (
+            &["p.jsonl", "--processes", "2", "--store-rtt", "1001ms"],
+            "1s at most",
+        ),
+        (
+            &["p.jsonl", "--processes", "99999999999999999999"],
+            " at most",
+        ),
         (&["p.jsonl", "--processes", "0"], "--processes"),
         (&["p.jsonl", "--processes", "10001"], "10,000"),
         (&["missing.jsonl"], "missing.jsonl"),

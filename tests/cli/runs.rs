@@ -70,6 +70,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "requests",
             "retries",
             "rps",
+            "shared_limit",
             "skipped",
             "succeeded",
             "threads_peak",
@@ -610,4 +611,23 @@ fn a_pause_beyond_the_deadline_is_told_with_its_end_and_its_remedy() {
         folder.json("s.json")["advice"],
         "the server says 60 a minute: --rpm 60"
     );
+}
+
+#[test]
+fn a_wait_that_is_too_long_for_one_holds_no_other_that_shares_the_limit() {
+    let folder = Folder::new();
+    folder.requests(2);
+    let server = Faultd::script(|seen| match seen.index {
+        0 => Reply::status(429).header("retry-after", "86400"),
+        _ => Reply::ok_chat("hello"),
+    });
+    let run = |output| {
+        let run = ["run", "p.jsonl", "-o", output, "-c", "1", "--rps", "50"];
+        let shared = ["--shared-limit", "file:limit", "--deadline", "20s"];
+        folder.tool(&[&run[..], &shared].concat()).at(&server).run()
+    };
+    run("1.jsonl")
+        .code(3)
+        .says(&["a longer wait than is allowed"]);
+    run("2.jsonl").code(0);
 }

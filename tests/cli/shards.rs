@@ -160,7 +160,8 @@ fn an_input_that_is_cut_in_another_way_is_not_paid_for_again() {
             "p.results.jsonl",
         ])
         .run()
-        .code(0);
+        .code(1)
+        .says(&["2 shards have no file"]);
     run(&["p.jsonl"]).code(0).says(&["8 of 8 requests"]);
     at("0/3").code(0);
     at("2/3").code(0);

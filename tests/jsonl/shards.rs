@@ -1,6 +1,7 @@
 //! Shards of an input: all of its rows together, and none twice.
 
 use std::collections::BTreeSet;
+#[cfg(feature = "rows")]
 use std::fs;
 
 use proptest::prelude::*;

@@ -23,8 +23,9 @@ Examples:
     --prompt 'Classify: {{ text }}' --model m
   tollgate merge p.shard-*-of-8.results.jsonl | jq .custom_id
 
-Exit codes: 0 all is well, 1 requests have failed or have no record, or lines that are no records
-were left out, 2 the command line or a file is wrong, 4 a local file cannot be read or written.")]
+Exit codes: 0 all is well, 1 requests have failed or have no record, a shard has no file, or lines
+that are no records were left out, 2 the command line or a file is wrong, 4 a local file cannot be
+read or written.")]
 pub(crate) struct Merge {
     /// Results of tollgate, of OpenAI's or Anthropic's batch service, or of another tool that
     /// writes these formats. The errors file beside each (p.errors.jsonl for p.results.jsonl) is

@@ -55,7 +55,7 @@ pub(crate) struct Plan {
     pub(crate) processes: Option<u64>,
 
     /// How long the store of the shared limit takes to answer
-    #[arg(long, value_name = "T", default_value = "1ms", requires = "processes", value_parser = parse::duration)]
+    #[arg(long, value_name = "T", default_value = "1ms", requires = "processes", value_parser = parse::store_round_trip)]
     pub(crate) store_rtt: Duration,
 
     /// Print one JSON object

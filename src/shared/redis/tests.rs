@@ -229,6 +229,35 @@ fn a_shared_limit_is_one_key_that_expires() {
 }
 
 #[test]
+fn a_user_that_may_not_ask_for_the_server_shares_with_one_that_may() {
+    for program in programs() {
+        let server = Server::start(program, &[]);
+        let bare = "+evalsha +script|load +time +get +set +select +auth";
+        assert_eq!(server.say("ACL SETUSER full on >one ~* +@all"), "+OK\r\n");
+        let user = format!("ACL SETUSER bare on >two ~* {bare}");
+        assert_eq!(server.say(&user), "+OK\r\n");
+        for users in [["full:one", "bare:two"], ["bare:two", "full:one"]] {
+            server.say("DEL limit");
+            let mut stores = users.map(|user| {
+                let url = server.url("limit").replace("127", &format!("{user}@127"));
+                open(&url).unwrap()
+            });
+            let mut replies = Vec::new();
+            for holder in [0, 1, 0, 1] {
+                replies.push(
+                    stores[holder]
+                        .exchange(&ask(holder as u64 + 1, 10))
+                        .unwrap(),
+                );
+            }
+            let is_one = |reply: &Reply| reply.incarnation == replies[0].incarnation;
+            assert!(replies.iter().all(is_one), "{replies:?}");
+            assert_eq!(replies[3].holders, 2);
+        }
+    }
+}
+
+#[test]
 fn a_server_may_want_a_password() {
     for program in programs() {
         let server = Server::start(program, &[]);
@@ -412,6 +441,7 @@ struct Step {
     lease: Micros,
     slack: Micros,
     leaves: bool,
+    returns: bool,
     is_lost: bool,
 }
 
@@ -470,7 +500,7 @@ fn step() -> impl Strategy<Value = Step> {
             owed,
             prop_oneof![9 => Just(0), 1 => time(), 1 => Just(100_000_u64)],
         ),
-        (time(), slack, rare(), rare()),
+        (time(), slack, rare(), rare(), prop::bool::weighted(0.2)),
     )
         .prop_map(|(who, what, how)| Step {
             holder: u64::MAX - who.0,
@@ -486,6 +516,7 @@ fn step() -> impl Strategy<Value = Step> {
             slack: how.1,
             leaves: how.2,
             is_lost: how.3,
+            returns: how.4,
         })
 }
 
@@ -507,7 +538,7 @@ fn the_script_does_what_the_ledger_does() {
         let server = Server::start(program, &[]);
         let history = prop::collection::vec(step(), 1..60);
         let config = ProptestConfig {
-            cases: 60,
+            cases: 40,
             failure_persistence: None,
             ..ProptestConfig::default()
         };
@@ -548,6 +579,7 @@ fn the_script_does_what_the_ledger_does() {
                     lease: step.lease,
                     slack: step.slack,
                     leaves: step.leaves,
+                    returns: step.returns,
                 };
                 let fresh = u64::MAX - number as u64;
                 let mut arguments = encode(&ask, fresh);
