@@ -233,12 +233,18 @@ impl RedisStore {
 const NAME_IT: &str = "put its password into the URL, as in redis://:PASSWORD@HOST/0?key=NAME";
 
 /// A word of a refusal, what kind of error it is, and what can be done.
-const REFUSALS: [(&str, ErrorKind, &str); 13] = {
+const REFUSALS: [(&str, ErrorKind, &str); 15] = {
     use ErrorKind::{Auth, Config, Permission, Server};
     [
         ("NOAUTH", Auth, NAME_IT),
         // A long command is refused before it is read.
         ("unauthenticated", Auth, NAME_IT),
+        ("Authentication required", Auth, NAME_IT),
+        (
+            "can't run this command",
+            Permission,
+            "let this user call TIME, GET and SET for this key in scripts",
+        ),
         (
             "NOPERM",
             Permission,
