@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::clock::Parker;
+use crate::clock::{Clock, Parker};
 use crate::shared::Ask;
 use crate::sync::Mutex;
 
 /// The queue's end.
 pub(super) struct KeeperLink {
     pub(super) parker: Arc<Parker>,
-    /// The last ask to the store.
-    last: Arc<Mutex<Option<Ask>>>,
+    last: Arc<Mutex<Last>>,
     /// Disconnects when the thread ends.
     ended: Receiver<()>,
     pub(super) thread: OnceLock<ThreadId>,
@@ -25,9 +24,16 @@ pub(super) struct KeeperLink {
 /// The keeper's end.
 pub(super) struct QueueLink {
     pub(super) parker: Arc<Parker>,
-    pub(super) last: Arc<Mutex<Option<Ask>>>,
+    last: Arc<Mutex<Last>>,
     pub(super) _ends: Sender<()>,
     pub(super) store: Arc<str>,
+}
+
+/// What is said to the store when the limiter is gone.
+#[derive(Default)]
+struct Last {
+    is_known: bool,
+    ask: Option<Ask>,
 }
 
 /// How long the drop of the last limiter waits, in real time, until its lease is given back.
@@ -56,12 +62,31 @@ impl KeeperLink {
     /// Called when the limiter is gone. Hands over the last ask, and waits a little until it is
     /// sent.
     pub(super) fn end(&self, last: Option<Ask>) {
-        *self.last.lock() = last;
+        *self.last.lock() = Last {
+            is_known: true,
+            ask: last,
+        };
         self.parker.unpark();
         // Under loom there is no real time.
         if cfg!(not(loom)) && self.thread.get() != Some(&thread::current().id()) {
             // If the time is over, what was not given back lapses.
             let _in_time = self.ended.recv_timeout(LAST_WORDS);
+        }
+    }
+}
+
+impl QueueLink {
+    /// The last ask to the store. The limiter can be gone a moment before its drop has handed that
+    /// over, so this waits for it: what is leased would lapse otherwise.
+    pub(super) fn last(&self, clock: &Clock) -> Option<Ask> {
+        loop {
+            {
+                let mut last = self.last.lock();
+                if last.is_known {
+                    return last.ask.take();
+                }
+            }
+            clock.park(&self.parker, None);
         }
     }
 }
