@@ -314,7 +314,7 @@ impl<'a> Engine<'a> {
         let (verdict, hold) = match verdict.refusal() {
             Some(hint) if reach == Reach::Answered => {
                 let (heard, _) = self.limits.refused(start, hint, now);
-                verdict.heard(heard, attempt, retry.longest_backoff())
+                verdict.heard(heard, attempt, retry.max_backoff)
             }
             _ => {
                 if reach == Reach::Answered {
@@ -354,7 +354,7 @@ impl<'a> Engine<'a> {
             return;
         };
         item.cost = None;
-        if hold.is_none() {
+        if hold.is_none() || matches!(verdict, Verdict::RetryAfter(_)) {
             self.schedule.retry_at(item, at);
             return;
         }

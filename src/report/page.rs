@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn whatever_took_time_has_a_name() {
         let mut bound = report([answered("a", 0, 9)]);
-        for binding in Binding::ALL {
+        for binding in Binding::all() {
             bound.stats.times.add(binding, Duration::from_secs(1));
         }
         let page = bound.page(&RunInfo::default()).unwrap();
@@ -293,9 +293,9 @@ mod tests {
         ] {
             assert!(page.contains(word), "{word}: {page}");
         }
-        let raw = Binding::ALL.map(|binding| format!("row\">{binding}</th>"));
+        let raw = Binding::all().map(|binding| format!("row\">{binding}</th>"));
         // The input is called so.
-        let raw = raw.iter().filter(|raw| page.contains(raw.as_str()));
+        let raw = raw.filter(|raw| page.contains(raw.as_str()));
         assert_eq!(
             raw.collect::<Vec<_>>(),
             ["row\">backoff</th>", "row\">input</th>"]
