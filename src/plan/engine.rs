@@ -206,13 +206,13 @@ impl<'a> Engine<'a> {
             match self.limits.admit(cost, self.now) {
                 Admission::Now => self.begin(item, request, cost),
                 // A planned limiter is shared with nobody.
-                Admission::WhenReleased | Admission::WhenLeased(_) => {
+                Admission::When(_) => {
                     self.bind_in_flight();
                     self.waiting = Some((item, request));
                     return deadline.map(|deadline| self.nanos(deadline));
                 }
                 Admission::At(at, reason) => {
-                    self.bind(Some(reason.into()));
+                    self.bind(Some(reason));
                     self.waiting = Some((item, request));
                     let deadline = deadline.map_or(Nanos::MAX, |deadline| self.nanos(deadline));
                     return Some(at.min(deadline));
@@ -294,7 +294,7 @@ impl<'a> Engine<'a> {
         }
         self.limits.let_in(start, self.now);
         let now = self.now;
-        self.limits.end(flight.cost, used, (start, true), || now);
+        self.limits.end(flight.cost, used, (start, true), now);
         self.finished(&flight.item, true);
     }
 
@@ -338,7 +338,7 @@ impl<'a> Engine<'a> {
             _ => Cost::tokens(0),
         };
         self.result.counted_tokens += used.model_tokens();
-        self.limits.end(cost, used, (start, false), || now);
+        self.limits.end(cost, used, (start, false), now);
         let failed = Failed {
             verdict,
             reach,
