@@ -189,7 +189,7 @@ fn failed(
         None => ErrorBody::read(kept_text(body, true).as_bytes()),
     };
     let code = words.code.or_else(|| code.and_then(string));
-    let code = code.or(words.category);
+    let code = code.or(words.codes.into_iter().next());
     let code = code.or_else(|| became.and_then(string));
     Failed {
         kind: kind(status, code.as_deref()),

@@ -1,8 +1,12 @@
 //! A JSON object as cells: of an input of plain objects, and of an answer.
 
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::api::json::{JsonVisitor, Take, string, visit};
+use crate::api::json::string;
 
 /// The members of a JSON object, in their order.
 #[derive(Default)]
@@ -11,25 +15,32 @@ pub(crate) struct Members<'a> {
     values: Vec<&'a RawValue>,
 }
 
-impl<'a> JsonVisitor<'a> for Members<'a> {
-    type Place = ();
+impl<'a> Deserialize<'a> for Members<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self::default())
+    }
+}
 
-    fn member(&mut self, (): (), name: &str) -> Take<()> {
-        self.keys.push(name.to_owned());
-        Take::Raw(())
+impl<'a> Visitor<'a> for Members<'a> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
     }
 
-    fn raw(&mut self, (): (), json: &'a RawValue) {
-        self.values.push(json);
+    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some((key, value)) = map.next_entry()? {
+            self.keys.push(key);
+            self.values.push(value);
+        }
+        Ok(self)
     }
 }
 
 impl<'a> Members<'a> {
     /// `None` if the text is no JSON object.
     pub(crate) fn of(json: &'a str) -> Option<Self> {
-        let mut members = Self::default();
-        let is_object = json.trim_ascii_start().starts_with('{');
-        (is_object && visit(json, &mut members, ()).is_ok()).then_some(members)
+        serde_json::from_str(json).ok()
     }
 
     /// As [`of`](Self::of), of an answer. It may be in a code fence of Markdown, as models like to
