@@ -285,7 +285,7 @@ impl ClientBuilder {
                 "a second attempt needs a place beside the first: allow two requests at once";
             return Err(config(what).with_settings(&["hedge", "concurrency"]));
         }
-        if self.hedge && !self.retry.repeats() {
+        if self.hedge && self.retry.max_attempts <= 1 {
             let what = "a request that is attempted once has no second attempt: leave one out";
             return Err(config(what).with_settings(&["hedge", "max_attempts"]));
         }

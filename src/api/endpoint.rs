@@ -185,7 +185,7 @@ impl Endpoint {
                 },
                 wall,
                 cost_tokens: attempt.cost.model_tokens(),
-                longest_wait: self.retry.longest_wait(),
+                longest_wait: self.retry.max_server_delay,
             })
         };
         match usage {
@@ -199,7 +199,7 @@ impl Endpoint {
                 }
                 // The server says that a limit is used up: the next request would be refused.
                 if let Some(wait) = exhausted_window(&limits, &response.headers, wall) {
-                    attempt.pause(self.retry.longest_pause(wait));
+                    attempt.pause(wait.min(self.retry.max_server_delay.unwrap_or(wait)));
                     let why = "the server says that nothing remains of a limit";
                     let why = Error::new(ErrorKind::RateLimited, why).with_facts(|facts| {
                         facts.announced_limit = announced_limit(&response.headers, "", wall);

@@ -58,6 +58,21 @@ pub(crate) fn visit<'de, V: JsonVisitor<'de>>(
     deserializer.end()
 }
 
+/// As [`visit`], of an object.
+///
+/// # Errors
+/// `json` is not JSON (`Category::Syntax` or `Eof`), or it is JSON but no object
+/// (`Category::Data`).
+pub(crate) fn visit_object<'de, V: JsonVisitor<'de>>(
+    json: &'de str,
+    visitor: &mut V,
+    top: V::Place,
+) -> serde_json::Result<()> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    deserializer.deserialize_map(Cursor::new(visitor, top))?;
+    deserializer.end()
+}
+
 /// A visitor, and the place of what it is shown next.
 struct Cursor<'v, V, P> {
     visitor: &'v mut V,
@@ -170,16 +185,13 @@ pub(crate) struct Fields<'n, 'a, const N: usize> {
 /// Cuts the members `names` out of the object in `json`, checking that all of it is JSON.
 ///
 /// # Errors
-/// `json` is not JSON (`Category::Syntax` or `Eof`), or it is JSON but no object
-/// (`Category::Data`).
+/// Those of [`visit_object`].
 pub(crate) fn fields<'n, 'a, const N: usize>(
     json: &'a str,
     names: &'n [&'static str; N],
 ) -> serde_json::Result<Fields<'n, 'a, N>> {
     let mut found = Fields::new(names, false);
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    deserializer.deserialize_map(found.top())?;
-    deserializer.end()?;
+    visit_object(json, &mut found, 0)?;
     Ok(found)
 }
 

@@ -2,13 +2,13 @@
 
 use serde_json::value::RawValue;
 
-use crate::api::json::{JsonVisitor, Take, string, visit};
+use crate::api::json::{JsonVisitor, Take, string, visit_object};
 
 /// The members of a JSON object, in their order.
 #[derive(Default)]
 pub(crate) struct Members<'a> {
     pub(crate) keys: Vec<String>,
-    values: Vec<&'a RawValue>,
+    pub(super) values: Vec<&'a RawValue>,
 }
 
 impl<'a> JsonVisitor<'a> for Members<'a> {
@@ -25,14 +25,18 @@ impl<'a> JsonVisitor<'a> for Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// `None` if the text is no JSON object.
-    pub(crate) fn of(json: &'a str) -> Option<Self> {
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// `json` is not JSON (`Category::Syntax` or `Eof`), or it is JSON but no object
+    /// (`Category::Data`).
+    pub(crate) fn of(json: &'a str) -> serde_json::Result<Self> {
         let mut members = Self::default();
-        let is_object = json.trim_ascii_start().starts_with('{');
-        (is_object && visit(json, &mut members, ()).is_ok()).then_some(members)
+        visit_object(json, &mut members, ())?;
+        Ok(members)
     }
 
-    /// As [`of`](Self::of), of an answer. It may be in a code fence of Markdown, as models like to
+    /// As [`of`](Self::of), of an answer; `None` if it is no object. It may be in a code fence of Markdown, as models like to
     /// write it.
     pub(crate) fn of_answer(text: &'a str) -> Option<Self> {
         let mut json = text.trim();
@@ -43,7 +47,7 @@ impl<'a> Members<'a> {
             // The first line names the language.
             json = fenced.split_once('\n')?.1.trim();
         }
-        Self::of(json)
+        Self::of(json).ok()
     }
 
     /// A string is its text, null is empty, and anything else is its JSON. Of two members with one
@@ -84,12 +88,12 @@ mod tests {
             ("l", "[1, {\"z\": 2}]"),
             ("e", ""),
         ]);
-        assert_eq!(cells(Members::of(object)), expected);
-        let twice = cells(Members::of(r#"{"a": 1, "a": 2}"#));
+        assert_eq!(cells(Members::of(object).ok()), expected);
+        let twice = cells(Members::of(r#"{"a": 1, "a": 2}"#).ok());
         assert_eq!(twice, pairs([("a", "2"), ("a", "2")]));
         assert_eq!(Members::of("{}").unwrap().cell("none"), "");
         for other in ["", "[1]", "7", "{\"a\":", "{} x", "```{}```"] {
-            assert!(Members::of(other).is_none(), "{other}");
+            assert!(Members::of(other).is_err(), "{other}");
         }
     }
 

@@ -29,18 +29,6 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// A request of which nothing but its size is known.
-    #[cfg(feature = "cli")]
-    pub(crate) fn of_size(prompt_tokens: u64, completion_tokens: u64, identity: u64) -> Self {
-        Self {
-            metered: true,
-            prompt_tokens,
-            completion_tokens,
-            identity,
-            ..Self::free(Ok(Content::Json(Vec::new())), false)
-        }
-    }
-
     /// The answer to what limits, latency and errors are not for.
     pub(super) fn free(outcome: Result<Content, ApiError>, anthropic: bool) -> Self {
         Self {

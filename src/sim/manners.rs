@@ -51,7 +51,7 @@ pub enum Hints {
 
 /// A share of the limits that holds for a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Cut {
+pub(crate) struct Cut {
     pub(super) from: Duration,
     pub(super) to: Duration,
     pub(super) share: f64,
@@ -59,14 +59,14 @@ pub(super) struct Cut {
 
 /// A limit on requests at once, and the wait that a refusal asks for, if it asks for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AtOnce {
+pub(crate) struct AtOnce {
     pub(super) most: usize,
     pub(super) wait: Option<Duration>,
 }
 
 /// A latency that rises with the number of requests worked on at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Load {
+pub(crate) struct Load {
     pub(super) above: usize,
     /// The factor by which the latency rises. `None` means in proportion to that number.
     pub(super) times: Option<f64>,

@@ -63,14 +63,9 @@ mod spec;
 mod stats;
 mod window;
 
+#[cfg(feature = "cli")]
+pub(crate) use generate::NATURAL;
 pub use manners::{Dialect, Hints, Judged};
 pub use server::{SimServer, SimServerBuilder};
 pub use spec::SimSpec;
 pub use stats::SimStats;
-#[cfg(feature = "cli")]
-pub(crate) use {
-    endpoints::Draft,
-    gauge::{Limit, Quota},
-    generate::NATURAL,
-    model::{Fate, Model, Ruling},
-};

@@ -256,7 +256,7 @@ impl Connection<'_> {
     fn serve(&self) {
         // Without it an answer sent in two writes waits for the client's delayed acknowledgement.
         let _ = self.stream.set_nodelay(true);
-        let _listening = self.shared.stop.listen(&self.parker);
+        self.shared.stop.listen(&self.parker);
         self.shared.stop.on_abort(&self.stream);
         if self.shared.stop.is_aborted() {
             return;

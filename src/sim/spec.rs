@@ -154,22 +154,17 @@ const MOST_JITTER: f64 = 3.0;
 const MOST_TIMES: f64 = 1000.0;
 
 impl SimSpec {
-    /// The mean latency and its jitter.
+    /// What a plan goes by: the mean latency and its jitter, the share of attempts that fail, and
+    /// the limits on requests and on model tokens.
     #[cfg(feature = "cli")]
-    pub(crate) fn latency_and_jitter(&self) -> (Duration, f64) {
-        (self.latency, self.jitter)
-    }
-
-    /// Whose headers tell of the limits, and how a refusal says how long to wait.
-    #[cfg(feature = "cli")]
-    pub(crate) fn manners(&self) -> (Dialect, Hints) {
-        (self.dialect, self.hints)
-    }
-
-    /// The same with another seed, which is so much more.
-    #[cfg(feature = "cli")]
-    pub(crate) fn reseeded(self, more: u64) -> Self {
-        self.seed(self.seed.wrapping_add(more))
+    pub(crate) fn to_plan(self) -> (Duration, f64, f64, [Option<Rate>; 2]) {
+        let failing = self.errors + self.faults;
+        (
+            self.latency,
+            self.jitter,
+            failing,
+            [self.requests, self.tokens],
+        )
     }
 
     /// Refuses what cannot be simulated, naming the field.
