@@ -71,7 +71,7 @@
 //! | a proxy refuses `CONNECT` with any other status: 404, 408, 425, 429, 502, ... | `Unreachable` | tried again when the server is back, see below |
 //! | the connection, after something was sent | `Network`, `Truncated` | backoff |
 //! | the time of the attempt ended | `Timeout` | backoff |
-//! | the certificate, or the first TLS handshake, with the server or with an `https://` proxy | `Tls` | the run stops |
+//! | the certificate, or a server or an `https://` proxy that speaks no TLS, or none that is safe | `Tls` | the run stops |
 //! | the answer is not valid HTTP | `Protocol` | tried again, at most twice |
 //! | the request has a path or a header that cannot be sent | `Invalid` | the item fails |
 //! | a 2xx compressed unasked, other than with gzip or deflate | `Protocol` | tried again once at most: it was billed |

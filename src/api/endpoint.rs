@@ -304,8 +304,7 @@ fn reach(error: &TransportError) -> Reach {
     match (error.stage, error.kind) {
         (TransportStage::NothingSent, _) => Reach::NotSent,
         // This side gave up, whatever had arrived.
-        (TransportStage::Sent | TransportStage::SentOnReused, _)
-        | (_, TransportErrorKind::Aborted) => Reach::Unanswered,
+        (TransportStage::Sent, _) | (_, TransportErrorKind::Aborted) => Reach::Unanswered,
         (TransportStage::Answering, _) => Reach::Answered,
     }
 }

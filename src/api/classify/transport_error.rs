@@ -114,7 +114,7 @@ mod tests {
     fn every_transport_error_has_its_verdict() {
         use ErrorKind as K;
         use TransportErrorKind as T;
-        use TransportStage::{Answering, NothingSent, Sent, SentOnReused};
+        use TransportStage::{Answering, NothingSent, Sent};
         use Verdict as V;
 
         let refused = |status, verdict| {
@@ -165,7 +165,6 @@ mod tests {
             ),
             (T::Timeout, Sent, K::Timeout, V::Retry, true),
             (T::Timeout, Answering, K::Timeout, V::Retry, true),
-            (T::Broken, SentOnReused, K::Network, V::Retry, true),
             (T::Broken, Sent, K::Network, V::Retry, true),
             (T::Truncated, Answering, K::Truncated, V::Retry, true),
             (T::Tls, NothingSent, K::Tls, V::Stop, false),
