@@ -189,7 +189,7 @@ fn failed(
         None => ErrorBody::read(kept_text(body, true).as_bytes()),
     };
     let code = words.code.or_else(|| code.and_then(string));
-    let code = code.or(words.category);
+    let code = code.or(words.codes.into_iter().next());
     let code = code.or_else(|| became.and_then(string));
     Failed {
         kind: kind(status, code.as_deref()),
@@ -205,7 +205,7 @@ fn times(json: &RawValue) -> Times {
     let parts: BTreeMap<String, f64> = serde_json::from_str(json.get()).unwrap_or_default();
     let mut times = Times::default();
     for (name, seconds) in parts {
-        if let Some(binding) = Binding::named(&name)
+        if let Some(binding) = Binding::all().find(|binding| binding.as_str() == name)
             && let Ok(time) = Duration::try_from_secs_f64(seconds)
         {
             times.add(binding, time);

@@ -70,10 +70,6 @@ pub use failures::FailureGroup;
 pub(crate) use hash::LineHash;
 pub use journal::Fsync;
 #[cfg(feature = "cli")]
-pub(crate) use journal::{MAX_BODY, fold_file};
-#[cfg(feature = "cli")]
-pub(crate) use lines::Line;
-#[cfg(feature = "cli")]
-pub(crate) use readback::ReadRecord;
+pub(crate) use journal::MAX_BODY;
 pub use run::FileRun;
 pub use summary::{FileProgress, ResumeInfo, Summary};

@@ -180,7 +180,9 @@ impl Queue {
         watch: impl Fn(Binding),
     ) -> Result<Start> {
         let ticket = self.ticket(cost, patience)?;
-        let _listening = cancel.map(|cancel| cancel.listen(&ticket.parker));
+        if let Some(cancel) = cancel {
+            cancel.listen(&ticket.parker);
+        }
         let (mut since, mut reason) = (self.now(), Binding::Queue);
         loop {
             let (looked, start) = self.update(|locked, now| {
