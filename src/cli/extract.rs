@@ -16,8 +16,8 @@ use crate::jsonl::answer_table::{Counts, is_tsv, write_table};
 use crate::jsonl::answers::Answers;
 use crate::jsonl::files::{Location, errors_beside, is_device};
 use crate::jsonl::io::AtomicFile;
-use crate::jsonl::row_source::RowSource;
 use crate::jsonl::sidecars::is_table;
+use crate::jsonl::table::RowSource;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Writes the answers.

@@ -10,13 +10,12 @@ use std::path::Path;
 
 use super::dist::Dist;
 use super::sample::Sample;
-use crate::api::Usage;
 use crate::api::classify::RecordState;
-use crate::api::json::{count, fields, members};
-use crate::cancel::Cancel;
+use crate::binding::Binding;
 use crate::error::{Result, config};
+use crate::jsonl::LineHash;
+use crate::jsonl::facts::{Facts, read_facts};
 use crate::jsonl::files::errors_beside;
-use crate::jsonl::{Line, LineHash, ReadRecord, fold_file};
 
 /// How many rows are remembered by their ids.
 const MOST_IDS: usize = 100_000;
@@ -75,13 +74,7 @@ impl Earlier {
         for path in [Some(output), errors].into_iter().flatten() {
             let unreadable = |error| config(format!("{path:?} cannot be read: {error}"));
             File::open(path).map_err(unreadable)?;
-            let read = |line: Line<&[u8]>| line.text.and_then(Facts::read);
-            fold_file(path, &Cancel::new(), read, |facts| {
-                if let Some(facts) = facts {
-                    earlier.add(&facts);
-                }
-                Ok(())
-            })?;
+            read_facts(path, |facts| facts.iter().for_each(|it| earlier.add(it)))?;
         }
         if earlier.records == 0 {
             return Err(config(format!("{output:?} holds no results of requests")));
@@ -92,12 +85,18 @@ impl Earlier {
     fn add(&mut self, facts: &Facts) {
         self.records += 1;
         let mut attempts = facts.attempts.unwrap_or(1).max(1);
-        if facts.was_throttled {
+        let seconds = |binding| {
+            let time = facts.times.map(|times| times.of(binding).as_secs_f64());
+            time.filter(|seconds| *seconds > 0.0)
+        };
+        let backoff = seconds(Binding::Backoff);
+        // It was refused for the speed, as it waited for a pause to end and for no backoff.
+        if seconds(Binding::Pause).is_some() && backoff.is_none() {
             self.throttled += attempts - 1;
             attempts = 1;
         }
         self.attempts += attempts;
-        if let Some(backoff) = facts.backoff.filter(|_| attempts == 2) {
+        if let Some(backoff) = backoff.filter(|_| attempts == 2) {
             self.failed_once += 1;
             self.waited_long += u64::from(backoff > USUAL_BACKOFF);
         }
@@ -106,17 +105,18 @@ impl Earlier {
             RecordState::Permanent => self.failed_for_good += 1,
             RecordState::Transient => {}
         }
-        if let Some(seconds) = facts.seconds {
+        // Of all attempts together.
+        if let Some(seconds) = seconds(Binding::Wire) {
             self.with_times += 1;
             // A row counts as often as it was sent, so that the sum stays what it was.
             for _ in 0..attempts.min(10) {
                 self.seconds.add(seconds / attempts as f64);
             }
         }
-        if let Some((prompt, output)) = facts.tokens {
-            self.output_tokens.add(output as f64);
-            if let Some(id) = facts.id.filter(|_| self.prompts.len() < MOST_IDS) {
-                self.prompts.insert(id, prompt);
+        if let Some(usage) = facts.usage.filter(|_| facts.failure.is_none()) {
+            self.output_tokens.add(usage.completion_tokens as f64);
+            if let Some(id) = facts.key.filter(|_| self.prompts.len() < MOST_IDS) {
+                self.prompts.insert(id, usage.prompt_tokens);
             }
         }
     }
@@ -147,47 +147,6 @@ impl Earlier {
     /// The prompt tokens that the answer to the row of this id has counted.
     pub(crate) fn prompt_tokens(&self, id: LineHash) -> Option<u64> {
         self.prompts.get(&id).copied()
-    }
-}
-
-/// What a record says.
-struct Facts {
-    id: Option<LineHash>,
-    state: RecordState,
-    attempts: Option<u64>,
-    /// It was refused for the speed, as it waited for a pause to end and for no backoff.
-    was_throttled: bool,
-    /// Seconds, of all waits together.
-    backoff: Option<f64>,
-    /// Of all attempts together.
-    seconds: Option<f64>,
-    /// Of the prompt and of the answer.
-    tokens: Option<(u64, u64)>,
-}
-
-impl Facts {
-    fn read(line: &[u8]) -> Option<Self> {
-        let ReadRecord { id, state, .. } = ReadRecord::parse(line)?;
-        let found = str::from_utf8(line).ok();
-        let found = found.and_then(|line| fields(line, &["response", "result", "tollgate"]).ok());
-        let [response, result, extras] = found.map_or([None; 3], |found| found.values);
-        let [attempts, times] = members(extras, &["attempts", "time_s"]);
-        let [wire, pause, backoff] = members(times, &["wire", "pause", "backoff"]);
-        let [body] = members(response, &["body"]);
-        let [message] = members(result, &["message"]);
-        let [usage] = members(body.or(message), &["usage"]);
-        let usage = usage.and_then(|usage| Usage::read(usage.get()));
-        let is_answer = matches!(state, RecordState::Done | RecordState::Unsure);
-        let usage = usage.filter(|_| is_answer);
-        Some(Self {
-            id,
-            state,
-            attempts: attempts.and_then(count),
-            was_throttled: pause.is_some() && backoff.is_none(),
-            backoff: backoff.and_then(|backoff| backoff.get().parse().ok()),
-            seconds: wire.and_then(|wire| wire.get().parse().ok()),
-            tokens: usage.map(|usage| (usage.prompt_tokens, usage.completion_tokens)),
-        })
     }
 }
 
