@@ -523,13 +523,13 @@
 //! | It shows | From |
 //! |---|---|
 //! | rows answered and failed, p50 and p95 in words | all records |
-//! | requests, model tokens, requests in flight and failed attempts over time; how long answers took over time | `timeline` |
+//! | requests, model tokens, requests in flight and failed attempts over time | `timeline` |
 //! | the limits beside them | the run, with `run --report`: records do not hold them |
 //! | how long answers took, and rows as a whole | `timeline`, `time_s` |
 //! | where the time went | `time_s` |
 //! | why rows failed, with an example each | the errors file beside each output, which is read as well |
 //! | why attempts failed that were tried again | `timeline` |
-//! | model tokens and cost | `usage` of answers; `cost_usd`, or `--price` |
+//! | model tokens and cost | `usage` of answers; `cost_usd`, which records have if the run had a price |
 //! | the ten slowest rows | `time_s` |
 //!
 //! Several files make one page. Each record counts: a row that has two, in one file or in two,

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Shards are counted from 0. Each row of the input is in exactly one shard. In the library it is
-//! [`FileRun::shard`](crate::FileRun::shard). `check`, `plan` and `run --dry-run` take `--shard`,
-//! too, and count the rows of that shard.
+//! [`FileRun::shard`](crate::FileRun::shard). `run --dry-run` with `--shard` counts the rows of
+//! that shard.
 //!
 //! # Which rows a shard has
 //!

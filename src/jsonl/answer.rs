@@ -106,7 +106,7 @@ impl Failed {
         // A batch says of a row without an answer what became of it: `expired`, `canceled`.
         let became = became.filter(|became| became.get() != "\"succeeded\"");
         let code = words.code.or_else(|| own_code.and_then(string));
-        let code = code.or(words.category);
+        let code = code.or(words.codes.into_iter().next());
         let code = code.or_else(|| became.and_then(string));
         let status = status.or(own_status).and_then(http_status);
         Self {

@@ -11,7 +11,6 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use super::answer::{Failed, kind, usage};
-use super::hash::LineHash;
 use super::journal::fold_file;
 use super::readback::{Parts, ReadRecord, http_status, plain};
 use super::record::beginning;
@@ -35,8 +34,6 @@ const LONGEST_ATTEMPT_MS: u64 = 7 * 86_400_000;
 /// What one record says.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
-    /// The hash of its id, if it has one.
-    pub(crate) key: Option<LineHash>,
     /// The start of its id; empty if there is none.
     pub(crate) id: String,
     pub(crate) line: Option<u64>,
@@ -93,7 +90,6 @@ impl Facts {
         );
         let id = id.and_then(string).unwrap_or_default();
         Self {
-            key: read.id,
             id: beginning(&id, LONGEST_ID).to_owned(),
             line: line.and_then(count),
             state: read.state,
@@ -125,7 +121,7 @@ fn times(json: &RawValue) -> Times {
     let parts: BTreeMap<String, f64> = serde_json::from_str(json.get()).unwrap_or_default();
     let mut times = Times::default();
     for (name, seconds) in parts {
-        if let Some(binding) = Binding::named(&name)
+        if let Some(binding) = Binding::all().find(|binding| binding.as_str() == name)
             && let Ok(time) = Duration::try_from_secs_f64(seconds)
         {
             times.add(binding, time);

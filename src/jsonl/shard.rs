@@ -43,7 +43,7 @@ impl Shard {
     }
 
     /// What a file that is named after a shard has before the shard's name, and the shard.
-    fn of_file(file: &str) -> Option<(&str, Self)> {
+    pub(crate) fn of_file(file: &str) -> Option<(&str, Self)> {
         let (stem, rest) = file.rsplit_once("shard-")?;
         let (index, rest) = rest.split_once("-of-")?;
         let (count, _) = rest.split_once('.')?;

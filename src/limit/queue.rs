@@ -206,7 +206,9 @@ impl Ticket<'_> {
         watch: impl Fn(Option<WaitReason>),
     ) -> Result<Start> {
         let queue = self.queue;
-        let _listening = cancel.map(|cancel| cancel.listen(&self.parker));
+        if let Some(cancel) = cancel {
+            cancel.listen(&self.parker);
+        }
         let (mut since, mut reason) = (queue.clock.now(), None);
         loop {
             let (wake_at, keeper) = {

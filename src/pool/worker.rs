@@ -28,7 +28,7 @@ pub(super) fn work<'s, J: Job>(
         progress.threads_peak = progress.threads_peak.max(progress.threads);
     });
     let parker = Parker::new();
-    let _listening = run.settings.cancel.listen(&parker);
+    run.settings.cancel.listen(&parker);
     let mut worker = Worker {
         run,
         spawner,
@@ -249,8 +249,9 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         drop(state);
         let monitor = &run.settings.monitor;
         monitor.update(|progress| progress.threads += 1);
-        if let Err(error) = spawner.start(number, move || work(run, spawner, number)) {
-            log::warn!("cannot start thread tollgate-{number}, going on without: {error}");
+        let name = format!("tollgate-{number}");
+        if let Err(error) = spawner.start(&name, move || work(run, spawner, number)) {
+            log::warn!("cannot start thread {name}, going on without: {error}");
             monitor.update(|progress| progress.threads -= 1);
             let mut state = run.state.lock();
             state.threads -= 1;
