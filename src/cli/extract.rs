@@ -15,8 +15,8 @@ use crate::error::{config, refuse};
 use crate::jsonl::answer_table::{Counts, is_tsv, write_table};
 use crate::jsonl::answers::Answers;
 use crate::jsonl::files::{Location, errors_beside};
-use crate::jsonl::row_source::RowSource;
 use crate::jsonl::sidecars::is_table;
+use crate::jsonl::table::RowSource;
 use crate::{Cancel, Error, Result};
 
 /// Writes the answers.

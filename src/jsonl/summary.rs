@@ -45,7 +45,8 @@ impl ResumeInfo {
         scan: Option<&InputScan>,
         left_in_flight: Option<u64>,
     ) -> Option<Self> {
-        if index.is_empty() && state.torn_bytes + state.rejected == 0 && left_in_flight.is_none() {
+        if index.is_empty() && state.torn_bytes + state.rejected() == 0 && left_in_flight.is_none()
+        {
             return None;
         }
         let to_do = scan.map(|scan| scan.to_do);
@@ -54,7 +55,7 @@ impl ResumeInfo {
             failed: scan.map(|scan| scan.failed),
             to_do,
             torn_bytes: state.torn_bytes,
-            rejected: state.rejected,
+            rejected: state.rejected(),
             possibly_billed: left_in_flight.map_or(0, |left| left.min(to_do.unwrap_or(left))),
         })
     }

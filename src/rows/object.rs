@@ -1,8 +1,12 @@
 //! A JSON object as cells: of an input of plain objects, and of an answer.
 
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::api::json::{JsonVisitor, Take, string, visit_object};
+use crate::api::json::string;
 
 /// The members of a JSON object, in their order.
 #[derive(Default)]
@@ -11,16 +15,25 @@ pub(crate) struct Members<'a> {
     pub(super) values: Vec<&'a RawValue>,
 }
 
-impl<'a> JsonVisitor<'a> for Members<'a> {
-    type Place = ();
+impl<'a> Deserialize<'a> for Members<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self::default())
+    }
+}
 
-    fn member(&mut self, (): (), name: &str) -> Take<()> {
-        self.keys.push(name.to_owned());
-        Take::Raw(())
+impl<'a> Visitor<'a> for Members<'a> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
     }
 
-    fn raw(&mut self, (): (), json: &'a RawValue) {
-        self.values.push(json);
+    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some((key, value)) = map.next_entry()? {
+            self.keys.push(key);
+            self.values.push(value);
+        }
+        Ok(self)
     }
 }
 
@@ -31,13 +44,11 @@ impl<'a> Members<'a> {
     /// `json` is not JSON (`Category::Syntax` or `Eof`), or it is JSON but no object
     /// (`Category::Data`).
     pub(crate) fn of(json: &'a str) -> serde_json::Result<Self> {
-        let mut members = Self::default();
-        visit_object(json, &mut members, ())?;
-        Ok(members)
+        serde_json::from_str(json)
     }
 
-    /// As [`of`](Self::of), of an answer; `None` if it is no object. It may be in a code fence of Markdown, as models like to
-    /// write it.
+    /// As [`of`](Self::of), of an answer; `None` if it is no object. It may be in a code fence of
+    /// Markdown, as models like to write it.
     pub(crate) fn of_answer(text: &'a str) -> Option<Self> {
         let mut json = text.trim();
         if let Some(fenced) = json

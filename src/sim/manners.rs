@@ -81,26 +81,3 @@ impl Load {
         self.times.unwrap_or(at_once as f64 / self.above as f64)
     }
 }
-
-pub(super) const JUDGED: &[(&str, Judged)] = &[
-    ("bucket", Judged::Bucket),
-    ("fixed", Judged::Fixed),
-    ("sliding", Judged::Sliding),
-];
-
-pub(super) const DIALECTS: &[(&str, Dialect)] = &[
-    ("openai", Dialect::OpenAi),
-    ("azure", Dialect::Azure),
-    ("groq", Dialect::Groq),
-    ("anthropic", Dialect::Anthropic),
-    ("openrouter", Dialect::OpenRouter),
-    ("ietf", Dialect::Ietf),
-    ("none", Dialect::Silent),
-];
-
-pub(super) const HINTS: &[(&str, Hints)] = &[
-    ("ms", Hints::Exact),
-    ("s", Hints::Seconds),
-    ("words", Hints::Words),
-    ("none", Hints::Silent),
-];
