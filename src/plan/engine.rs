@@ -177,7 +177,7 @@ impl<'a> Engine<'a> {
                         (item, request)
                     }
                     Next::GiveUp(item, _) => {
-                        self.finished(&item, false);
+                        self.finished(&item, None);
                         continue;
                     }
                     Next::Broken { .. } => continue,
@@ -200,7 +200,7 @@ impl<'a> Engine<'a> {
             }
             if is_late || never_fits {
                 self.result.failed += 1;
-                self.finished(&item, false);
+                self.finished(&item, None);
                 continue;
             }
             match self.limits.admit(cost, self.now) {
@@ -295,7 +295,9 @@ impl<'a> Engine<'a> {
         self.limits.let_in(start, self.now);
         let now = self.now;
         self.limits.end(flight.cost, used, (start, true), || now);
-        self.finished(&flight.item, true);
+        let took = Duration::from_nanos(self.now - flight.sent);
+        let began = self.instant - took;
+        self.finished(&flight.item, Some(began));
     }
 
     /// An attempt fails.
@@ -330,8 +332,7 @@ impl<'a> Engine<'a> {
         if let Some(pause) = pause {
             self.limits.pause(now.saturating_add(nanos(pause)), now);
         }
-        let is_refused = verdict.refusal().is_some() || matches!(verdict, Verdict::RetryAfter(_));
-        self.result.throttled += u64::from(is_refused);
+        self.result.throttled += u64::from(verdict.is_refusal());
         // Of what was not worked on, the tokens are still there.
         let used = match verdict {
             Verdict::Retry | Verdict::Unusable => cost,
@@ -350,29 +351,31 @@ impl<'a> Engine<'a> {
             .decide(index, &mut item.history, failed, instant);
         let Decision::RetryAt(at) = decision else {
             self.result.failed += 1;
-            self.finished(&item, false);
+            self.finished(&item, None);
             return;
         };
         item.cost = None;
-        if hold.is_none() {
+        if !verdict.is_refusal() {
             self.schedule.retry_at(item, at);
             return;
         }
-        let place = self.schedule.retry_after_pause(item);
+        let is_alone = hold.is_none() || matches!(verdict, Verdict::RetryAfter(_));
+        self.schedule.refused(item, is_alone.then_some(at), instant);
         let schedule = &mut self.schedule;
         let second = self
             .waiting
-            .take_if(|waiting| schedule.goes_before(place, waiting.0.refused));
+            .take_if(|waiting| schedule.gives_way(waiting.0.refused));
         if let Some((second, _)) = second {
             schedule.give_back(second);
         }
     }
 
-    fn finished(&mut self, item: &Item<(), ()>, succeeded: bool) {
+    /// An item has ended: with success if there was one, of an attempt that began then.
+    fn finished(&mut self, item: &Item<(), ()>, success: Option<Instant>) {
         self.result.end = Duration::from_nanos(self.now);
         self.schedule.finished(Finished {
             index: item.index,
-            succeeded,
+            success,
             was_sent: item.history.attempts > 0,
         });
     }

@@ -74,6 +74,11 @@ impl Verdict {
         }
     }
 
+    /// Whether the server refused the item, whoever waits for it.
+    pub(crate) fn is_refusal(self) -> bool {
+        self.refusal().is_some() || matches!(self, Self::RetryAfter(_))
+    }
+
     /// What becomes of it by what the limiter has heard of the item's attempt with this number, and
     /// how long everyone waits with the item, if they do. A wait that no server asks for is a
     /// backoff: no longer than `longest_backoff`.
