@@ -1,6 +1,7 @@
 //! What keeps a request or a run from going faster, and for how long.
 
 use std::fmt;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 /// What keeps a request, or a whole run, from going faster.
@@ -32,42 +33,28 @@ pub enum Binding {
 }
 
 impl Binding {
-    pub(crate) const ALL: [Self; 10] = [
-        Self::Requests,
-        Self::Tokens,
-        Self::InFlight,
-        Self::SharedLimit,
-        Self::Queue,
-        Self::Pause,
-        Self::Backoff,
-        Self::Outage,
-        Self::Input,
-        Self::Wire,
+    /// All of them in their order, each with its name.
+    const NAMES: [(Self, &'static str); 10] = [
+        (Self::Requests, "requests"),
+        (Self::Tokens, "tokens"),
+        (Self::InFlight, "in_flight"),
+        (Self::SharedLimit, "shared_limit"),
+        (Self::Queue, "queue"),
+        (Self::Pause, "pause"),
+        (Self::Backoff, "backoff"),
+        (Self::Outage, "outage"),
+        (Self::Input, "input"),
+        (Self::Wire, "wire"),
     ];
 
-    /// The one of this name.
-    #[cfg(feature = "cli")]
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|binding| binding.as_str() == name)
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Self::NAMES.into_iter().map(|(binding, _)| binding)
     }
 
     /// Its name in records and summaries: `requests`, `tokens`, `in_flight`, `shared_limit`,
     /// `queue`, `pause`, `backoff`, `outage`, `input` or `wire`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-            Self::InFlight => "in_flight",
-            Self::SharedLimit => "shared_limit",
-            Self::Queue => "queue",
-            Self::Pause => "pause",
-            Self::Backoff => "backoff",
-            Self::Outage => "outage",
-            Self::Input => "input",
-            Self::Wire => "wire",
-        }
+        Self::NAMES[self as usize].1
     }
 }
 
@@ -83,7 +70,7 @@ impl fmt::Display for Binding {
 /// time of a run is split by what held it back at each moment. Time of the program itself, such as
 /// that of starting threads, is not in it.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Times([u64; Binding::ALL.len()]);
+pub struct Times([u64; Binding::NAMES.len()]);
 
 impl Times {
     /// The time of this one.
@@ -98,8 +85,8 @@ impl Times {
 
     /// Each that took time, with its time.
     pub fn iter(&self) -> impl Iterator<Item = (Binding, Duration)> {
-        let all = Binding::ALL.map(|binding| (binding, self.of(binding)));
-        all.into_iter().filter(|(_, time)| !time.is_zero())
+        let all = Binding::all().map(|binding| (binding, self.of(binding)));
+        all.filter(|(_, time)| !time.is_zero())
     }
 
     /// The sum of all times but that of the wire: the waits before attempts and between them.
@@ -116,6 +103,14 @@ impl Times {
     pub(crate) fn add(&mut self, binding: Binding, time: Duration) {
         let sum = &mut self.0[binding as usize];
         *sum = sum.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+impl AddAssign for Times {
+    fn add_assign(&mut self, other: Self) {
+        for (binding, time) in other.iter() {
+            self.add(binding, time);
+        }
     }
 }
 
@@ -147,10 +142,10 @@ mod tests {
 
     #[test]
     fn each_binding_has_a_place_and_a_name_of_its_own() {
-        for (place, binding) in Binding::ALL.into_iter().enumerate() {
+        for (place, binding) in Binding::all().enumerate() {
             assert_eq!(binding as usize, place);
             let same = |other: &Binding| other.as_str() == binding.as_str();
-            assert_eq!(Binding::ALL.iter().filter(|it| same(it)).count(), 1);
+            assert_eq!(Binding::all().filter(same).count(), 1);
         }
     }
 }

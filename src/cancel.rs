@@ -46,7 +46,7 @@ const ABORTED: u8 = 2;
 
 #[derive(Clone, Default)]
 struct Listeners {
-    parkers: Vec<Arc<Parker>>,
+    parkers: Vec<Weak<Parker>>,
     on_abort: Vec<Weak<dyn OnAbort>>,
     children: Vec<Weak<Flag>>,
 }
@@ -114,32 +114,20 @@ impl Cancel {
             parent: Some(Arc::clone(&self.0)),
             ..Flag::default()
         }));
-        {
-            let mut listeners = self.0.listeners.lock();
-            let children = &mut listeners.children;
-            // One flag may have a child for each of many runs, and a run one for each attempt.
-            // Before the list grows, so that it stays within twice the most ever alive.
-            if children.len() == children.capacity() {
-                children.retain(|child| child.strong_count() > 0);
-            }
-            children.push(Arc::downgrade(&child.0));
-        }
+        let weak = Arc::downgrade(&child.0);
+        list(&mut self.0.listeners.lock().children, weak);
         // After it is listed: a thread that raises this flag either finds the child, or is seen
         // here.
         child.0.raise(self.0.raised());
         child
     }
 
-    /// Unparks `parker` when the flag is raised, until the answer is dropped.
+    /// Unparks `parker` when the flag is raised, for as long as somebody has the parker.
     ///
     /// The caller checks the flag after this call and before it parks.
-    pub(crate) fn listen(&self, parker: &Arc<Parker>) -> Listening<'_> {
-        let parker = Arc::clone(parker);
-        self.0.listeners.lock().parkers.push(Arc::clone(&parker));
-        Listening {
-            cancel: self,
-            parker,
-        }
+    pub(crate) fn listen(&self, parker: &Arc<Parker>) {
+        let weak = Arc::downgrade(parker);
+        list(&mut self.0.listeners.lock().parkers, weak);
     }
 
     /// Calls `target` on an abort, once however often it is given here, and until it is dropped.
@@ -152,9 +140,8 @@ impl Cancel {
             .iter()
             .any(|it| it.as_ptr().addr() == Arc::as_ptr(target).addr())
         {
-            targets.retain(|target| target.strong_count() > 0);
             let target: Weak<T> = Arc::downgrade(target);
-            targets.push(target);
+            list(targets, target);
         }
     }
 
@@ -179,7 +166,7 @@ impl Flag {
         }
         // Copied, and called after the lock: all of them take locks of their own.
         let listeners = self.listeners.lock().clone();
-        for parker in &listeners.parkers {
+        for parker in listeners.parkers.iter().filter_map(Weak::upgrade) {
             parker.unpark();
         }
         if to == ABORTED {
@@ -199,21 +186,13 @@ impl Flag {
 
 opaque!(Cancel, "Cancel", |it| cancelled: it.is_cancelled(), aborted: it.is_aborted());
 
-/// From [`Cancel::listen`].
-#[must_use = "dropping it stops listening"]
-pub(crate) struct Listening<'a> {
-    cancel: &'a Cancel,
-    parker: Arc<Parker>,
-}
-
-impl Drop for Listening<'_> {
-    fn drop(&mut self) {
-        let parkers = &mut self.cancel.0.listeners.lock().parkers;
-        // From the end, where a short wait's parker is.
-        if let Some(at) = parkers.iter().rposition(|it| Arc::ptr_eq(it, &self.parker)) {
-            parkers.swap_remove(at);
-        }
+/// Adds to a list, from which what is gone is dropped before it grows: one flag may have a child or
+/// a parker for each of many runs, and a run has one for each wait.
+fn list<T: ?Sized>(list: &mut Vec<Weak<T>>, it: Weak<T>) {
+    if list.len() == list.capacity() {
+        list.retain(|it| it.strong_count() > 0);
     }
+    list.push(it);
 }
 
 #[cfg(all(test, not(loom)))]
@@ -228,7 +207,7 @@ mod tests {
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| {
                 let parker = Parker::new();
-                let _listening = cancel.listen(&parker);
+                cancel.listen(&parker);
                 while !cancel.is_cancelled() {
                     Clock::system().park(&parker, None);
                 }
@@ -278,10 +257,12 @@ mod tests {
         for _ in 0..10 {
             cancel.on_abort(&kept);
             cancel.on_abort(&Arc::new(Target::default()));
+            cancel.listen(&Parker::new());
             drop(cancel.child());
         }
         let listeners = cancel.0.listeners.lock();
-        assert!(listeners.on_abort.len() <= 2 && listeners.children.len() <= 4);
+        assert!(listeners.on_abort.len() <= 4 && listeners.children.len() <= 4);
+        assert!(listeners.parkers.len() <= 4);
     }
 
     #[test]

@@ -8,10 +8,10 @@
 //! any thread may set to wake the one that parks on it. A flag that is set before its thread parks
 //! is not lost. A thread may wake without a reason, so it checks what it waits for again.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::opaque::opaque;
 use crate::sync::{Condvar, Mutex};
 
 /// Where time is read and waited for: the machine's clock (the default) or a [`VirtualClock`].
@@ -74,14 +74,7 @@ impl Clock {
     }
 }
 
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            None => "Clock::system",
-            Some(_) => "Clock::virtual",
-        })
-    }
-}
+opaque!(Clock, "Clock", |it| is_virtual: it.0.is_some());
 
 /// 2026-01-01 00:00:00 UTC, in seconds after the Unix epoch.
 const VIRTUAL_EPOCH: Duration = Duration::from_secs(1_767_225_600);
@@ -136,16 +129,13 @@ impl VirtualClock {
     /// Advances the clock and wakes every thread whose instant has come. The clock stops 500 years
     /// after its start.
     pub fn advance(&self, by: Duration) {
-        let due = {
+        let due: Vec<_> = {
             let mut state = self.0.state.lock();
             state.elapsed = state.elapsed.saturating_add(by).min(END);
             let now = self.0.origin + state.elapsed;
-            state
-                .sleepers
-                .iter()
-                .filter(|sleeper| sleeper.until.is_some_and(|until| until <= now))
-                .map(|sleeper| Arc::clone(&sleeper.parker))
-                .collect::<Vec<_>>()
+            let is_due = |until: &Option<Instant>| until.is_some_and(|until| until <= now);
+            let due = state.sleepers.iter().filter(|(_, until)| is_due(until));
+            due.map(|(parker, _)| Arc::clone(parker)).collect()
         };
         for parker in due {
             parker.unpark();
@@ -157,7 +147,7 @@ impl VirtualClock {
     pub fn advance_to_next(&self) -> Option<Duration> {
         let by = {
             let state = self.0.state.lock();
-            let next = state.parked().filter_map(|sleeper| sleeper.until).min()?;
+            let next = state.parked().filter_map(|(_, until)| *until).min()?;
             next.saturating_duration_since(self.0.origin + state.elapsed)
         };
         self.advance(by);
@@ -188,14 +178,7 @@ impl Default for VirtualClock {
     }
 }
 
-impl fmt::Debug for VirtualClock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VirtualClock")
-            .field("elapsed", &self.elapsed())
-            .field("parked", &self.parked())
-            .finish()
-    }
-}
+opaque!(VirtualClock, "VirtualClock", |it| elapsed: it.elapsed(), parked: it.parked());
 
 struct Virtual {
     origin: Instant,
@@ -210,10 +193,8 @@ struct VirtualState {
     sleepers: Vec<Sleeper>,
 }
 
-struct Sleeper {
-    parker: Arc<Parker>,
-    until: Option<Instant>,
-}
+/// A thread that parks, and until when.
+type Sleeper = (Arc<Parker>, Option<Instant>);
 
 impl Virtual {
     fn park(&self, parker: &Arc<Parker>, until: Option<Instant>) {
@@ -225,17 +206,13 @@ impl Virtual {
                 parker.clear();
                 return;
             }
-            state.sleepers.push(Sleeper {
-                parker: Arc::clone(parker),
-                until,
-            });
+            state.sleepers.push((Arc::clone(parker), until));
             self.parked.notify_all();
         }
         parker.wait(None);
         let mut state = self.state.lock();
-        state
-            .sleepers
-            .retain(|sleeper| !Arc::ptr_eq(&sleeper.parker, parker));
+        let sleepers = &mut state.sleepers;
+        sleepers.retain(|(sleeper, _)| !Arc::ptr_eq(sleeper, parker));
         // Cleared under the lock of the list. Before it, this thread would be counted as parked
         // while it runs, and a test would advance the clock too early.
         parker.clear();
@@ -245,7 +222,7 @@ impl Virtual {
 impl VirtualState {
     fn parked(&self) -> impl Iterator<Item = &Sleeper> {
         let sleepers = self.sleepers.iter();
-        sleepers.filter(|sleeper| !sleeper.parker.is_notified())
+        sleepers.filter(|(parker, _)| !parker.is_notified())
     }
 }
 

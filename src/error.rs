@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::binding::Times;
+use crate::opaque::opaque;
 
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -324,19 +325,15 @@ impl fmt::Display for Error {
     }
 }
 
-/// Without the body, which may be long.
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.kind())
-            .field("message", &self.to_string())
-            .field("status", &self.status())
-            .field("code", &self.code())
-            .field("attempts", &self.attempts())
-            .field("source", &self.0.source)
-            .finish_non_exhaustive()
-    }
-}
+// Without the body, which may be long.
+opaque!(Error, "Error", |it|
+    kind: it.kind(),
+    message: it.to_string(),
+    status: it.status(),
+    code: it.code(),
+    attempts: it.attempts(),
+    source: it.0.source,
+);
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {

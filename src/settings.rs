@@ -32,7 +32,7 @@ macro_rules! settings {
     ) => {
         $(#[$about])*
         pub struct $Settings {
-            $(pub(super) $name: $type,)*
+            $(pub(crate) $name: $type,)*
         }
 
         impl $Settings {

@@ -53,12 +53,11 @@
 //!   `places.rs` learns from them how many requests the server takes at once. `concurrency.rs` is a
 //!   number or a range, and `adaptive.rs` finds the number in the range. `slow_start.rs` is the end
 //!   of a pause if there is no rate, and `learned.rs` what the limiter tells of all that it has
-//!   learned. `waited.rs` says what an admission waited for. `rate.rs` and `permit.rs` are what a
-//!   user holds, and `nested.rs` knows which permits a thread holds already. `set_rates.rs` has the
-//!   rates that are set: buckets, or what is leased of a shared limit. `sharing.rs` decides
-//!   when a process asks the store, and for what; `credit.rs`, `leased.rs`, `store_time.rs`,
-//!   `used.rs` and `gone.rs` are its parts. `keeper.rs` is the thread that asks, and
-//!   `keeper_link.rs` ties it to the queue. `limit/NOTES.md` has the proofs.
+//!   learned. `rate.rs` and `permit.rs` are what a user holds, and `nested.rs` knows which permits a
+//!   thread holds already. `set_rates.rs` has the rates that are set: buckets, or what is leased of
+//!   a shared limit. `sharing.rs` decides when a process asks the store, and for what; `credit.rs`,
+//!   `leased.rs` and `used.rs` are its parts. `keeper.rs` is the thread that asks. `limit/NOTES.md`
+//!   has the proofs.
 //! - **A shared limit**: `shared/exchange.rs` is what a process asks a store, and what the store
 //!   answers. `ledger.rs` is the account that a store keeps, and is pure: a limit is a time axis,
 //!   and a lease is a part of it that no other process gets. `file.rs` keeps the account in a file,
@@ -68,13 +67,12 @@
 //! - **Retries**: `decide.rs` knows the policy (`policy.rs`) and an item's history. `breaker.rs`
 //!   holds everything back while nothing can be sent, and `alike.rs` counts failures that are
 //!   alike.
-//! - **The transport**: `agents.rs` has ureq's agents and makes connections: an address
-//!   (`resolver.rs`), TCP, a tunnel through a proxy (`proxy.rs`, and `login.rs` for its password),
-//!   TLS (`tls/`). `connection.rs` is what ureq sees of one. `context.rs` is what all of them know
-//!   of the call: its deadline, and how far it got. `request.rs` writes the head, `head.rs` looks
-//!   at the answer's, `response.rs` reads the body, and `decode.rs` decompresses it. `buffers.rs`
-//!   lends the buffers, `abort.rs` finds the sockets that an abort shuts down, and `error.rs` says
-//!   how a call failed.
+//! - **The transport**: `connector.rs` makes connections: an address (`resolver.rs`), TCP, a tunnel
+//!   through a proxy (`proxy.rs` chooses it), TLS (`tls/`). `connection.rs` is what ureq sees of
+//!   one. `context.rs` is what all of them know of the call: its deadline, and how far it got.
+//!   `request.rs` writes the head, `response.rs` reads the body, and `decode.rs` decompresses it.
+//!   `buffers.rs` lends the buffers, `abort.rs` finds the sockets that an abort shuts down, and
+//!   `error.rs` says how a call failed.
 //! - **Answers**: `json.rs` reads JSON in one pass, without a tree. `content.rs` (the text),
 //!   `usage.rs` (model tokens) and `cost.rs` use it. `classify/answer.rs` says whether a 2xx is
 //!   what its endpoint promises, `classify/transport_error.rs` judges a request without an answer,
@@ -108,21 +106,19 @@
 //!
 //! Left out are these: `files.rs` says which files a run has, and `sidecars.rs` which it makes
 //! beside them. `tally.rs` counts, `summary.rs` is what a run says of itself, and `failures.rs`
-//! groups why rows failed. `ids.rs` keeps ids by their hashes, `hash.rs` tells whether a row has
-//! changed, and `check/` is `tollgate check`, which begins in `look.rs`. `table.rs` reads the
+//! groups why rows failed. `ids.rs` keeps ids by their hashes and gives ids to rows that have none,
+//! `hash.rs` tells whether a row has changed, and `check/` is `tollgate check`. `table.rs` reads the
 //! header of a table and its rows, and `rows/format.rs` makes requests of these: `rows/table.rs`
 //! reads CSV, `rows/row.rs` is a row, `rows/template.rs` is the user's template, and
 //! `rows/render.rs` makes the body. `rows/absent.rs` stands for all of them without the feature
-//! `rows`. `occurrences.rs` gives ids to rows that have none. For a table of answers,
-//! `row_source.rs` reads the user's own cells again, `answers.rs` finds the records of the rows,
-//! `answer_table.rs` puts both together, and `rows/cells.rs` writes the cells. `merge.rs` makes one
-//! file of several. `rows/object.rs` reads a JSON object as cells. `shard.rs` says which rows are
-//! in the shard of a process. `prompts.rs` stops a run whose model refuses a field of all prompts.
-//! In `journal`, `records.rs` reads what the lines of a file say (`readback.rs` reads one, and
-//! `facts.rs` all that it says, for `report`), `recover.rs` makes of it what a run carries on with
-//! (`resume_index.rs`), `append.rs` and `fsync.rs` bring lines to the disk, `repair.rs` moves
-//! damaged lines away, `lock.rs` keeps a second run out, and `compact.rs` brings the files to what
-//! they are to be at the end.
+//! `rows`. For a table of answers, `table.rs` reads the user's own cells again, `answers.rs` finds
+//! the records of the rows and `answer.rs` what they say, `answer_table.rs` puts all together, and
+//! `rows/cells.rs` writes the cells. `merge.rs` makes one file of several. `rows/object.rs` reads a
+//! JSON object as cells. `shard.rs` says which rows are in the shard of a process.
+//! In `journal`, `recover.rs` reads what earlier runs left (`readback.rs` reads a record, and
+//! `facts.rs` all that it says, for `report`) and moves damaged lines away; `resume_index.rs` is
+//! what a run carries on with. `lock.rs` keeps a second run out, and `compact.rs` brings the files
+//! to what they are to be at the end.
 //!
 //! No walk passes `sim`, `plan`, `bar`, `report` and `cli`: the `mod.rs` of each says which file
 //! does what.

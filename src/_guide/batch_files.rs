@@ -74,7 +74,7 @@
 //! | no text at all: gzip, a spreadsheet, UTF-16 | it begins so |
 //! | no requests: pretty-printed objects, CSV, commas at the ends of lines, lines that end in CR alone, results, plain text | of the first 1,000 lines that are not blank, fewer than one in ten is a request; if there are fewer than 10 lines, none |
 //!
-//! A stream is judged on its first 64 KiB. The run does not wait for all of them: it begins as soon
+//! A file is judged on its first MiB, a stream on its first 64 KiB. The run does not wait for all of them: it begins as soon
 //! as one line in ten of those that have come is a request.
 //!
 //! Each `custom_id` must be unique, because nothing else connects a result with its request. If a
@@ -491,8 +491,8 @@
 //! | form | `method` and `url` in each line | `custom_id` and `params` | `method` and `url` in each line |
 //! | requests | 50,000 | 100,000 | 100,000 |
 //! | bytes | 200 million | 256 million | 200 million |
-//! | endpoints, models | one of each; the endpoint is a known one | | one of each |
-//! | also | 50,000 embedding inputs; no blank lines | a `max_tokens` of 1 or more; an id of 1 to 64 letters, digits, `_` and `-` | |
+//! | endpoints, models | one of each | | one of each |
+//! | also | no blank lines | an id of 1 to 64 letters, digits, `_` and `-` | |
 //!
 //! `--json` prints one object instead. Its keys: `requests`, `bad_lines`, `blank_lines` (together
 //! `lines`, except that CSV also has a header and cells of several lines), `bytes`; `models` and
@@ -523,13 +523,13 @@
 //! | It shows | From |
 //! |---|---|
 //! | rows answered and failed, p50 and p95 in words | all records |
-//! | requests, model tokens, requests in flight and failed attempts over time; how long answers took over time | `timeline` |
+//! | requests, model tokens, requests in flight and failed attempts over time | `timeline` |
 //! | the limits beside them | the run, with `run --report`: records do not hold them |
 //! | how long answers took, and rows as a whole | `timeline`, `time_s` |
 //! | where the time went | `time_s` |
 //! | why rows failed, with an example each | the errors file beside each output, which is read as well |
 //! | why attempts failed that were tried again | `timeline` |
-//! | model tokens and cost | `usage` of answers; `cost_usd`, or `--price` |
+//! | model tokens and cost | `usage` of answers; `cost_usd`, which records have if the run had a price |
 //! | the ten slowest rows | `time_s` |
 //!
 //! Several files make one page. Each record counts: a row that has two, in one file or in two,
@@ -578,12 +578,11 @@
 //! | Table | Kept | Bytes a row |
 //! |---|---|---|
 //! | ids of the input, to find duplicates | before anything is sent | 24, for a moment twice that |
-//! | rows that earlier runs answered | for the whole run | 24 |
-//! | rows that failed in earlier runs | for the whole run | 32 |
+//! | rows that have a record of an earlier run | for the whole run | 24 |
 //! | ids read so far, if the input is a stream | for the whole run | 20 to 40 |
 //! | hashes of requests, for rows without a column of ids | before anything is sent; for a stream, and for requests that come more than once, during the whole run | 17 to 35, for a moment half as much again |
 //! | records of an output that is sorted, or cleaned of repeats | at the end | 32 |
-//! | where the record of each row is, for a table (also in `tollgate extract`) | at the end | 24, for a moment some 60 |
+//! | where the record of each row is, for a table (also in `tollgate extract`) | at the end | 32, for a moment some 80 |
 //! | the order of the input, for sorting | for the whole run | 24 |
 #![cfg_attr(
     not(all(feature = "bar", feature = "rows")),

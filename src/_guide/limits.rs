@@ -329,8 +329,7 @@
 #![doc = include_str!("plots/range.svg")]
 //!
 //! A single number, `concurrency(20)`, holds from the start, and latencies never change it.
-//! [`Limiter::most_in_flight`], a [`Monitor`](crate::Monitor) and an
-//! [`Event::Concurrency`](crate::Event::Concurrency) tell the concurrency that holds now.
+//! [`Limiter::most_in_flight`] and a [`Monitor`](crate::Monitor) tell the concurrency that holds now.
 //!
 //! # Hedging
 //!

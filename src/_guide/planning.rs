@@ -45,8 +45,9 @@
 //!
 //! `tollgate run ... --dry-run` does both, with exactly the flags of the run: it says what `check`
 //! says of the input, and what `plan` says of the rows that are left to send. If the output has
-//! answers already, the plan takes what to expect from them. It writes nothing, and its exit code
-//! is that of `check`.
+//! answers already, the plan takes what to expect from them; with `--simulate=SPEC`, it takes the
+//! latency, the errors and the limits of SPEC. It writes nothing, and its exit code is that of
+//! `check`.
 //!
 //! # Several processes
 //!
@@ -100,16 +101,13 @@
 //! | `ports` | 28,232 ÷ latency | the ports that Linux gives to connections of one host to one address, if all processes are on it |
 //! | `store` | 1 s ÷ (80 µs + N × 1.4 µs), only if N ÷ lease is more | the processor time of a Redis server for a lease: it looks at all processes |
 //!
-//! The memory and the processor time of a request are those that were
-//! [measured](super::threads_or_async): from 1,000 to 4,000 in flight `for_each` grows from 42 to
+//! The memory of a request is what was [measured](super::threads_or_async): from 1,000 to 4,000 in flight `for_each` grows from 42 to
 //! 156 MiB, which is 39 KiB a request; TLS takes 12 MiB more at 1,000; and the kernel's part is 16
-//! KiB a thread. A request over TLS takes 0.37 ms of a core. `--ordered`, long answers and large
-//! ids take memory beside it. A lease took 75 µs of a core of Redis 7.0.15 with 9 processes, 220 µs
+//! KiB a thread. `--ordered`, long answers and large ids take memory beside it. A lease took 75 µs of a core of Redis 7.0.15 with 9 processes, 220 µs
 //! with 101 and 858 µs with 637.
 //!
 //! `--json` has these keys beside the nine, and only with `--processes`: `processes`;
-//! `processes_needed` (null without a rate); `hosts_needed`, so that the ports suffice; `process`, with the
-//! greatest `in_flight`, the `memory_mib` for it and the `cores` of one process; `leases` (null
-//! without a rate), with `length_s`, `requests` (of one lease), `round_trips_per_s`,
+//! `processes_needed` (null without a rate); `hosts_needed`, so that the ports suffice; `leases`
+//! (null without a rate), with `length_s`, `requests` (of one lease), `round_trips_per_s`,
 //! `round_trips_per_request` and `waiting_share`; `ceilings`, a list of `name` and
 //! `requests_per_s`.

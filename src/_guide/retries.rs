@@ -19,7 +19,7 @@
 //! |---|---|---|
 //! | 2xx with what the endpoint promises, see below | | none: it is the [`Reply`](crate::Reply) |
 //! | 2xx that is empty, cut short, or no JSON (a web page) | `Malformed` | tried again, at most twice: it may have been billed |
-//! | 2xx that is an *answer in all but form*: the whole answer, but with `NaN` in it, a comma too many, or something before or behind it | `Protocol` | tried again once at most: it was billed |
+//! | 2xx that is an *answer in all but form*: the whole answer, but with `NaN` or `Infinity` in it, in a string, or with something before or behind it | `Protocol` | tried again once at most: it was billed |
 //! | 2xx that is a stream of events | `Invalid` | the item fails: streams are not read |
 //! | 2xx with an error | as the status that it names, else `Server` | as for that status |
 //! | 2xx with JSON that is neither an answer nor an error | as its words say (a limit, an overload, money, the key, the size, a content filter), else `Malformed` | as for that kind |
@@ -27,10 +27,9 @@
 //! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
 //! | 401, and 400 that refuses the key (Gemini, `LiteLLM`) | `Auth` | the run stops |
 //! | 402, and codes such as `insufficient_quota` under any status | `Quota` | the run stops |
-//! | 4xx that speaks of balance, credits, billing, a budget, a spending or usage limit, and tells no wait; 5xx that says they are used up | `Quota` | as for its status; three items in a row with no success between stop the run (fewer, if fewer are left) |
+//! | 4xx that speaks of balance, credits, billing, a budget, a spending or usage limit, and tells no wait | `Quota` | as for its status; three items in a row with no success between stop the run (fewer, if fewer are left) |
 //! | 402 with `retry-after` | `RateLimited` | everyone waits |
 //! | 403, 404 | `Permission`, `NotFound` | the item fails; many alike in a row stop the run, see below |
-//! | 407 | `Config` | the run stops: the proxy wants credentials |
 //! | 408, 409, 425 | `Server` | backoff; if the server says how long to wait, the item alone waits as long |
 //! | 413, and 429 if the request alone is above the limit | `TooLarge` | the item fails |
 //! | 429 that says how long to wait | `RateLimited` | everyone waits |
@@ -72,7 +71,7 @@
 //! | a proxy refuses `CONNECT` with any other status: 404, 408, 425, 429, 502, ... | `Unreachable` | tried again when the server is back, see below |
 //! | the connection, after something was sent | `Network`, `Truncated` | backoff |
 //! | the time of the attempt ended | `Timeout` | backoff |
-//! | the certificate, or the first TLS handshake, with the server or with an `https://` proxy | `Tls` | the run stops |
+//! | the certificate, or a server or an `https://` proxy that speaks no TLS, or none that is safe | `Tls` | the run stops |
 //! | the answer is not valid HTTP | `Protocol` | tried again, at most twice |
 //! | the request has a path or a header that cannot be sent | `Invalid` | the item fails |
 //! | a 2xx compressed unasked, other than with gzip or deflate | `Protocol` | tried again once at most: it was billed |
@@ -180,7 +179,7 @@
 //! whose answers were all failures or refusals gives up after ten minutes. A run that has seen the
 //! server work waits as long as it takes. If fewer than ten items are left, and they fail rather
 //! than are refused, it holds them for two minutes at most. From then on their attempts count. At a
-//! deadline every outage ends, and a last probe goes a second before it.
+//! deadline every outage ends.
 //!
 //! # When everything fails alike
 //!

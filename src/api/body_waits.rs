@@ -4,52 +4,48 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::error_body::code_text;
 use super::times;
 
-/// How deep in an answer a field may name a wait.
-const DEPTH: u8 = 3;
-
-/// The longest wait in the fields of a value and of what is in it. A bare number is seconds, unless
-/// the name says otherwise.
+/// The longest wait in the fields of a value and of what is in it.
 pub(super) fn delay_in_fields(value: &Value) -> Option<Duration> {
-    delay_within(value, DEPTH)
+    delay_within(value, 3)
 }
 
+/// As [`delay_in_fields`], down to so many levels.
 fn delay_within(value: &Value, depth: u8) -> Option<Duration> {
-    const NAMES: &str = "retryafter|retryin|retrydelay|estimatedtime|waittime|cooldowntime|\
-        resetafter|resetin|waitfor|wait";
-    if depth == 0 {
-        return None;
-    }
-    let wait = |(name, value): (&String, &Value)| {
-        let letters = name.chars().filter(char::is_ascii_alphabetic);
-        let name: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
-        let unit = NAMES.split('|').find_map(|known| name.strip_prefix(known));
-        let Some(unit) = unit else {
-            return delay_within(value, depth - 1);
-        };
-        let text = match value {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            inner => return delay_within(inner, depth - 1),
-        };
-        match unit {
-            "" | "s" | "sec" | "secs" | "seconds" => times::seconds(&text),
-            "ms" | "millis" | "milliseconds" => times::milliseconds(&text),
-            _ => None,
-        }
-        .or_else(|| times::duration(&text))
-    };
+    let depth = depth.checked_sub(1)?;
     match value {
-        Value::Object(fields) => fields.iter().filter_map(wait).max(),
+        Value::Object(fields) => {
+            let delay = |(name, value): (&String, &Value)| {
+                delay_in_field(name, value).or_else(|| delay_within(value, depth))
+            };
+            fields.iter().filter_map(delay).max()
+        }
         Value::Array(values) => {
-            let inner = values
-                .iter()
-                .filter_map(|value| delay_within(value, depth - 1));
-            inner.max()
+            let delays = values.iter().filter_map(|value| delay_within(value, depth));
+            delays.max()
         }
         _ => None,
     }
+}
+
+/// A bare number is seconds, unless the name says otherwise.
+fn delay_in_field(name: &str, value: &Value) -> Option<Duration> {
+    const NAMES: &str = "retryafter|retryin|retrydelay|estimatedtime|waittime|cooldowntime|\
+        resetafter|resetin|waitfor|wait";
+    let letters = name.chars().filter(char::is_ascii_alphabetic);
+    let name = letters.collect::<String>().to_ascii_lowercase();
+    let unit = NAMES
+        .split('|')
+        .find_map(|known| name.strip_prefix(known))?;
+    let text = code_text(value)?;
+    let number = match unit {
+        "" | "s" | "sec" | "secs" | "seconds" => times::seconds(&text),
+        "ms" | "millis" | "milliseconds" => times::milliseconds(&text),
+        _ => None,
+    };
+    number.or_else(|| times::duration(&text))
 }
 
 /// "Please try again in 9.816s", "Please retry in 10h17m5.72s", "retry after 37 seconds".

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderName, HeaderValue};
 
 use super::client::Client;
 use super::endpoint::Endpoint;
@@ -285,7 +285,7 @@ impl ClientBuilder {
                 "a second attempt needs a place beside the first: allow two requests at once";
             return Err(config(what).with_settings(&["hedge", "concurrency"]));
         }
-        if self.hedge && !self.retry.repeats() {
+        if self.hedge && self.retry.max_attempts <= 1 {
             let what = "a request that is attempted once has no second attempt: leave one out";
             return Err(config(what).with_settings(&["hedge", "max_attempts"]));
         }
@@ -318,12 +318,11 @@ impl ClientBuilder {
     }
 
     fn resolve_base_url(&self) -> Result<String> {
-        let from_env = self.from_env.then(|| self.provider.base_url_from_env());
-        let from_env = || from_env.flatten().map(|(_, url)| url);
-        let default = || self.provider.default_base_url().map(str::to_owned);
-        (self.base_url.clone())
-            .or_else(from_env)
-            .or_else(default)
+        let mut url = self.base_url.clone();
+        if url.is_none() && self.from_env {
+            url = self.provider.base_url_from_env().map(|(_, url)| url);
+        }
+        url.or_else(|| self.provider.default_base_url().map(str::to_owned))
             .ok_or_else(|| {
                 config("no base URL: give one, since this provider has another for each customer")
             })
@@ -342,14 +341,10 @@ impl ClientBuilder {
         {
             return Ok(Some(found));
         }
-        let variable = self.provider.key_variable();
-        let from_env = if self.from_env {
-            format!("set {variable}")
-        } else {
-            format!("call from_env to take it from {variable}")
-        };
         Err(config(format!(
-            "no API key: {from_env}, give one to api_key, or say no_auth for a server that wants none"
+            "no API key: set {} and call from_env, give one to api_key, or say no_auth for a server \
+             that wants none",
+            self.provider.key_variable()
         )))
     }
 
@@ -364,7 +359,8 @@ impl ClientBuilder {
         let key = key.map(|(key, is_bearer)| self.provider.key_header(key, *is_bearer));
         let of_provider = self.provider.headers(self.from_env);
         for (name, value) in of_provider.iter().chain(&self.headers) {
-            let (Ok(header), true) = (HeaderName::try_from(name), is_visible(value)) else {
+            let is_visible = HeaderValue::from_str(value).is_ok_and(|it| it.to_str().is_ok());
+            let (Ok(header), true) = (HeaderName::try_from(name), is_visible) else {
                 let what = format!("the header {name:?} has a name or value that cannot be sent");
                 return Err(config(what).with_settings(&["header"]));
             };
@@ -386,12 +382,6 @@ impl ClientBuilder {
         headers.extend(key);
         Ok(headers)
     }
-}
-
-/// Whether a header's value has only characters that all servers read alike.
-fn is_visible(value: &str) -> bool {
-    let is_visible = |byte: u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t');
-    value.bytes().all(is_visible)
 }
 
 opaque!(ClientBuilder, "ClientBuilder",

@@ -6,11 +6,11 @@
 //! bytes, a flat sum for what is not text, and the output that the request allows or, without a
 //! limit, a guess.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
-use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
-use super::json::{self, JsonVisitor, Take, count};
+use super::json::whole;
 
 /// Bytes of text a token stands for; English is a little above, most other text below.
 const BYTES_PER_TOKEN: usize = 4;
@@ -47,12 +47,33 @@ impl Size {
             replies: 1,
             model: 0,
         };
-        let is_read = std::str::from_utf8(body)
-            .is_ok_and(|text| json::visit(text, &mut size, Place::Top).is_ok());
-        if !is_read || size.prompt == 0 {
+        if let Ok(Value::Object(request)) = serde_json::from_slice(body) {
+            size.read(&request);
+        }
+        if size.prompt == 0 {
             size.prompt = text_tokens(body.len());
         }
         size
+    }
+
+    fn read(&mut self, request: &Map<String, Value>) {
+        for (name, value) in request {
+            match name.as_str() {
+                "model" => self.model = model_key(value.as_str().unwrap_or_default()),
+                "messages" => self.prompt += PER_REPLY + prompt_tokens(value),
+                "input" | "prompt" | "suffix" | "system" | "instructions" => {
+                    self.prompt += prompt_tokens(value);
+                }
+                "tools" | "functions" | "response_format" | "text" => {
+                    self.prompt += json_tokens(value);
+                }
+                "n" | "best_of" => self.replies = self.replies.max(count(value).unwrap_or(1)),
+                "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
+                    self.max_output = self.max_output.max(count(value));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// That of a chat of one message, without writing its body.
@@ -86,9 +107,7 @@ impl Size {
 
 /// What tells a model from others.
 pub(super) fn model_key(name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    hasher.finish()
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
 }
 
 /// Whether a model writes text at this endpoint; for embeddings and moderations it does not.
@@ -102,79 +121,37 @@ fn text_tokens(bytes: usize) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN) as u64
 }
 
-#[derive(Clone, Copy)]
-pub(crate) enum Place {
-    Top,
-    Model,
-    /// A prompt or a part of one: a text, a list, a message, or the number of a token.
-    Prompt,
-    /// JSON that a model reads about as it is: a schema, or a tool's arguments.
-    Json,
-    Replies,
-    MaxOutput,
+/// JSON that a model reads about as it is: a schema, or a tool's arguments.
+fn json_tokens(value: &Value) -> u64 {
+    text_tokens(value.to_string().len())
 }
 
-impl JsonVisitor<'_> for Size {
-    type Place = Place;
-
-    fn member(&mut self, place: Place, name: &str) -> Take<Place> {
-        match (place, name) {
-            (Place::Top, "model") => Take::Inside(Place::Model),
-            (Place::Top, "messages") => {
-                self.prompt += PER_REPLY;
-                Take::Inside(Place::Prompt)
-            }
-            (Place::Top, "input" | "prompt" | "suffix" | "system" | "instructions")
-            | (
-                Place::Prompt,
-                "content" | "text" | "name" | "refusal" | "thinking" | "reasoning_content"
-                | "summary" | "tool_calls" | "function" | "function_call" | "arguments" | "output",
-            ) => Take::Inside(Place::Prompt),
-            (Place::Top, "tools" | "functions" | "response_format" | "text")
-            | (Place::Prompt, "input") => Take::Raw(Place::Json),
-            (Place::Top, "n" | "best_of") => Take::Raw(Place::Replies),
-            (Place::Top, "max_tokens" | "max_completion_tokens" | "max_output_tokens") => {
-                Take::Raw(Place::MaxOutput)
-            }
-            // Messages have a role, their parts do not.
-            (Place::Prompt, "role") => self.flat(PER_MESSAGE),
-            (
-                Place::Prompt,
-                "image_url" | "image" | "video_url" | "input_audio" | "file" | "file_data",
-            ) => self.flat(PER_ATTACHMENT),
-            (Place::Prompt, "source") => self.flat(PER_ANTHROPIC_SOURCE),
-            _ => Take::Nothing,
-        }
-    }
-
-    fn text(&mut self, place: Place, text: &str) {
-        match place {
-            Place::Prompt => self.prompt += text_tokens(text.len()),
-            Place::Model => self.model = model_key(text),
-            _ => {}
-        }
-    }
-
-    /// A prompt may be a list of token numbers.
-    fn number(&mut self, place: Place) {
-        if let Place::Prompt = place {
-            self.prompt += 1;
-        }
-    }
-
-    fn raw(&mut self, place: Place, json: &RawValue) {
-        match place {
-            Place::Replies => self.replies = self.replies.max(count(json).unwrap_or(1)),
-            Place::MaxOutput => self.max_output = self.max_output.max(count(json)),
-            _ => self.prompt += text_tokens(json.get().len()),
-        }
-    }
+fn count(value: &Value) -> Option<u64> {
+    whole(value.as_f64()?)
 }
 
-impl Size {
-    fn flat(&mut self, tokens: u64) -> Take<Place> {
-        self.prompt += tokens;
-        Take::Nothing
+/// The tokens of a prompt or of a part of one: a text, a list, a message, or a token's number.
+fn prompt_tokens(value: &Value) -> u64 {
+    let member = |(name, value): (&String, &Value)| match name.as_str() {
+        "content" | "text" | "name" | "refusal" | "thinking" | "reasoning_content" | "summary"
+        | "tool_calls" | "function" | "function_call" | "arguments" | "output" => {
+            prompt_tokens(value)
+        }
+        "input" => json_tokens(value),
+        // Messages have a role, their parts do not.
+        "role" => PER_MESSAGE,
+        "image_url" | "image" | "video_url" | "input_audio" | "file" | "file_data" => {
+            PER_ATTACHMENT
+        }
+        "source" => PER_ANTHROPIC_SOURCE,
+        _ => 0,
+    };
+    match value {
+        Value::String(text) => text_tokens(text.len()),
+        Value::Number(_) => 1,
+        Value::Array(parts) => parts.iter().map(prompt_tokens).sum(),
+        Value::Object(members) => members.iter().map(member).sum(),
+        Value::Null | Value::Bool(_) => 0,
     }
 }
 

@@ -16,7 +16,7 @@ use super::estimate::{Counting, Estimates};
 use super::headers::{Head, request_id, text};
 use super::json;
 use super::key::ApiKey;
-use super::limit_headers;
+use super::limit_headers::Limits;
 use super::path::{asked, check_path, join};
 use super::rate_limit_headers::{exhausted_window, names_places};
 use super::reply::Reply;
@@ -165,9 +165,9 @@ impl Endpoint {
     ) -> Result<Reply, AttemptError> {
         let mut response = *response;
         let wall = self.limiter.clock().wall();
-        let limits = limit_headers::plain(&response.headers);
-        let (announced, ignored) = limit_headers::read(&limits, &response.headers, wall);
-        self.limiter.announced(&announced, ignored, sent);
+        let limits = Limits::read(&response.headers, wall);
+        let announced = limits.announced();
+        self.limiter.announced(&announced, limits.ignored, sent);
         if !request.any_answer {
             json::drop_preamble(&mut response.body);
         }
@@ -185,7 +185,7 @@ impl Endpoint {
                 },
                 wall,
                 cost_tokens: attempt.cost.model_tokens(),
-                longest_wait: self.retry.longest_wait(),
+                longest_wait: self.retry.max_server_delay,
             })
         };
         match usage {
@@ -198,12 +198,10 @@ impl Endpoint {
                     }
                 }
                 // The server says that a limit is used up: the next request would be refused.
-                if let Some(wait) = exhausted_window(&limits, &response.headers, wall) {
-                    attempt.pause(self.retry.longest_pause(wait));
+                if let Some(wait) = exhausted_window(&limits) {
+                    attempt.pause(wait.min(self.retry.max_server_delay.unwrap_or(wait)));
                     let why = "the server says that nothing remains of a limit";
-                    let why = Error::new(ErrorKind::RateLimited, why).with_facts(|facts| {
-                        facts.announced_limit = announced_limit(&response.headers, "", wall);
-                    });
+                    let why = Error::new(ErrorKind::RateLimited, why);
                     let _once = attempt.why_paused.set(why);
                 }
                 Ok(Reply {
@@ -259,9 +257,7 @@ impl Endpoint {
             facts.attempts = attempt.number - u32::from(nothing_sent);
             if let Some(response) = response {
                 let words = facts.quote.as_deref().unwrap_or_default();
-                facts.announced_limit = is_limited
-                    .then(|| announced_limit(&response.headers, words, self.limiter.clock().wall()))
-                    .flatten();
+                facts.announced_limit = is_limited.then(|| announced_limit(words)).flatten();
                 facts.status = Some(response.status);
                 facts.request_id =
                     request_id(|name| text(&response.headers, name)).map(str::to_owned);
@@ -308,8 +304,7 @@ fn reach(error: &TransportError) -> Reach {
     match (error.stage, error.kind) {
         (TransportStage::NothingSent, _) => Reach::NotSent,
         // This side gave up, whatever had arrived.
-        (TransportStage::Sent | TransportStage::SentOnReused, _)
-        | (_, TransportErrorKind::Aborted) => Reach::Unanswered,
+        (TransportStage::Sent, _) | (_, TransportErrorKind::Aborted) => Reach::Unanswered,
         (TransportStage::Answering, _) => Reach::Answered,
     }
 }

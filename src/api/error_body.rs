@@ -5,15 +5,13 @@
 //! [`ErrorBody::read`] accepts them all. What a body means is in `error_meaning`, so that
 //! `classify` stays a table.
 
-use std::iter;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
-use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::body_waits::{delay_in_fields, delay_in_words};
-use super::json::{LONGEST_PARSED, says};
+use super::json::{LONGEST_PARSED, at, says};
 
 /// What one error body tells; empty where it tells nothing.
 #[derive(Debug, Default)]
@@ -22,58 +20,45 @@ pub(crate) struct ErrorBody {
     pub(crate) message: String,
     /// `code`, a number or a word, as it came.
     pub(crate) code: Option<String>,
-    /// `type`, or Gemini's `status`.
-    pub(crate) category: Option<String>,
-    /// A more exact code further in: `details.error_code`, `innererror.code`.
-    inner_code: Option<String>,
-    /// The longest wait that a field names: `RetryInfo.retryDelay`, `estimated_time`,
-    /// `retry_after`.
-    retry_delay: Option<Duration>,
+    /// All that names its kind: the code, `type`, Gemini's `status`, more exact codes further in,
+    /// and those of an error that it quotes.
+    pub(crate) codes: Vec<String>,
+    /// The longest wait that it tells, in a field or in words.
+    pub(super) delay: Option<Duration>,
     /// Headers of the provider behind a gateway, which repeats them (OpenRouter).
-    pub(crate) headers: Option<Box<HeaderMap>>,
-    /// The server expects TLS, and was spoken to without.
-    pub(crate) wants_tls: bool,
-    /// OpenRouter's note that a moderation filter refused the input.
-    pub(super) is_moderated: bool,
-    /// What a gateway was told itself, as JSON in a string. Its message is part of `message`.
-    nested: Option<Box<Self>>,
+    pub(super) headers: Option<Box<HeaderMap>>,
 }
 
 impl ErrorBody {
     /// Reads the body of an error answer.
     pub(crate) fn read(body: &[u8]) -> Self {
-        Self::of_text(&String::from_utf8_lossy(body), true)
+        Self::of_text(&String::from_utf8_lossy(body))
     }
 
-    fn of_text(text: &str, may_be_json: bool) -> Self {
+    fn of_text(text: &str) -> Self {
         let text = text.trim().trim_start_matches('\u{feff}');
-        if may_be_json
-            && text.len() <= LONGEST_PARSED
-            && let Ok(value) = serde_json::from_str(text)
-        {
+        if let Some(value) = parsed(text) {
             return Self::of_body(&value);
         }
         let title = text.starts_with('<').then(|| html_title(text));
         let message = title.map_or(text, Option::unwrap_or_default);
         Self {
             message: message.to_owned(),
-            wants_tls: wants_tls(text),
+            delay: delay_in_words(message),
             ..Self::default()
         }
     }
 
     /// Reads the JSON of an `error` member.
     pub(crate) fn read_error(json: &str) -> Self {
-        if json.len() > LONGEST_PARSED {
-            return Self::default();
-        }
-        serde_json::from_str(json).map_or_else(|_| Self::default(), |error| Self::of_error(&error))
+        parsed(json).map_or_else(Self::default, |error| Self::of_error(&error))
     }
 
     /// The error that ends an answer with this code and no word more.
     pub(crate) fn of_code(code: &str) -> Self {
         Self {
             code: Some(code.to_owned()),
+            codes: vec![code.to_owned()],
             ..Self::default()
         }
     }
@@ -83,7 +68,7 @@ impl ErrorBody {
         let body = body.get(0).unwrap_or(body);
         let mut found = match (body, body.get("error").filter(|error| says(error))) {
             // A results file may keep a body that is not JSON, or was cut, as a string.
-            (Value::String(text), _) => Self::of_text(text, text.starts_with(['{', '['])),
+            (Value::String(text), _) => Self::of_text(text),
             // The code may stand beside a bare message.
             (_, Some(Value::String(message))) => Self {
                 message: message.clone(),
@@ -92,88 +77,64 @@ impl ErrorBody {
             (_, Some(error @ (Value::Object(_) | Value::Array(_)))) => Self::of_body(error),
             _ => Self::of_error(body),
         };
-        found.retry_delay = found.retry_delay.max(delay_in_fields(body));
+        found.delay = found.delay.max(delay_in_fields(body));
         if !found.message.is_empty() || found.code.is_some() {
             return found;
         }
-        let inner = members(body, WRAPPERS).find(|inner| inner.is_object());
+        let inner = at(body, WRAPPERS).find(|inner| inner.is_object());
         inner.map_or(found, Self::of_body)
     }
 
     fn of_error(error: &Value) -> Self {
-        let code = |paths: &str| members(error, paths).find_map(code_text);
-        let text = |paths: &str| members(error, paths).find_map(Value::as_str);
+        let code = |paths: &str| at(error, paths).find_map(code_text);
+        let text = |paths: &str| at(error, paths).find_map(Value::as_str);
         let message = text(MESSAGES).unwrap_or_default();
         // FastAPI names the field that is wrong beside what is wrong with it.
         let place = error.pointer("/detail/0/loc").and_then(Value::as_array);
         let place: Vec<String> = place.into_iter().flatten().filter_map(code_text).collect();
-        let mut place = place.join(".");
-        if !place.is_empty() {
-            place += ": ";
-        }
-        let minimax = error.pointer("/status_code").and_then(Value::as_u64);
-        let minimax = minimax.and_then(|code| {
-            let known = MINIMAX.iter().find(|(codes, _)| codes.contains(&code));
-            known.map(|(_, word)| (*word).to_owned())
-        });
-        let is_json = message.starts_with(['{', '[']);
+        let message = match place.join(".") {
+            place if place.is_empty() => message.to_owned(),
+            place => format!("{place}: {message}"),
+        };
+        // What a gateway was told itself: in a field, or within its message.
         let quoted = text(NESTED);
-        // LiteLLM puts it into a sentence.
-        let start = message.find('{').filter(|_| !is_json);
-        let within = start.and_then(|start| message.get(start..=message.rfind('}')?));
-        let within = within.filter(|json| serde_json::from_str::<IgnoredAny>(json).is_ok());
-        // Each is within the last, so they end.
-        let nested = quoted
-            .or(is_json.then_some(message))
-            .or(within)
-            .map(|text| Box::new(Self::of_text(text, true)));
-        let told = nested.as_ref().map_or("", |nested| &nested.message);
+        let braces = message.find('{').zip(message.rfind('}'));
+        let within = braces.and_then(|(start, end)| parsed(message.get(start..=end)?));
+        let nested = match quoted {
+            Some(text) => Self::of_text(text),
+            None => within.map_or_else(Self::default, |json| Self::of_body(&json)),
+        };
+        let is_json = message.starts_with(['{', '[']);
+        let delay = delay_in_fields(error).max(delay_in_words(&message));
+        let mut codes: Vec<String> = at(error, CODES).filter_map(code_text).collect();
+        codes.extend(at(error, KINDS).filter_map(code_text));
+        codes.extend(at(error, MODERATION).map(|_| "content_filter".to_owned()));
+        codes.extend(nested.codes);
         Self {
-            message: match (place + message, told) {
-                (outer, "") => outer,
-                (outer, inner) if is_json || outer.is_empty() => inner.to_owned(),
+            message: match (message, nested.message) {
+                (outer, inner) if inner.is_empty() => outer,
+                (outer, inner) if is_json || outer.is_empty() => inner,
+                (outer, inner) if quoted.is_some() => format!("{outer}: {inner}"),
                 // It is shown already.
-                (outer, _) if quoted.is_none() => outer,
-                (outer, inner) => format!("{outer}: {inner}"),
+                (outer, _) => outer,
             },
             code: code(CODES),
-            category: minimax.or_else(|| code("/type|/status|/__type")),
-            inner_code: code("/details/error_code|/innererror/code"),
-            retry_delay: delay_in_fields(error),
+            codes,
+            delay: delay.max(nested.delay),
             headers: quoted_headers(error).map(Box::new),
-            // A request may speak of it, and be quoted.
-            wants_tls: false,
-            is_moderated: members(error, MODERATION).next().is_some(),
-            nested,
         }
-    }
-
-    /// This error, and those that it quotes, each within the one before.
-    fn with_nested(&self) -> impl Iterator<Item = &Self> {
-        iter::successors(Some(self), |error| error.nested.as_deref())
     }
 
     /// Whether any of its codes is one of `words`, which stand between bars.
     pub(crate) fn has_code(&self, words: &str) -> bool {
-        let errors = self.with_nested();
-        let codes = errors.flat_map(|error| [&error.code, &error.category, &error.inner_code]);
-        codes
-            .flatten()
-            .any(|code| words.split('|').any(|word| code.eq_ignore_ascii_case(word)))
+        let is_one = |code: &String| words.split('|').any(|word| code.eq_ignore_ascii_case(word));
+        self.codes.iter().any(is_one)
     }
 
-    /// The code as an HTTP status, where it is one (OpenRouter, Gemini, Azure's `"429"`).
+    /// A code that is an HTTP status (OpenRouter, Gemini, Azure's `"429"`).
     pub(crate) fn code_status(&self) -> Option<u16> {
-        let codes = [&self.code, &self.category].into_iter().flatten();
-        let mut numbers = codes.filter_map(|code| code.parse().ok());
+        let mut numbers = self.codes.iter().filter_map(|code| code.parse().ok());
         numbers.find(|status| (400..600).contains(status))
-    }
-
-    /// How long it says to wait, in a field or in words.
-    pub(crate) fn delay(&self) -> Option<Duration> {
-        // Gemini rounds the field down, so of two delays the longer is meant.
-        let delay = |error: &Self| error.retry_delay.max(delay_in_words(&error.message));
-        self.with_nested().filter_map(delay).max()
     }
 }
 
@@ -185,17 +146,12 @@ const MESSAGES: &str = "|/message|/msg|/detail|/detail/0/msg|/errors/0/message|/
 /// Where its code is.
 const CODES: &str = "/code|/status_code|/error_code|/errcode|/Code|/errors/0/code";
 
+/// Where more of its kind is: its type, and codes further in.
+const KINDS: &str = "/type|/status|/__type|/details/error_code|/innererror/code";
+
 /// Members that hold the error where there is no `error`: of `MiniMax`, `FastAPI`, Apigee and
 /// Tencent.
 const WRAPPERS: &str = "/base_resp|/detail|/fault|/Response/Error";
-
-/// What the `status_code` of `MiniMax`'s `base_resp` means, in words that others have for the same.
-const MINIMAX: [(&[u64], &str); 4] = [
-    (&[1002, 1039, 1041, 2045], "rate_limit_exceeded"),
-    (&[1008], "insufficient_quota"),
-    (&[1004, 2049], "invalid_api_key"),
-    (&[1026, 1027], "content_filter"),
-];
 
 /// Where a gateway keeps what the provider behind it has answered (OpenRouter, others).
 const NESTED: &str = "/metadata/raw|/details|/raw|/body";
@@ -203,9 +159,9 @@ const NESTED: &str = "/metadata/raw|/details|/raw|/body";
 /// Where `OpenRouter` says what its moderation has found.
 const MODERATION: &str = "/metadata/reasons|/metadata/flagged_input";
 
-/// What `value` has at `paths`, which stand between bars, in their order.
-fn members<'a>(value: &'a Value, paths: &str) -> impl Iterator<Item = &'a Value> {
-    paths.split('|').filter_map(|path| value.pointer(path))
+fn parsed(json: &str) -> Option<Value> {
+    let is_short = json.len() <= LONGEST_PARSED;
+    is_short.then(|| serde_json::from_str(json).ok()).flatten()
 }
 
 fn quoted_headers(error: &Value) -> Option<HeaderMap> {
@@ -219,24 +175,13 @@ fn quoted_headers(error: &Value) -> Option<HeaderMap> {
     Some(headers.iter().filter_map(header).collect())
 }
 
-fn code_text(code: &Value) -> Option<String> {
+/// A number, or a text that is not empty.
+pub(super) fn code_text(code: &Value) -> Option<String> {
     match code {
         Value::String(code) if !code.is_empty() => Some(code.clone()),
         Value::Number(code) => Some(code.to_string()),
         _ => None,
     }
-}
-
-/// Whether a page says that TLS was expected, as nginx, Apache, Go and Tomcat do. Apache's title
-/// does not say it.
-fn wants_tls(page: &str) -> bool {
-    const WORDS: [&str; 4] = [
-        "plain HTTP request was sent to HTTPS port",
-        "speaking plain HTTP to an SSL-enabled server port",
-        "HTTP request to an HTTPS server",
-        "host and port requires TLS",
-    ];
-    page.len() < 4_096 && WORDS.iter().any(|words| page.contains(words))
 }
 
 /// The text of a page's title, which says more than its first tags.
@@ -421,13 +366,7 @@ mod tests {
 
     #[test]
     fn a_delay_is_found_in_fields_and_words() {
-        let words = |text: &str| {
-            ErrorBody {
-                message: text.into(),
-                ..ErrorBody::default()
-            }
-            .delay()
-        };
+        let words = |text: &str| read(text).delay;
         for (text, expected) in [
             (
                 "Rate limit reached. Please try again in 9.816s. Visit https://x",
@@ -462,7 +401,7 @@ mod tests {
                 {{"@type":"type.googleapis.com/google.rpc.Help"}},
                 {{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":{delay}}}]}}}}]"#
             ))
-            .delay()
+            .delay
         };
         assert_eq!(gemini("\"46s\"", ""), Some(Duration::from_secs(46)));
         assert_eq!(
@@ -509,7 +448,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                read(body).delay(),
+                read(body).delay,
                 Some(Duration::from_millis(expected)),
                 "{body}"
             );
@@ -521,7 +460,7 @@ mod tests {
             r#"{"error":{"message":"m","retry_after_policy":3}}"#,
             r#"{"error":{"message":"m","retry_after":{"seconds":3}}}"#,
         ] {
-            assert_eq!(read(body).delay(), None, "{body}");
+            assert_eq!(read(body).delay, None, "{body}");
         }
     }
 
@@ -541,7 +480,6 @@ mod tests {
             "ExceededBudget: User=x over budget. Spend=1.1, Budget=1.0",
             "Usage limit exceeded for virtual key",
             "You've reached your usage limit.",
-            "FailedOperation.ResourcePackExhausted",
             "token quota is not enough, token remain quota: $0.01",
             "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys",
             "Your top-up is needed",
@@ -604,7 +542,7 @@ mod tests {
         let found = read(sentence);
         assert!(found.message.starts_with("litellm.RateLimitError: x - {"));
         assert!(found.is_out_of_money());
-        assert_eq!(found.delay(), Some(Duration::from_secs(36)));
+        assert_eq!(found.delay, Some(Duration::from_secs(36)));
         let plain =
             r#"{"error":{"message":"Provider returned error","metadata":{"raw":"it is down"}}}"#;
         assert_eq!(read(plain).message, "Provider returned error: it is down");
@@ -678,7 +616,7 @@ mod tests {
         ) {
             for body in [&bytes[..], text.as_bytes(), json.as_bytes(), words.as_bytes()] {
                 let problem = ErrorBody::read(body);
-                let _ = (problem.delay(), problem.never_fits(), problem.has_no_quota(), problem.code_status());
+                let _ = (problem.delay, problem.never_fits(), problem.has_no_quota(), problem.code_status());
                 let _ = (problem.is_out_of_money(), problem.is_overload(), problem.is_content_filter());
             }
             let _ = ErrorBody::read_error(&json);

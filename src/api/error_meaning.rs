@@ -3,8 +3,6 @@
 //! The body's codes and the words of its message answer each question. The lists of both stand
 //! here, with a bar between one and the next; `error_body` knows where a body keeps them.
 
-use std::iter;
-
 use super::error_body::ErrorBody;
 
 /// At most so many characters of a message are searched for words about money.
@@ -14,14 +12,14 @@ impl ErrorBody {
     /// The quota, the credit or a spend limit is used up: no request is answered until somebody
     /// pays.
     pub(crate) fn is_out_of_money(&self) -> bool {
-        // The number is Zhipu's.
+        // The numbers are Zhipu's and MiniMax's.
         const CODES: &str = "insufficient_quota|credit_balance_exhausted|\
             organization_spend_limit_exceeded|project_spend_limit_exceeded|\
             organization_usage_limit_exceeded|enforced_spend_limit_reached|\
             billing_hard_limit_reached|billing_not_active|billing_error|\
             exceeded_current_quota_error|insufficient_balance|insufficient_credits|\
             insufficient_funds|insufficient_user_quota|pre_consume_token_quota_failed|\
-            out_of_credits|budget_exceeded|Arrearage|AccountOverdueError|1113";
+            out_of_credits|budget_exceeded|Arrearage|AccountOverdueError|1113|1008";
         // Two of Anthropic's 400s have no code of their own. Only the beginning counts: further in
         // a message may quote the request.
         const TEXTS: &[&str] = &[
@@ -29,76 +27,50 @@ impl ErrorBody {
             "Your credit balance is too low",
         ];
         let message = self.message.trim_start();
-        self.has_code(CODES) || TEXTS.iter().any(|text| message.starts_with(text))
+        let has_text = TEXTS.iter().any(|text| message.starts_with(text));
+        has_text || self.has_code(CODES) || self.has_no_quota()
     }
 
     /// Its words are about money, which is no proof: a message may quote the request, or explain
     /// how to get a higher limit.
     pub(crate) fn speaks_of_money(&self) -> bool {
-        const WORDS: [&str; 9] = [
-            "balance", "credits", "billing", "recharge", "arrears", "overdue", "payment", "unpaid",
-            "monthly",
-        ];
         // A usage limit with more behind it is something else.
-        const PHRASES: &str = "exceeded budget|crossed budget|over budget|budget has been exceeded|\
+        const WORDS: &str = " balance | credits | billing | recharge | arrears | overdue | payment | \
+            unpaid | monthly |exceeded budget|crossed budget|over budget|budget has been exceeded|\
             budget exceeded|spend limit|spending limit|usage limit |key limit exceeded|\
             quota is not enough|not enough quota|insufficient quota|resource pack|free tier|\
             trial key|past due| top up|insufficient credit|insufficient fund|enough credit|\
             out of credit|余额|欠费|充值|额度";
         // What refills so soon is a limit on the rate, whatever it is called.
-        const SOON: [&str; 9] = [
-            "second", "seconds", "sec", "minute", "min", "hour", "rpm", "tpm", "qps",
-        ];
+        const SOON: &str = " second | seconds | sec | minute | min | hour | rpm | tpm | qps ";
         let text = self.words();
-        let has = |known: &[&str]| text.split(' ').any(|word| known.contains(&word));
-        !has(&SOON) && (has(&WORDS) || holds_any(&text, PHRASES))
-    }
-
-    /// Its words say that there is no money left. A server that fails may speak of its billing,
-    /// too.
-    pub(crate) fn lacks_money(&self) -> bool {
-        const LACK: &str = "insufficient|enough|exhausted|used up|too low|recharge| top up|budget|\
-            limit exceeded|limit reached|reached your|不足|欠费";
-        self.speaks_of_money() && holds_any(&self.words(), LACK)
+        holds_any(&text, WORDS) && !holds_any(&text, SOON)
     }
 
     /// The words of its message and its codes, each in small letters between blanks. What is quoted
     /// stands further in, and links lead to pages about everything: neither is among them.
     fn words(&self) -> String {
         let message: String = self.message.chars().take(MAX_WORDS).collect();
-        let codes = [&self.category, &self.code].into_iter().flatten();
-        let texts = iter::once(&message).chain(codes);
-        let words = texts.flat_map(|text| text.split_whitespace());
-        let mut shown = String::new();
+        let texts = [&message].into_iter().chain(&self.codes);
         let is_link =
             |word: &&str| word.contains('/') && (word.contains('.') || word.starts_with('/'));
-        for word in words.filter(|word| !is_link(word)) {
-            let mut after = ' ';
+        let words = texts.flat_map(|text| text.split_whitespace());
+        let words = words.filter(|word| !is_link(word));
+        let mut shown = " ".to_owned();
+        for word in words.flat_map(|word| word.split(|c: char| !c.is_alphanumeric())) {
+            shown.push_str(&word.to_lowercase());
             shown.push(' ');
-            for c in word
-                .chars()
-                .map(|c| if c.is_alphanumeric() { c } else { ' ' })
-            {
-                // `ExceededBudget` is two words.
-                if after.is_lowercase() && c.is_uppercase() {
-                    shown.push(' ');
-                }
-                shown.extend(c.to_lowercase());
-                after = c;
-            }
         }
-        shown + " "
+        shown
     }
 
     /// Gemini's way of saying that a key has no quota at all for a model; the delay of some hours
     /// it gives beside it means nothing.
-    pub(crate) fn has_no_quota(&self) -> bool {
+    pub(super) fn has_no_quota(&self) -> bool {
+        let mut behind = self.message.split("limit: 0").skip(1);
         // A day's quota of 0.5 or a list item of 05 would be something.
-        self.message.match_indices("limit: 0").any(|(at, found)| {
-            let next = self.message[at + found.len()..].chars().next();
-            !next.is_some_and(|c| c.is_ascii_digit() || c == '.')
-                || self.message[at + found.len()..].starts_with(". ")
-        }) && self.message.to_ascii_lowercase().contains("quota")
+        let is_zero = |rest: &str| !rest.trim_start_matches('.').starts_with(char::is_numeric);
+        behind.any(is_zero) && self.message.to_ascii_lowercase().contains("quota")
     }
 
     /// The request alone is more than the limit allows in its whole period (OpenAI's 429, Groq's
@@ -115,8 +87,7 @@ impl ErrorBody {
     pub(crate) fn is_rate_limit(&self) -> bool {
         const WORDS: &str = "rate limit|rate_limit|ratelimit|request limit|too many requests|\
             throttl|qps";
-        let codes = [&self.code, &self.category].into_iter().flatten();
-        let mut texts = codes.chain([&self.message]);
+        let mut texts = self.codes.iter().chain([&self.message]);
         texts.any(|text| holds_any(&text.to_ascii_lowercase(), WORDS))
     }
 
@@ -144,7 +115,7 @@ impl ErrorBody {
     pub(crate) fn is_content_filter(&self) -> bool {
         const CODES: &str = "content_filter|content_policy_violation|ResponsibleAIPolicyViolation|\
             moderation_blocked";
-        self.is_moderated || self.has_code(CODES)
+        self.has_code(CODES)
     }
 }
 

@@ -112,12 +112,8 @@ where
         likeness(failed)
     }
 
-    fn possibly_billed(&self, failed: &AttemptError) -> bool {
-        failed.error.possibly_billed()
-    }
-
-    fn shown(&self, failed: &AttemptError) -> Option<Error> {
-        Some(failed.error.clone())
+    fn shown<'e>(&self, failed: &'e AttemptError) -> Option<&'e Error> {
+        Some(&failed.error)
     }
 }
 

@@ -1,160 +1,15 @@
-//! One pass over a JSON text that keeps only what is asked for.
+//! JSON read in one pass, of which only what is asked for is kept.
 //!
 //! Building a `serde_json::Value` of a body takes three times as long as skipping through it and
-//! several times its memory, and deriving visitors would add six crates to every build. Requests
-//! and answers also pass through byte for byte: numbers beyond 2⁵³, duplicate keys and key order
-//! are the sender's business. So a reader of bodies implements [`JsonVisitor`], and [`fields`] cuts
-//! named members of one object out as slices of the text.
+//! several times its memory. Requests and answers also pass through byte for byte: numbers beyond
+//! 2⁵³, duplicate keys and key order are the sender's business. So [`fields`] cuts named members of
+//! one object out as slices of the text.
 
 use std::fmt;
 
-use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
-
-/// What a visitor wants of a value.
-pub(crate) enum Take<P> {
-    /// To skip it. Skipping takes no stack, however deep the value is nested.
-    Nothing,
-    /// To be shown what is in it; this is its place. The elements of an array have the array's.
-    Inside(P),
-    /// To have its JSON text.
-    Raw(P),
-    /// Nothing more: the pass ends with an error.
-    Stop,
-}
-
-/// Says which values of a JSON text it wants, and is shown them.
-pub(crate) trait JsonVisitor<'de> {
-    /// Tells values apart by where they are, as far as the visitor needs it.
-    type Place: Copy;
-
-    /// What it wants of the member `name` of the object at `place`.
-    fn member(&mut self, place: Self::Place, name: &str) -> Take<Self::Place>;
-
-    /// There is a string at `place`; its escapes are resolved.
-    fn text(&mut self, _place: Self::Place, _text: &str) {}
-
-    /// There is a number at `place`.
-    fn number(&mut self, _place: Self::Place) {}
-
-    /// The text of the value at `place`.
-    fn raw(&mut self, _place: Self::Place, _json: &'de RawValue) {}
-}
-
-/// Shows `json` to `visitor`; the place of the whole value is `top`.
-///
-/// # Errors
-/// If `json` is not JSON, or is nested deeper than 127 where the visitor looks.
-pub(crate) fn visit<'de, V: JsonVisitor<'de>>(
-    json: &'de str,
-    visitor: &mut V,
-    top: V::Place,
-) -> serde_json::Result<()> {
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    Cursor::new(visitor, top).deserialize(&mut deserializer)?;
-    deserializer.end()
-}
-
-/// A visitor, and the place of what it is shown next.
-struct Cursor<'v, V, P> {
-    visitor: &'v mut V,
-    place: P,
-}
-
-impl<'v, V, P> Cursor<'v, V, P> {
-    fn new(visitor: &'v mut V, place: P) -> Self {
-        Self { visitor, place }
-    }
-}
-
-impl<'de, V: JsonVisitor<'de>> DeserializeSeed<'de> for Cursor<'_, V, V::Place> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de, V: JsonVisitor<'de>> Visitor<'de> for Cursor<'_, V, V::Place> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { visitor, place } = self;
-        while let Some(take) = map.next_key_seed(Key(Cursor::new(&mut *visitor, place)))? {
-            match take {
-                Take::Nothing => drop(map.next_value::<IgnoredAny>()?),
-                Take::Inside(place) => map.next_value_seed(Cursor::new(&mut *visitor, place))?,
-                Take::Raw(place) => visitor.raw(place, map.next_value()?),
-                Take::Stop => return Err(A::Error::custom("there is more")),
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Self { visitor, place } = self;
-        while let Some(()) = seq.next_element_seed(Cursor::new(&mut *visitor, place))? {}
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.visitor.text(self.place, text);
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        self.visitor.number(self.place);
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        self.visitor.number(self.place);
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        self.visitor.number(self.place);
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-}
-
-/// Reads a member's name and asks the visitor at once, so that no name is copied.
-struct Key<'v, V, P>(Cursor<'v, V, P>);
-
-impl<'de, V: JsonVisitor<'de>> DeserializeSeed<'de> for Key<'_, V, V::Place> {
-    type Value = Take<V::Place>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de, V: JsonVisitor<'de>> Visitor<'de> for Key<'_, V, V::Place> {
-    type Value = Take<V::Place>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member's name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.visitor.member(self.0.place, name))
-    }
-}
 
 /// The values of the members that were asked for, in the order they were asked for; of several
 /// members with one name, the last.
@@ -178,7 +33,7 @@ pub(crate) fn fields<'n, 'a, const N: usize>(
 ) -> serde_json::Result<Fields<'n, 'a, N>> {
     let mut found = Fields::new(names, false);
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    deserializer.deserialize_map(found.top())?;
+    deserializer.deserialize_map(&mut found)?;
     deserializer.end()?;
     Ok(found)
 }
@@ -189,7 +44,7 @@ pub(crate) fn fields_at_start<'a, const N: usize>(
     names: &[&'static str; N],
 ) -> serde_json::Result<[Option<&'a RawValue>; N]> {
     let mut found = Fields::new(names, false);
-    serde_json::Deserializer::from_str(text).deserialize_map(found.top())?;
+    serde_json::Deserializer::from_str(text).deserialize_map(&mut found)?;
     Ok(found.values)
 }
 
@@ -201,7 +56,7 @@ pub(crate) fn first_fields<'a, const N: usize>(
 ) -> [Option<&'a RawValue>; N] {
     let mut found = Fields::new(names, true);
     // The only error is that of stopping early.
-    let _more = serde_json::Deserializer::from_str(json).deserialize_map(found.top());
+    let _more = serde_json::Deserializer::from_str(json).deserialize_map(&mut found);
     found.values
 }
 
@@ -214,28 +69,53 @@ impl<'n, const N: usize> Fields<'n, '_, N> {
             twice: None,
         }
     }
+}
 
-    fn top(&mut self) -> Cursor<'_, Self, usize> {
-        Cursor::new(self, 0)
+impl<'de, const N: usize> Visitor<'de> for &mut Fields<'_, 'de, N> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    // A value is skipped or cut out without stack, however deep it is nested.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(place) = map.next_key_seed(Place(self.names))? {
+            if self.stops_early && self.values.iter().all(Option::is_some) {
+                return Err(A::Error::custom("there is more"));
+            }
+            let Some(place) = place else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if self.values[place].replace(map.next_value()?).is_some() {
+                self.twice.get_or_insert(self.names[place]);
+            }
+        }
+        Ok(())
     }
 }
 
-impl<'de, const N: usize> JsonVisitor<'de> for Fields<'_, 'de, N> {
-    /// An index into the names.
-    type Place = usize;
+/// Looks a member's name up among those asked for, so that no name is copied.
+struct Place<'n>(&'n [&'static str]);
 
-    fn member(&mut self, _: usize, name: &str) -> Take<usize> {
-        if self.stops_early && self.values.iter().all(Option::is_some) {
-            return Take::Stop;
-        }
-        let place = self.names.iter().position(|known| *known == name);
-        place.map_or(Take::Nothing, Take::Raw)
+impl<'de> DeserializeSeed<'de> for Place<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Place<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
     }
 
-    fn raw(&mut self, place: usize, json: &'de RawValue) {
-        if self.values[place].replace(json).is_some() {
-            self.twice.get_or_insert(self.names[place]);
-        }
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|known| *known == name))
     }
 }
 
@@ -293,16 +173,18 @@ pub(crate) fn drop_preamble(body: &mut Vec<u8>) {
     }
 }
 
+/// What `value` has at `paths`, JSON pointers with bars between them, in their order.
+pub(crate) fn at<'a>(value: &'a Value, paths: &str) -> impl Iterator<Item = &'a Value> {
+    paths.split('|').filter_map(|path| value.pointer(path))
+}
+
 /// Whether a JSON value says more than null, false, 0 and nothing, at any depth.
 pub(crate) fn says(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
         Value::Bool(true) => true,
         Value::Number(number) => number.as_f64() != Some(0.0),
-        // Python's and JavaScript's words for nothing become strings on the way.
-        Value::String(text) => !["", "null", "none", "nan", "undefined"]
-            .iter()
-            .any(|nothing| text.trim().eq_ignore_ascii_case(nothing)),
+        Value::String(text) => !text.trim().is_empty(),
         Value::Array(elements) => elements.iter().any(says),
         Value::Object(members) => members.values().any(says),
     }
@@ -340,90 +222,11 @@ pub(crate) fn with_nulls(json: &str) -> Option<String> {
     Some(out)
 }
 
-/// `body` with the usual slips of a writer of JSON put right: bare words (`NaN`, `-Infinity`,
-/// `None`) become null, strings may have single quotes, control characters, wrong escapes and bytes
-/// that are no UTF-8, and a list may end with a comma. Anything else stays, so that the result of a
-/// body that is no JSON at all is none either.
-pub(crate) fn mended(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(first) = chars.next() {
-        let is_word = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_');
-        match first {
-            '"' | '\'' => {
-                out.push('"');
-                while let Some(c) = chars.next().filter(|c| *c != first) {
-                    match c {
-                        '\\' => match chars.next() {
-                            Some(c @ ('"' | '\\' | '/' | 'b' | 'f' | 'n' | 'r' | 't' | 'u')) => {
-                                out.extend(['\\', c]);
-                            }
-                            other => out.extend(other),
-                        },
-                        '"' => out.push_str("\\\""),
-                        c if c.is_ascii_control() => out.push(' '),
-                        c => out.push(c),
-                    }
-                }
-                out.push('"');
-            }
-            '}' | ']' => {
-                let end = out.trim_end().trim_end_matches(',').len();
-                out.truncate(end);
-                out.push(first);
-            }
-            first if is_word(&first) => {
-                let from = out.len();
-                out.push(first);
-                while let Some(c) = chars.next_if(is_word) {
-                    out.push(c);
-                }
-                if serde_json::from_str::<IgnoredAny>(&out[from..]).is_err() {
-                    out.truncate(from);
-                    out.push_str("null");
-                }
-            }
-            other => out.push(other),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::error::Category;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Trace(String);
-
-    impl<'de> JsonVisitor<'de> for Trace {
-        type Place = ();
-
-        fn member(&mut self, (): (), name: &str) -> Take<()> {
-            self.0 += name;
-            self.0 += ":";
-            match name {
-                "skipped" => Take::Nothing,
-                "raw" => Take::Raw(()),
-                _ => Take::Inside(()),
-            }
-        }
-
-        fn text(&mut self, (): (), text: &str) {
-            self.0 += text;
-        }
-
-        fn number(&mut self, (): ()) {
-            self.0 += "#";
-        }
-
-        fn raw(&mut self, (): (), json: &'de RawValue) {
-            self.0 += json.get();
-        }
-    }
 
     #[test]
     fn numbers_that_json_does_not_have_become_null_outside_strings() {
@@ -443,28 +246,11 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_seen_once_and_in_order() {
-        let mut trace = Trace::default();
-        let text =
-            r#"{"a":"x\ny","\u0062":[1,-2.5,true,null],"skipped":{"c":1},"raw":{"e": 1} ,"d":{}}"#;
-        visit(text, &mut trace, ()).unwrap();
-        assert_eq!(
-            trace.0,
-            r#"a:x
-yb:##skipped:raw:{"e": 1}d:"#
-        );
-    }
-
-    #[test]
-    fn wrong_json_is_an_error() {
-        let read = |text: &str| visit(text, &mut Trace::default(), ());
-        for text in ["", "{", "{}x", r#"{"a"}"#, "[1,]", "nul", r#"{"a":01}"#] {
-            assert!(read(text).is_err(), "{text}");
-        }
-        // Deep values are skipped without stack, and refused where they are visited.
+    fn deep_values_are_skipped_and_cut_out() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-        assert!(read(&format!(r#"{{"skipped":{deep}}}"#)).is_ok());
-        assert!(read(&deep).is_err());
+        let json = format!(r#"{{"skipped":{deep},"deep":{deep}}}"#);
+        let [cut] = fields(&json, &["deep"]).unwrap().values;
+        assert_eq!(cut.map(RawValue::get), Some(&*deep));
     }
 
     #[test]
@@ -580,8 +366,6 @@ yb:##skipped:raw:{"e": 1}d:"#
             ("false", false),
             ("\"\"", false),
             ("\" \"", false),
-            ("\"None\"", false),
-            ("\"none of it\"", true),
             ("{ }", false),
             ("[]", false),
             ("0", false),
@@ -593,50 +377,6 @@ yb:##skipped:raw:{"e": 1}d:"#
             ("1e400", true),
         ] {
             assert_eq!(says_something(json), says, "{json}");
-        }
-    }
-
-    #[test]
-    fn the_slips_of_writers_of_json_are_mended_and_nothing_else_is() {
-        for (body, expected) in [
-            (
-                &b"{\"a\": NaN, \"b\":[-Infinity,1.5,true,]}"[..],
-                r#"{"a": null, "b":[null,1.5,true]}"#,
-            ),
-            (
-                b"{'a': \"it's\", 'b': None, 'c': 'say \"x\" \\'y\\'',\n}",
-                r#"{"a": "it's", "b": null, "c": "say \"x\" 'y'"}"#,
-            ),
-            (
-                b"{\"a\":\"line\nbreak \\x41 \\u0041 NaN\"}",
-                r#"{"a":"line break x41 \u0041 NaN"}"#,
-            ),
-            (
-                b"{\"a\":\"\xff\",\"b\":+1,\"c\":.5}",
-                "{\"a\":\"\u{fffd}\",\"b\":null,\"c\":null}",
-            ),
-        ] {
-            let mended = mended(body);
-            assert_eq!(mended, expected);
-            assert!(
-                serde_json::from_str::<IgnoredAny>(&mended).is_ok(),
-                "{mended}"
-            );
-        }
-        for body in [
-            "<html><p class='x'>NaN</p></html>",
-            r#"{"choices":[{"message":{"content":"cut of"#,
-            r#"{"a":NaN"#,
-            "data: {}",
-            "{} {}",
-            "Internal Server Error",
-            "",
-        ] {
-            let mended = mended(body.as_bytes());
-            assert!(
-                serde_json::from_str::<IgnoredAny>(&mended).is_err(),
-                "{mended}"
-            );
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What makes failed answers alike, so that many in a row stop a run.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use super::classify::AttemptError;
 use super::error_meaning::holds_any;
@@ -25,11 +25,9 @@ pub(crate) fn likeness(failed: &AttemptError) -> Option<Likeness> {
         ) => Class::Usual,
         _ => return None,
     };
-    let mut hasher = DefaultHasher::new();
-    if class != Class::Money {
-        (kind, error.status(), error.code(), pattern(error)).hash(&mut hasher);
-    }
-    let key = hasher.finish();
+    let is_money = class == Class::Money;
+    let what = (!is_money).then(|| (kind, error.status(), error.code(), pattern(error)));
+    let key = BuildHasherDefault::<DefaultHasher>::default().hash_one(what);
     Some(Likeness { key, class })
 }
 

@@ -8,7 +8,7 @@
 //!
 //! A value that cannot be, such as -1, 0 or words, says nothing.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
@@ -17,31 +17,6 @@ use super::headers::text;
 use super::times;
 use crate::limit::{Announced, Counted, Reset};
 
-/// What `headers` announce, of which the [`plain`] ones have been found, and how many of them made
-/// no sense. `wall` is this machine's time, for answers without a `Date`.
-pub(super) fn read(
-    plain: &[Found<'_>],
-    headers: &HeaderMap,
-    wall: SystemTime,
-) -> (Vec<Announced>, u64) {
-    let mut structured = Vec::new();
-    for name in ["ratelimit-policy", "ratelimit"] {
-        for value in headers.get_all(name) {
-            for (scope, params) in items(value.to_str().unwrap_or_default()) {
-                add_item(&mut structured, scope, params);
-            }
-        }
-    }
-    if plain.is_empty() && structured.is_empty() {
-        return (Vec::new(), 0);
-    }
-    let now = now(headers, wall);
-    let mut ignored = 0;
-    let announced =
-        (plain.iter().chain(&structured)).filter_map(|it| it.announced(now, &mut ignored));
-    (announced.collect(), ignored)
-}
-
 /// The server's time, by which its times are meant, or else this machine's.
 pub(super) fn now(headers: &HeaderMap, wall: SystemTime) -> SystemTime {
     text(headers, "date")
@@ -49,20 +24,31 @@ pub(super) fn now(headers: &HeaderMap, wall: SystemTime) -> SystemTime {
         .unwrap_or(wall)
 }
 
-/// The headers of one limit, as text.
+/// The limits of which an answer tells.
 #[derive(Debug, Default)]
-pub(super) struct Found<'a> {
+pub(super) struct Limits {
+    found: Vec<Found>,
+    /// How many values made no sense.
+    pub(super) ignored: u64,
+}
+
+/// What is told of one limit.
+#[derive(Debug, Default)]
+pub(super) struct Found {
     /// `None` where no name says it. Then it is requests, and all of them come back at the reset.
     pub(super) counted: Option<Counted>,
     /// Tells limits apart.
     scope: u64,
     /// As it is named.
-    pub(super) window: Option<Duration>,
-    pub(super) limit: Option<&'a str>,
-    pub(super) remaining: Option<&'a str>,
-    pub(super) reset: Option<&'a str>,
-    /// One of them is there twice: nobody knows which counts.
-    pub(super) is_doubled: bool,
+    window: Option<Duration>,
+    /// As it stands behind the number of a limit.
+    policy: Option<Duration>,
+    pub(super) limit: Option<u64>,
+    pub(super) remaining: Option<u64>,
+    pub(super) reset: Option<Reset>,
+    seen: [bool; 3],
+    /// A header is there twice: nobody knows which counts.
+    is_doubled: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -72,89 +58,137 @@ enum What {
     Reset,
 }
 
-/// The limits whose headers are told by their names.
-pub(super) fn plain(headers: &HeaderMap) -> Vec<Found<'_>> {
-    let mut found = Vec::new();
-    for (name, value) in headers {
-        // Most headers are others, and most answers have none of these.
-        if name.as_str().contains("ratelimit")
-            && let Some((what, limit)) = words(name.as_str())
-        {
-            of(&mut found, limit).set(what, value.to_str().unwrap_or_default());
+impl Limits {
+    /// Reads `headers`. `wall` is this machine's time, for answers without a `Date`.
+    pub(super) fn read(headers: &HeaderMap, wall: SystemTime) -> Self {
+        let mut limits = Self::default();
+        let mut date = None;
+        for (name, value) in headers {
+            // Most headers are others, and most answers have none of these.
+            if !name.as_str().contains("ratelimit") {
+                continue;
+            }
+            let value = value.to_str().unwrap_or_default();
+            let now = *date.get_or_insert_with(|| now(headers, wall));
+            if matches!(name.as_str(), "ratelimit" | "ratelimit-policy") {
+                for (scope, params) in items(value) {
+                    limits.add_item(scope, params, now);
+                }
+            } else if let Some((what, limit)) = words(name.as_str()) {
+                limits.set(limit, what, value, now);
+            }
         }
+        limits
     }
-    found
-}
 
-/// The limit with this scope, which is new if there is none.
-fn of<'a, 'b>(found: &'b mut Vec<Found<'a>>, new: Found<'a>) -> &'b mut Found<'a> {
-    let known = found.iter().position(|it| it.scope == new.scope);
-    let at = known.unwrap_or_else(|| {
-        found.push(new);
-        found.len() - 1
-    });
-    &mut found[at]
-}
+    /// Those that are certain.
+    fn told(&self) -> impl Iterator<Item = &Found> {
+        self.found.iter().filter(|limit| !limit.is_doubled)
+    }
 
-impl<'a> Found<'a> {
-    fn set(&mut self, what: What, value: &'a str) {
-        let slot = match what {
-            What::Limit => &mut self.limit,
-            What::Remaining => &mut self.remaining,
-            What::Reset => &mut self.reset,
+    /// What the limiter is told.
+    pub(super) fn announced(&self) -> Vec<Announced> {
+        let announced = |limit: &Found| {
+            Some(Announced {
+                counted: limit.counted.unwrap_or(Counted::Requests),
+                scope: limit.scope,
+                limit: limit.limit?,
+                remaining: limit.remaining,
+                reset: limit.reset,
+                window: limit.window.or(limit.policy),
+            })
         };
-        self.is_doubled |= slot.replace(value).is_some();
+        self.told().filter_map(announced).collect()
     }
 
-    fn announced(&self, now: SystemTime, ignored: &mut u64) -> Option<Announced> {
-        if self.is_doubled {
-            *ignored += 1;
-            return None;
+    /// Those whose window no name tells.
+    pub(super) fn without_window(&self) -> impl Iterator<Item = &Found> {
+        self.told().filter(|limit| limit.window.is_none())
+    }
+
+    /// The limit with the scope of `new`, which is added if there is none.
+    fn of(&mut self, new: Found) -> &mut Found {
+        let known = self.found.iter().position(|it| it.scope == new.scope);
+        let at = known.unwrap_or_else(|| {
+            self.found.push(new);
+            self.found.len() - 1
+        });
+        &mut self.found[at]
+    }
+
+    /// Takes a value, or counts that it makes no sense.
+    fn set(&mut self, limit: Found, what: What, value: &str, now: SystemTime) {
+        let limit = self.of(limit);
+        let is_second = std::mem::replace(&mut limit.seen[what as usize], true);
+        limit.is_doubled |= is_second;
+        // The IETF's limit may name policies behind the number: `100, 100;w=60`.
+        let mut parts = value.split([';', ',']).map(str::trim);
+        let number = parts.next().and_then(|number| number.parse().ok());
+        let makes_sense = match what {
+            What::Limit => {
+                limit.limit = number.filter(|limit| *limit > 0);
+                let seconds = parts.find_map(|part| part.strip_prefix("w="));
+                limit.policy = seconds.and_then(|seconds| window(seconds.parse().ok()?));
+                limit.limit.is_some()
+            }
+            What::Remaining => {
+                limit.remaining = number;
+                number.is_some()
+            }
+            What::Reset => {
+                limit.reset = read_reset(value, now);
+                limit.reset.is_some()
+            }
+        };
+        self.ignored += u64::from(is_second || !makes_sense);
+    }
+
+    /// Takes an item of `RateLimit` or `RateLimit-Policy`.
+    fn add_item(&mut self, scope: u64, params: &str, now: SystemTime) {
+        let named = |name: &str| {
+            let mut params = params.split([';', ',']).map(str::trim);
+            params.find_map(|param| param.strip_prefix(name))
+        };
+        let counted = match named("qu=") {
+            // `RateLimit` does not repeat the unit of its policy.
+            None => None,
+            Some("\"requests\"") => Some(Counted::Requests),
+            Some("\"tokens\"") => Some(Counted::Tokens),
+            Some(_) => return,
+        };
+        let new = || Found {
+            scope,
+            ..Found::default()
+        };
+        for (names, what) in [
+            (["q=", "limit="], What::Limit),
+            (["r=", "remaining="], What::Remaining),
+            (["t=", "reset="], What::Reset),
+        ] {
+            if let Some(value) = names.iter().find_map(|name| named(name)) {
+                self.set(new(), what, value, now);
+            }
         }
-        let positive = |value| leading_number(value).filter(|(limit, _)| *limit > 0);
-        let most = read_as(self.limit, positive, ignored);
-        let remaining = read_as(self.remaining, leading_number, ignored);
-        let reset = read_as(self.reset, |value| read_reset(value, now), ignored);
-        // The IETF's may name policies behind the number: `100, 100;w=60`.
-        let (limit, policies) = most?;
-        let named = policies
-            .split([';', ','])
-            .find_map(|part| part.trim().strip_prefix("w="));
-        let named = named.and_then(|seconds| window(seconds.parse().ok()?));
-        Some(Announced {
-            counted: self.counted.unwrap_or(Counted::Requests),
-            scope: self.scope,
-            limit,
-            remaining: remaining.map(|(left, _)| left),
-            reset,
-            window: self.window.or(named),
-        })
+        let limit = self.of(new());
+        limit.counted = counted.or(limit.counted);
+        if let Some(seconds) = named("w=").and_then(|seconds| seconds.parse().ok()) {
+            limit.window = window(seconds);
+        }
     }
-}
-
-/// Reads a header that is there, and counts one that makes no sense.
-fn read_as<'a, T>(
-    value: Option<&'a str>,
-    read: impl FnOnce(&'a str) -> Option<T>,
-    ignored: &mut u64,
-) -> Option<T> {
-    let read = read(value?);
-    *ignored += u64::from(read.is_none());
-    read
 }
 
 /// What a header is about, by the words of its name: the field, and of which limit. A limit is told
 /// by the other words.
-fn words(name: &str) -> Option<(What, Found<'static>)> {
+fn words(name: &str) -> Option<(What, Found)> {
     const DAY: u64 = 86_400;
     let (mut what, mut counted, mut part, mut seconds) = (None, None, None, None);
-    let mut scope = DefaultHasher::new();
+    let mut others = Vec::new();
     for word in name.split('-') {
         match word {
             "limit" => what = Some(What::Limit),
             "remaining" => what = Some(What::Remaining),
             "reset" => what = Some(What::Reset),
-            _ => word.hash(&mut scope),
+            _ => others.push(word),
         }
         match word {
             "limit" | "remaining" | "reset" | "x" | "anthropic" | "ratelimit" | "project" => {}
@@ -176,7 +210,7 @@ fn words(name: &str) -> Option<(What, Found<'static>)> {
             (counted, None) => counted,
             _ => return None,
         },
-        scope: scope.finish(),
+        scope: scope(&others),
         window: seconds.and_then(window),
         ..Found::default()
     };
@@ -197,42 +231,12 @@ fn items(value: &str) -> impl Iterator<Item = (u64, &str)> {
             // A number without a name belongs to `ratelimit-limit`, which repeats it.
             None => return None,
         };
-        let mut scope = DefaultHasher::new();
-        ("item", name).hash(&mut scope);
-        Some((scope.finish(), params))
+        Some((scope(&["item", name]), params))
     })
 }
 
-fn add_item<'a>(found: &mut Vec<Found<'a>>, scope: u64, params: &'a str) {
-    let named = |name: &str| {
-        let mut params = params.split([';', ',']).map(str::trim);
-        params.find_map(|param| param.strip_prefix(name))
-    };
-    let counted = match named("qu=") {
-        // `RateLimit` does not repeat the unit of its policy.
-        None => None,
-        Some("\"requests\"") => Some(Counted::Requests),
-        Some("\"tokens\"") => Some(Counted::Tokens),
-        Some(_) => return,
-    };
-    let new = Found {
-        scope,
-        ..Found::default()
-    };
-    let limit = of(found, new);
-    limit.counted = counted.or(limit.counted);
-    for (names, what) in [
-        (["q=", "limit="], What::Limit),
-        (["r=", "remaining="], What::Remaining),
-        (["t=", "reset="], What::Reset),
-    ] {
-        if let Some(value) = names.iter().find_map(|name| named(name)) {
-            limit.set(what, value);
-        }
-    }
-    if let Some(seconds) = named("w=").and_then(|seconds| seconds.parse().ok()) {
-        limit.window = window(seconds);
-    }
+fn scope(words: &[&str]) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(words)
 }
 
 fn window(seconds: u64) -> Option<Duration> {
@@ -240,14 +244,6 @@ fn window(seconds: u64) -> Option<Duration> {
     (1..=LONGEST)
         .contains(&seconds)
         .then(|| Duration::from_secs(seconds))
-}
-
-/// A whole number without a sign, and what follows it after a comma or semicolon.
-fn leading_number(value: &str) -> Option<(u64, &str)> {
-    let value = value.trim();
-    let end = value.find([',', ';']).unwrap_or(value.len());
-    let (number, rest) = value.split_at(end);
-    Some((number.trim().parse().ok()?, rest))
 }
 
 /// A reset, with how coarse it is: to the second, unless it says more. A date is compared with
@@ -282,7 +278,8 @@ mod tests {
     }
 
     fn read(headers: &HeaderMap, wall: SystemTime) -> (Vec<Announced>, u64) {
-        super::read(&plain(headers), headers, wall)
+        let limits = Limits::read(headers, wall);
+        (limits.announced(), limits.ignored)
     }
 
     fn announced(pairs: &[(&str, &str)]) -> Vec<Announced> {

@@ -10,7 +10,7 @@
 //! names, and [`limit_headers`] those that every answer announces. [`likeness`] says what many
 //! failures have in common. [`cost`] counts what a request says of its model tokens, [`estimate`]
 //! corrects that by what answers took, [`usage`] reads how many they were, and [`money`] says what
-//! they cost. [`content`] finds an answer's text, and [`json`] is the visitor of JSON under all of
+//! they cost. [`content`] finds an answer's text, and [`json`] reads JSON under all of
 //! these. [`provider`] has what differs between providers, [`key`] keeps the key out of every text,
 //! and [`path`] joins URLs.
 

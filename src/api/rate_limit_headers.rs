@@ -10,7 +10,7 @@ use http::HeaderMap;
 
 use super::error_body::ErrorBody;
 use super::headers::text;
-use super::limit_headers::{Found, now, plain};
+use super::limit_headers::{Found, Limits, now};
 use super::response::ResponseView;
 use super::times;
 use crate::limit::Counted;
@@ -42,8 +42,8 @@ impl RetryHints {
         let header_delay = retry_after(headers, response.wall);
         let quoted = body.headers.as_deref();
         let used_up = || match response.status {
-            429 => exhausted(headers, response.wall, response.cost_tokens)
-                .or_else(|| exhausted(quoted?, response.wall, response.cost_tokens))
+            429 => exhausted(headers, response)
+                .or_else(|| exhausted(quoted?, response))
                 .or_else(|| longest(headers, "x-ratelimit-reset-after", times::seconds)),
             _ => None,
         };
@@ -57,9 +57,13 @@ impl RetryHints {
                 ..Self::default()
             };
         }
+        // LiteLLM names a few seconds while every deployment cools down, also after a backend refused
+        // its key (BerriAI/litellm#2493): they would be waited for row by row. As a refusal without a
+        // hint it comes to an end.
+        let is_told = !body.message.contains("No deployments available");
         Self {
             delay: header_delay
-                .or_else(|| positive(body.delay()))
+                .or_else(|| positive(body.delay.filter(|_| is_told)))
                 .or_else(|| retry_after(quoted?, response.wall))
                 .or_else(used_up),
             header_delay,
@@ -109,8 +113,8 @@ fn longest(
     positive(delays.max())
 }
 
-/// How long until there is room again, if the answer says that nothing remains of a limit: for one
-/// request, or for `cost_tokens` model tokens. The longest, where several are used up.
+/// How long until there is room again, if the headers say that nothing remains of a limit: for one
+/// request, or for as many model tokens as were reserved. The longest, where several are used up.
 ///
 /// The reset of OpenAI, Anthropic and all who copy their names is the time until the limit is
 /// *full* again. Such a limit refills all the time, so one unit needs only that unit's share of the
@@ -118,28 +122,24 @@ fn longest(
 /// nothing refills before it, so it is waited for in full.
 ///
 /// A missing, doubled, negative or unreadable number says nothing about the limit.
-fn exhausted(headers: &HeaderMap, wall: SystemTime, cost_tokens: u64) -> Option<Duration> {
-    longest_wait(&plain(headers), headers, wall, |limit, reset| {
+fn exhausted(headers: &HeaderMap, response: &ResponseView<'_>) -> Option<Duration> {
+    longest_wait(&Limits::read(headers, response.wall), |limit, reset| {
         let units = match limit.counted {
             None => return Some(reset),
             Some(Counted::Requests) => 1,
-            Some(_) => cost_tokens.max(1),
+            Some(_) => response.cost_tokens.max(1),
         };
-        share(reset, units, number(limit.limit?)?)
+        share(reset, units, limit.limit?)
     })
 }
 
-/// As [`exhausted`], for windows alone, of which the [`plain`] headers tell.
+/// As [`exhausted`], for windows alone.
 ///
 /// The limiter follows what refills all the time by itself, and also a window of up to a minute.
 /// Such a window may slide, and then a request is let in long before the reset. So the next request
 /// goes when its turn comes, and only its refusal makes everyone wait.
-pub(super) fn exhausted_window(
-    plain: &[Found<'_>],
-    headers: &HeaderMap,
-    wall: SystemTime,
-) -> Option<Duration> {
-    longest_wait(plain, headers, wall, |limit, reset| {
+pub(super) fn exhausted_window(limits: &Limits) -> Option<Duration> {
+    longest_wait(limits, |limit, reset| {
         let is_spread = limit.limit.is_some() && reset <= ABOUT_A_MINUTE;
         (limit.counted.is_none() && !is_spread).then_some(reset)
     })
@@ -147,32 +147,18 @@ pub(super) fn exhausted_window(
 
 /// The longest of the waits that `wait` makes of used up limits and their resets.
 fn longest_wait(
-    plain: &[Found<'_>],
-    headers: &HeaderMap,
-    wall: SystemTime,
-    wait: impl Fn(&Found<'_>, Duration) -> Option<Duration>,
+    limits: &Limits,
+    wait: impl Fn(&Found, Duration) -> Option<Duration>,
 ) -> Option<Duration> {
-    let waits = plain.iter().filter_map(|limit| {
-        let is_used_up = number(limit.remaining?)? == 0;
-        let is_told = is_used_up && !limit.is_doubled && limit.window.is_none();
-        let reset = limit.reset.filter(|_| is_told)?;
-        wait(limit, times::until_reset(reset, now(headers, wall))?)
-    });
-    positive(waits.max())
+    let used_up = limits.without_window().filter(|it| it.remaining == Some(0));
+    positive(used_up.filter_map(|it| wait(it, it.reset?.after)).max())
 }
 
 /// The share of the time to full that `units` of `limit` take, rounded up: never early.
 fn share(to_full: Duration, units: u64, limit: u64) -> Option<Duration> {
-    if limit == 0 {
-        return None;
-    }
     // At most 366 days in nanoseconds (55 bits) times 64 bits.
     let nanos = (to_full.as_nanos() * u128::from(units.min(limit))).div_ceil(u128::from(limit));
     u64::try_from(nanos).ok().map(Duration::from_nanos)
-}
-
-fn number(value: &str) -> Option<u64> {
-    value.trim().parse().ok()
 }
 
 fn positive(delay: Option<Duration>) -> Option<Duration> {
@@ -199,18 +185,26 @@ mod tests {
         Some(Duration::from_millis(ms))
     }
 
-    fn delay(headers: &HeaderMap, body: &[u8], wall: SystemTime) -> Option<Duration> {
-        let response = ResponseView {
+    fn view<'a>(
+        headers: &'a HeaderMap,
+        body: &'a [u8],
+        wall: SystemTime,
+        cost_tokens: u64,
+    ) -> ResponseView<'a> {
+        ResponseView {
             status: 503,
             headers,
             body,
             key: None,
             promise: Promise::Anything,
             wall,
-            cost_tokens: 1,
+            cost_tokens,
             longest_wait: None,
-        };
-        RetryHints::read(&response, &ErrorBody::read(body)).delay
+        }
+    }
+
+    fn delay(headers: &HeaderMap, body: &[u8], wall: SystemTime) -> Option<Duration> {
+        RetryHints::read(&view(headers, body, wall, 1), &ErrorBody::read(body)).delay
     }
 
     fn after(pairs: &[(&str, &str)]) -> Option<Duration> {
@@ -356,7 +350,7 @@ mod tests {
 
     fn used_up(pairs: &[(&str, &str)], cost: u64) -> Option<Duration> {
         let headers = crate::api::headers::tests::map(pairs.iter().copied());
-        exhausted(&headers, wall(), cost)
+        exhausted(&headers, &view(&headers, &[], wall(), cost))
     }
 
     #[test]
@@ -562,7 +556,8 @@ mod tests {
                 }
                 for wall in [UNIX_EPOCH, wall()] {
                     prop_assert_ne!(delay(&headers, &[], wall), Some(Duration::ZERO));
-                    prop_assert_ne!(exhausted(&headers, wall, cost), Some(Duration::ZERO));
+                    let response = view(&headers, &[], wall, cost);
+                    prop_assert_ne!(exhausted(&headers, &response), Some(Duration::ZERO));
                 }
             }
         }

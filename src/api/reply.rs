@@ -1,6 +1,6 @@
 //! A successful answer: its bytes, and what most callers want of them.
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::content::Content;
@@ -95,11 +95,6 @@ impl Reply {
     /// The first value of the response header `name`, in any case, if it is visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.get(name)
-    }
-
-    /// All response headers.
-    pub fn headers(&self) -> HeaderMap {
-        self.head.to_map()
     }
 
     /// The provider's id of this answer, to quote to its support.

@@ -19,7 +19,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender};
 
 pub(crate) use self::eta::Speed;
 pub(crate) use self::screen::{Screen, Shown};
-pub(crate) use self::words::Wording;
+use self::words::Remedy;
 #[cfg(feature = "cli")]
 pub(crate) use self::words::{causes, with_causes};
 use crate::{FileProgress, Monitor};
@@ -47,7 +47,7 @@ pub(crate) const LINE: Duration = Duration::from_secs(5);
 /// # }
 /// ```
 pub fn bar() -> impl FnMut(&FileProgress) {
-    let mut display = Display::new(Screen::of_terminal(), WORDING, LINE);
+    let mut display = Display::new(Screen::of_terminal(), |_| None, LINE);
     move |progress| display.show(progress)
 }
 
@@ -92,7 +92,7 @@ impl Bar {
         let screen = Screen::of_terminal();
         let (seen, on) = (monitor.clone(), screen.clone());
         let draw = move || {
-            let (mut display, began) = (Display::new(on, WORDING, LINE), Instant::now());
+            let (mut display, began) = (Display::new(on, |_| None, LINE), Instant::now());
             while ended.recv_timeout(BAR) == Err(RecvTimeoutError::Timeout) {
                 display.show(&progress(&seen, total, began.elapsed()));
             }
@@ -173,18 +173,12 @@ fn progress(monitor: &Monitor, total: Option<u64>, elapsed: Duration) -> FilePro
     progress
 }
 
-/// How a program is told.
-const WORDING: Wording = Wording {
-    error: words::with_causes,
-    remedy: |_| None,
-};
-
 /// Shows the progress of one run, and removes the bar when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Display {
     pub(crate) speed: Speed,
     screen: Option<Screen>,
-    wording: Wording,
+    remedy: Remedy,
     interval: Duration,
     /// When it is shown next, in the run's own time.
     next: Duration,
@@ -192,7 +186,7 @@ pub(crate) struct Display {
 
 impl Display {
     /// A bar is drawn ten times a second. Where there is none, a line is written every `line`.
-    pub(crate) fn new(screen: Option<Screen>, wording: Wording, line: Duration) -> Self {
+    pub(crate) fn new(screen: Option<Screen>, remedy: Remedy, line: Duration) -> Self {
         let (interval, next) = match screen {
             Some(_) => (BAR, Duration::ZERO),
             None => (line, line),
@@ -200,7 +194,7 @@ impl Display {
         Self {
             speed: Speed::default(),
             screen,
-            wording,
+            remedy,
             interval,
             next,
         }
@@ -219,7 +213,7 @@ impl Display {
     /// Draws the bar, or else gives the line to write.
     pub(crate) fn draw(&self, progress: &FileProgress) -> Option<String> {
         let heads = words::heads(progress, &self.speed);
-        let details = words::details(progress, &self.speed, &self.wording);
+        let details = words::details(progress, &self.speed, self.remedy);
         let Some(screen) = &self.screen else {
             return Some(format!("{}  {}", heads[0], details.join(", ")));
         };

@@ -12,14 +12,8 @@ use crate::{Binding, Concurrency, Error, FileProgress, Hold, SharedStatus, Usd};
 /// The longest reason for an outage that is shown, in characters.
 const LONGEST_REASON: usize = 200;
 
-/// How errors are told, and what helps against them. The tool has flags, a program settings.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wording {
-    /// An error with what caused it.
-    pub(crate) error: fn(&Error) -> String,
-    /// What helps against the hold, if anything is known to.
-    pub(crate) remedy: fn(&FileProgress) -> Option<String>,
-}
+/// What helps against the hold, if anything is known to. The tool has flags that do.
+pub(crate) type Remedy = fn(&FileProgress) -> Option<String>;
 
 /// How far, how fast, how long: in full, and shorter and shorter.
 pub(crate) fn heads(progress: &FileProgress, speed: &Speed) -> Vec<String> {
@@ -42,10 +36,10 @@ pub(crate) fn heads(progress: &FileProgress, speed: &Speed) -> Vec<String> {
 
 /// What explains it. What holds the run back comes first: it explains the rest, and a narrow bar
 /// shows the beginning only.
-pub(crate) fn details(progress: &FileProgress, speed: &Speed, wording: &Wording) -> Vec<String> {
+pub(crate) fn details(progress: &FileProgress, speed: &Speed, remedy: Remedy) -> Vec<String> {
     let engine = &progress.engine;
     let limit = match (&progress.hold, engine.binding) {
-        (Some(hold), _) => Some(held(hold, progress, wording)),
+        (Some(hold), _) => Some(held(hold, remedy(progress))),
         (None, binding) => binding.map(|binding| format!("limit: {}", factor(binding))),
     };
     let shared = progress.shared.as_ref();
@@ -123,15 +117,15 @@ pub(crate) fn with_causes(error: &Error) -> String {
 }
 
 /// What a run that sends nothing waits for. The end and the remedy come first: a bar may be narrow.
-fn held(hold: &Hold, progress: &FileProgress, wording: &Wording) -> String {
+fn held(hold: &Hold, remedy: Option<String>) -> String {
     let when = match hold.next_try {
         None => ", no time is left for another try".to_owned(),
         Some(left) if hold.is_pause => format!(" for {}", coarse_time(left)),
         Some(Duration::ZERO) => ", trying now".to_owned(),
         Some(left) => format!(", next try in {}", coarse_time(left)),
     };
-    let remedy = (wording.remedy)(progress).map(|remedy| format!(": {remedy}"));
-    let reason = hold.error.as_ref().map(wording.error);
+    let remedy = remedy.map(|remedy| format!(": {remedy}"));
+    let reason = hold.error.as_ref().map(with_causes);
     let reason = reason.map(|reason| format!(" ({})", printable(&reason, LONGEST_REASON)));
     let told = [remedy, reason].into_iter().flatten();
     iter::once(format!("on hold{when}")).chain(told).collect()

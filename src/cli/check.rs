@@ -9,14 +9,12 @@ use super::args;
 use super::console::{Console, with_flags};
 use super::exit::Exit;
 use super::format::{aligned, count, counted};
-use super::prompts::{self, with_prompts};
-use super::shard::with_shard;
-use super::{signals, stdout};
+use super::prompts::{flaw, is_prompts, unsent_run};
+use super::{output, signals};
+use crate::Result;
 use crate::error::{config, refuse};
 use crate::escape::printable;
 use crate::jsonl::check::{Finding, Names, Report};
-use crate::jsonl::files::RunFiles;
-use crate::{Client, FileRun, Result};
 
 /// How many findings of a kind are shown; `--json` has more.
 const SHOWN: usize = 20;
@@ -34,33 +32,18 @@ const LONGEST_MESSAGE: usize = 300;
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) for arguments that do not go together,
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the report cannot be written.
 pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
-    signals::stop_at_once().map_err(signals::cannot_receive)?;
-    let (prompts, provider) = (&args.prompts, args.provider);
-    refuse(prompts::flaw(&args.input, prompts, &args.endpoint, None))?;
-    let is_prompts = prompts::is_prompts(&args.input, prompts);
-    if is_prompts && provider.is_some() {
+    signals::stop_at_once()?;
+    let (input, prompts, provider) = (&args.input, &args.prompts, args.provider);
+    refuse(flaw(input, prompts, &args.endpoint, None))?;
+    if is_prompts(input, prompts) && provider.is_some() {
         return Err(config(
             "--provider is for files of requests: INPUT is prompts (.txt or --prompts), which no batch \
              service takes",
         ));
     }
-    if args.sharding.shard.is_some() && provider.is_some() && !prompts.is_rows() {
-        return Err(config(
-            "--provider is for the rules of whole files: leave out --shard, or --provider",
-        ));
-    }
-    let files = RunFiles::complete(&args.input, Some("-".as_ref()), None, false, None);
-    let run = FileRun::over(&nobodys_client()?, files);
-    let run = with_prompts(run, &args.prompts, &args.endpoint, provider)?;
-    let run = with_shard(run, &args.sharding)?;
-    // Which model rows and prompts are sent to is decided when they are.
-    let run = if is_prompts {
-        run.prompts("", None, None)
-    } else {
-        run
-    };
+    let run = unsent_run(input, prompts, &args.endpoint, provider)?;
     // Rows are in no batch's form: what they become is.
-    let rules = provider.filter(|_| !args.prompts.is_rows());
+    let rules = provider.filter(|_| !prompts.is_rows());
     let report = match run.look(rules, |_, _| ()) {
         Ok(report) => report,
         // Whatever it was that kept it from being read: the file has not been found good.
@@ -74,10 +57,7 @@ pub(crate) fn check(args: &args::Check, console: &Console) -> Result<Exit> {
     } else {
         to_text(&report)
     };
-    match stdout::write(&text) {
-        Err(error) if !stdout::is_broken_pipe(&error) => return Err(error),
-        _ => {}
-    }
+    output::show(&text)?;
     Ok(exit(&report))
 }
 
@@ -88,17 +68,6 @@ pub(super) fn exit(report: &Report) -> Exit {
     } else {
         Exit::SomeFailed
     }
-}
-
-/// A client for runs that send nothing, which needs neither an address nor a key.
-///
-/// # Errors
-/// None: there is nothing wrong with its settings.
-pub(super) fn nobodys_client() -> Result<Client> {
-    Client::builder()
-        .base_url("http://127.0.0.1/v1")
-        .no_auth()
-        .build()
 }
 
 /// The findings, and below them, where a terminal is left, the totals.

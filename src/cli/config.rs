@@ -5,21 +5,23 @@
 
 use std::env;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::advice::GivenLimits;
 use super::args::{ProgressMode, Run, Timeouts};
 use super::console::Console;
 use super::format::count;
-pub(super) use super::prompts::{flaw_of_prompts, is_prompts};
+use super::output::{self, is_same};
+use super::prompts::{flaw_of_prompts, is_prompts};
 use super::server::with;
-use super::shard::check_other_cuts;
+use super::sharing::{self, check_other_cuts};
 use super::summary::FinalReport;
-use super::{headers, report, rlimit, server, shared_limit, stdout};
+use super::{headers, report, server};
 use crate::api::path;
 use crate::error::{config, refuse};
-use crate::jsonl::files::{Location, RunFiles, first_id, names_no_file};
-use crate::jsonl::sidecars;
+use crate::jsonl::files::{Location, RunFiles, first_id, is_device, names_no_file};
+use crate::jsonl::sidecars::{is_sidecar, resolved};
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Concurrency, Rate, Result, Retry, Shared};
 
@@ -32,30 +34,25 @@ pub(crate) type Ready = (Client, Option<SimServer>, FinalReport);
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag, variable or file, and
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the simulated provider cannot start.
-pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
+pub(crate) fn resolve(run: &Arc<Run>, console: &Console) -> Result<Ready> {
     let files = files(run)?;
     let (builder, key_from, simulator) = match &run.server.simulate {
         Some(spec) => server::simulated(spec)?,
         None => server::real(&run.server)?,
     };
-    let shared = shared_limit::shared(run)?;
+    let (shared, variable) = sharing::shared(run)?;
     let concurrency = concurrency(run, console);
     let report = FinalReport {
         console: console.clone(),
         files,
-        summary: run.summary.clone(),
-        page: run.report.clone(),
-        price: run.money.price,
+        args: Arc::clone(run),
         given: GivenLimits {
             concurrency,
             is_capped: concurrency != run.limits.concurrency,
             rates: run.limits.rates(),
         },
-        simulated: simulator.is_some(),
-        starts_anew: run.starts_anew(),
-        retry_failed: run.retry_failed,
         key_from,
-        variable: shared_limit::variable(run)?,
+        variable,
         command: headers::without_secrets(env::args_os(), &run.server.headers),
     };
     let client = with_settings(builder, run, concurrency, shared).build();
@@ -68,20 +65,19 @@ pub(crate) fn resolve(run: &Run, console: &Console) -> Result<Ready> {
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag or the file.
 pub(crate) fn files(run: &Run) -> Result<RunFiles> {
-    let server = &run.server;
+    let (endpoint, provider) = (&run.server.api.endpoint, run.server.api.provider);
     refuse(flaw_of_prompts(
         &run.input,
         &run.prompts,
-        &server.api.endpoint,
-        server.api.provider,
+        endpoint,
+        provider,
     ))?;
     if run.quiet && matches!(run.progress, ProgressMode::Always | ProgressMode::Json) {
         return Err(config(
             "--quiet shows no progress: leave out --quiet or --progress",
         ));
     }
-    let endpoint = &server.api.endpoint;
-    path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
+    check_endpoint(endpoint)?;
     let files = run_files(run)?;
     if let (Some(flag), None) = (run.table.first_given(), &files.table) {
         return Err(config(format!(
@@ -90,13 +86,19 @@ pub(crate) fn files(run: &Run) -> Result<RunFiles> {
     }
     check_default_output(run, &files)?;
     files.check()?;
-    if [&files.output, &files.errors].contains(&&Location::Stream) && stdout::is_closed() {
+    if [&files.output, &files.errors].contains(&&Location::Stream) && output::is_closed() {
         return Err(config(
             "standard output is closed, so results would be lost: name a file with -o, and for \
              failures with --errors (/dev/null discards them)",
         ));
     }
     Ok(files)
+}
+
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is no path.
+pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
+    path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))
 }
 
 fn run_files(run: &Run) -> Result<RunFiles> {
@@ -109,8 +111,8 @@ fn run_files(run: &Run) -> Result<RunFiles> {
     ))
 }
 
-/// Refuses the output that an input has by default, where it has no name to make one of, or that of
-/// an input with the same name but for its ending.
+/// Refuses the output that an input has by default, where it has no name to make one of, or where
+/// it holds results of another input with the same name but for its ending.
 fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
     let (Location::File(input), Location::File(output), None) =
         (&files.input, &files.output, &run.output)
@@ -127,132 +129,109 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
         return Ok(());
     }
     check_other_cuts(output, run.sharding.resolve()?)?;
-    // Prompts are named by their lines.
-    let is_prompt_id = |id: &String| {
-        let number = id.strip_prefix("line-").unwrap_or_default();
-        number.parse::<u64>().is_ok()
+    let is_of_prompt = |id: String| {
+        let line = id.strip_prefix("line-");
+        line.is_some_and(|line| line.parse::<u64>().is_ok())
     };
-    let Some(answered) = first_id(output).as_ref().map(is_prompt_id) else {
-        return Ok(());
-    };
-    let asked =
-        is_prompts(&run.input, &run.prompts) || first_id(input).as_ref().is_some_and(is_prompt_id);
-    if answered == asked {
-        return Ok(());
-    }
-    let what = if asked {
-        "requests, and INPUT is prompts"
-    } else {
-        "prompts, and INPUT is requests"
-    };
-    Err(config(format!(
-        "output {output:?} holds results of {what}: name another with -o"
-    )))
+    let is_asked =
+        is_prompts(&run.input, &run.prompts) || first_id(input).is_some_and(is_of_prompt);
+    let is_answered = first_id(output).map(is_of_prompt);
+    refuse(is_answered.filter(|is| *is != is_asked).map(|_| {
+        format!(
+            "output {output:?} holds results of another input, as one has prompts and the other \
+             requests: name another with -o"
+        )
+    }))
 }
 
-/// Where the summary is written, once it is sure that neither it nor another file of the run
-/// replaces one that must stay.
+/// Refuses to write a file of the run over another.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the flag and the file.
-pub(crate) fn summary_path(run: &Run) -> Result<Option<&Path>> {
+pub(crate) fn check_written(run: &Run) -> Result<()> {
     let (files, server) = (run_files(run)?, &run.server);
-    let (summary, page) = (run.summary.as_deref(), run.report.as_deref());
-    let (output, errors) = (files.output.path(), files.errors.path());
-    let table = files.table.as_deref();
-    for (by, written) in [
-        ("-o", output),
-        ("-o", table),
-        ("--errors", errors),
-        ("--summary", summary),
-        ("--report", page),
-    ] {
-        for (flag, read) in [
-            ("--prompt-file", &run.prompts.prompt_file),
-            ("--api-key-file", &server.api_key_file),
-            ("--ca-file", &server.ca_file),
-            ("--client-cert", &server.client_cert),
-            ("--client-key", &server.client_key),
-        ] {
-            if let (Some(written), Some(read)) = (written, read)
-                && is_same(written, read)
-            {
-                return Err(config(format!(
-                    "{by} {written:?} is the file of {flag}, which would be overwritten: name another"
-                )));
-            }
-        }
-    }
-    let flaw = |(flag, path): (&str, Option<&Path>)| {
-        let (path, why) = path.and_then(|path| Some((path, flaw_beside(path, &files)?)))?;
-        Some(format!("{flag} {path:?} {why}"))
-    };
-    refuse(
-        [("--summary", summary), ("--report", page)]
-            .into_iter()
-            .find_map(flaw),
-    )?;
-    if let Some(page) = page {
-        let is_summary = summary.is_some_and(|summary| is_same(summary, page));
-        let why = if is_summary {
-            "is the file of --summary: name another"
-        } else if output.is_none() {
-            "is made of the results, which go to standard output: name a file for them with -o"
-        } else {
-            report::check_page(page).err().unwrap_or_default()
-        };
-        refuse((!why.is_empty()).then(|| format!("--report {page:?} {why}")))?;
-    }
-    Ok(summary)
-}
-
-/// What is wrong with a file that a run is to write for people, beside its own files.
-fn flaw_beside(path: &Path, files: &RunFiles) -> Option<String> {
-    let of_the_run = [
-        ("the input", files.input.path()),
-        ("the output", files.output.path()),
-        ("the errors file", files.errors.path()),
-        ("the table", files.table.as_deref()),
+    let own = [
+        ("-o", "the output", files.output.path()),
+        ("-o", "the table", files.table.as_deref()),
+        ("--errors", "the errors file", files.errors.path()),
     ];
-    let find = |is: fn(&Path, &Path) -> bool| {
-        let mut files = of_the_run.iter();
-        files.find(|(_, file)| file.is_some_and(|file| is(file, path)))
+    let mut others = vec![
+        (
+            "the file of --prompt-file",
+            run.prompts.prompt_file.as_deref(),
+        ),
+        ("the file of --api-key-file", server.api_key_file.as_deref()),
+        ("the file of --ca-file", server.ca_file.as_deref()),
+        ("the file of --client-cert", server.client_cert.as_deref()),
+        ("the file of --client-key", server.client_key.as_deref()),
+    ];
+    let refuse_same = |flag, path: Option<&Path>, others: &[(&str, Option<&Path>)]| {
+        let path = path.filter(|path| !is_device(path));
+        let is_it = |other: &&(_, Option<&Path>)| {
+            path.zip(other.1)
+                .is_some_and(|(path, it)| is_same(path, it))
+        };
+        refuse(others.iter().find(is_it).map(|(role, _)| {
+            let path = path.unwrap_or(Path::new(""));
+            format!("{flag} {path:?} is {role}, which would be overwritten: name another")
+        }))
     };
-    Some(if let Some((role, _)) = find(is_same) {
-        format!("is {role}, which would be overwritten: name another")
-    } else if path == Path::new("-") {
-        "is no file: it needs a file of its own".to_owned()
-    } else if path.is_dir() {
-        "is a directory".to_owned()
-    } else if sidecars::resolved(path).is_none() {
-        "cannot be written: its folder does not exist".to_owned()
-    } else if let Some((role, _)) = find(sidecars::is_sidecar) {
-        format!("has the name of a file that a run makes beside {role}")
-    } else {
-        return None;
-    })
+    for (flag, _, path) in own {
+        refuse_same(flag, path, &others)?;
+    }
+    others.push(("the input", files.input.path()));
+    others.extend(own.map(|(_, role, path)| (role, path)));
+    for (flag, path) in [("--summary", &run.summary), ("--report", &run.report)] {
+        let Some(path) = path.as_deref() else {
+            continue;
+        };
+        refuse_same(flag, Some(path), &others)?;
+        let mut owners = own.iter().filter_map(|(_, _, path)| *path);
+        let why = if path == Path::new("-") {
+            Some("is no file: it needs a file of its own")
+        } else if path.is_dir() {
+            Some("is a directory: name a file")
+        } else if resolved(path).is_none() {
+            Some("cannot be written: its folder does not exist")
+        } else if owners.any(|owner| is_sidecar(owner, path)) {
+            Some("has the name of a file that a run makes beside the output: name another")
+        } else if flag != "--report" {
+            None
+        } else if files.output == Location::Stream {
+            Some(
+                "is made of the results, which go to standard output: name a file for them with -o",
+            )
+        } else {
+            report::check_page(path).err()
+        };
+        refuse(why.map(|why| format!("{flag} {path:?} {why}")))?;
+        others.push(("the file of --summary", Some(path)));
+    }
+    Ok(())
 }
 
-/// Whether two names lead to the same file.
-pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
-    sidecars::resolved(one).is_some_and(|one| Some(one) == sidecars::resolved(other))
-}
+/// What else than connections a run has open: standard streams, the files, the listener, a host
+/// name look-up.
+const OTHER_FILES: u64 = 20;
 
-/// How many requests can be in flight, which the limit on open files may lower.
+/// How many requests can be in flight. Each is an open file, and the system's limit on these is
+/// raised as far as it may be. Rows that fail with "too many open files" would help nobody.
 fn concurrency(run: &Run, console: &Console) -> Concurrency {
     let wanted = run.limits.concurrency;
-    let high = u32::try_from(wanted.high()).unwrap_or(u32::MAX);
     // The simulated provider's ends of the connections are in this process, too.
     let sockets = if run.server.simulate.is_some() { 2 } else { 1 };
-    let fitting = rlimit::make_room(high, sockets);
-    if fitting >= high {
+    let needed = wanted.high() as u64 * sockets + OTHER_FILES;
+    // What cannot be found out may be enough.
+    let allowed = rlimit::increase_nofile_limit(needed).unwrap_or(u64::MAX);
+    if allowed >= needed {
         return wanted;
     }
+    let fitting = (allowed.saturating_sub(OTHER_FILES) / sockets).max(1);
     console.warn(&format!(
         "--concurrency is {} instead of {}, as this process may not open more files: raise the limit \
          with ulimit -n",
-        count(fitting.into()),
-        count(high.into())
+        count(fitting),
+        count(wanted.high() as u64)
     ));
     let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
     (wanted.low().min(fitting)..=fitting).into()
@@ -334,9 +313,9 @@ mod tests {
             let Command::Run(run) = cli.command else {
                 panic!("not a run")
             };
-            summary_path(&run)?;
+            check_written(&run)?;
             resolve(
-                &run,
+                &Arc::from(run),
                 &Console {
                     mode: OutputMode::Quiet,
                     bar: None,
@@ -443,11 +422,11 @@ mod tests {
         let folder = Folder::new();
         let (client, simulator, report) = folder.resolve("p.jsonl", &["--simulate"]).unwrap();
         assert_eq!(client.base_url(), simulator.unwrap().base_url());
-        assert!(report.starts_anew);
+        assert!(report.args.starts_anew());
         let output = format!("--output={}", folder.path("o.jsonl"));
         let (_, _, report) = folder.resolve("p.jsonl", &["--simulate", &output]).unwrap();
         assert!(
-            !report.starts_anew,
+            !report.args.starts_anew(),
             "a file that was named is not emptied unasked"
         );
     }

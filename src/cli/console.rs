@@ -6,6 +6,7 @@
 
 use std::time::SystemTime;
 
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::{Value, json};
 
 use crate::Error;
@@ -56,12 +57,22 @@ impl Console {
         self.tell("error", text, None);
     }
 
-    /// A line of the log. For a program it has the time, and with `timed` for a person, too.
-    pub(crate) fn log(&self, is_warning: bool, text: &str, timed: bool) {
-        let time = || to_rfc3339(SystemTime::now());
-        let time = (timed || self.mode == OutputMode::Json).then(time);
-        let event = if is_warning { "warning" } else { "message" };
-        self.tell(event, text, time);
+    /// Shows the library's log: warnings, and more for each `verbose`, then with the time.
+    pub(crate) fn install_logger(&self, verbose: u8) {
+        let level = match (self.mode, verbose) {
+            (OutputMode::Quiet, _) => LevelFilter::Error,
+            (_, 0) => LevelFilter::Warn,
+            (_, 1) => LevelFilter::Info,
+            (_, _) => LevelFilter::Debug,
+        };
+        let logger: &'static ToConsole = Box::leak(Box::new(ToConsole {
+            console: self.clone(),
+            timed: verbose > 0,
+        }));
+        // Only fails where a logger is there already, and then that one is as good.
+        if log::set_logger(logger).is_ok() {
+            log::set_max_level(level);
+        }
     }
 
     fn tell(&self, event: &str, text: &str, time: Option<String>) {
@@ -100,6 +111,34 @@ impl Console {
     fn write(&self, line: &str) {
         bar::write_line(self.bar.as_ref(), line);
     }
+}
+
+/// The library's log. Only its own records are shown: those of the HTTP client below it may hold
+/// whole URLs and headers.
+struct ToConsole {
+    console: Console,
+    /// Whether lines begin with the time; for a program they always have it.
+    timed: bool,
+}
+
+impl Log for ToConsole {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let target = metadata.target();
+        target == "tollgate" || target.starts_with("tollgate::")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let is_timed = self.timed || self.console.mode == OutputMode::Json;
+        let time = is_timed.then(|| to_rfc3339(SystemTime::now()));
+        let is_warning = record.level() <= Level::Warn;
+        let event = if is_warning { "warning" } else { "message" };
+        self.console.tell(event, &record.args().to_string(), time);
+    }
+
+    fn flush(&self) {}
 }
 
 /// The message, what caused it, and the flags to change. A cause that the message repeats is left

@@ -4,7 +4,7 @@
 //! full). The one that asks most of whoever started it wins, so the order of the variants is the
 //! order of weight.
 
-use super::stdout::is_broken_pipe;
+use super::output::is_broken_pipe;
 use crate::{Error, ErrorKind, Summary};
 
 /// The exit codes, from the lightest to the gravest.

@@ -1,77 +1,55 @@
 //! `tollgate extract`: the answers in a file of results, as text or as a table.
 
 use std::borrow::Cow;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
+use std::path::PathBuf;
 
 use super::args::Extract;
-use super::config::is_same;
 use super::console::Console;
 use super::exit::Exit;
 use super::format::{count, counted};
-use super::ordered_by::opened;
-use super::stdout::is_broken_pipe;
-use super::{logger, signals};
+use super::output::{flaw_of_output, write_to};
+use super::prompts::ordered_by;
+use super::signals;
 use crate::error::{config, refuse};
 use crate::jsonl::answer_table::{Counts, is_tsv, write_table};
 use crate::jsonl::answers::Answers;
-use crate::jsonl::files::{Location, errors_beside, is_device};
-use crate::jsonl::io::AtomicFile;
-use crate::jsonl::row_source::RowSource;
+use crate::jsonl::files::{Location, errors_beside};
 use crate::jsonl::sidecars::is_table;
-use crate::{Cancel, Error, ErrorKind, Result};
+use crate::jsonl::table::RowSource;
+use crate::{Cancel, Error, Result};
 
 /// Writes the answers.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for arguments that do not go together and for a file that holds no
-/// results, [`ErrorKind::Io`].
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for arguments that do not go together and for a
+/// file that holds no results, [`ErrorKind::Io`](crate::ErrorKind::Io).
 pub(crate) fn extract(args: &Extract, console: &Console) -> Result<Exit> {
-    signals::stop_at_once().map_err(signals::cannot_receive)?;
-    logger::install(console, 0);
+    signals::stop_at_once()?;
+    console.install_logger(0);
     let format = format_of(args);
     refuse(flaw(args, format))?;
     let results = Location::new(&args.results);
     results.open_results()?;
-    let beside = errors_beside(&args.results);
-    let errors = args.errors.as_deref().unwrap_or(&beside);
-    let mut answers = Answers::index([&*args.results, errors], &Cancel::new())?;
+    let errors = errors_beside(&args.results);
+    let mut answers = Answers::index([&args.results, &errors].map(|it| &**it), &Cancel::new())?;
     if answers.len() == 0 {
         return Err(config(format!("{results} holds no results")));
     }
-    let input = opened(&args.input)?;
+    let input = ordered_by(&args.input)?;
     let rows = match &input {
         Some((location, format)) => RowSource::of_input(location, format)?,
         None => RowSource::of_records(),
     };
-    let written = match &args.output {
-        None => {
-            let unwritable = |error| {
-                Error::new(ErrorKind::Io, "cannot write to standard output").with_source(error)
-            };
-            let mut out = BufWriter::new(io::stdout().lock());
-            let written = write(&mut out, args, format, &rows, &mut answers, &unwritable);
-            written.and_then(|counts| out.flush().map(|()| counts).map_err(unwritable))
+    let counts = write_to(args.output.as_deref(), |out, failed| {
+        if format == Format::Text {
+            return write_text(out, args, &rows, &mut answers, failed);
         }
-        Some(path) => {
-            let unwritable = |error| {
-                Error::new(ErrorKind::Io, format!("cannot write {path:?}")).with_source(error)
-            };
-            let mut fresh = AtomicFile::create(path).map_err(unwritable)?;
-            let counts = write(
-                &mut fresh.file,
-                args,
-                format,
-                &rows,
-                &mut answers,
-                &unwritable,
-            )?;
-            fresh.commit().map(|()| counts).map_err(unwritable)
-        }
-    };
-    let counts = match written {
-        // As `head` does.
-        Err(error) if is_broken_pipe(&error) => return Ok(Exit::Success),
-        written => written?,
+        let (layout, options) = (rows.layout(format == Format::Tsv), args.table.options());
+        write_table(out, layout, &rows, &mut answers, &options, failed)
+    })?;
+    let Some(counts) = counts else {
+        return Ok(Exit::Success);
     };
     Ok(tell(&counts, &answers, input.is_some(), console))
 }
@@ -112,40 +90,17 @@ fn flaw(args: &Extract, format: Format) -> Option<String> {
         return Some("-0 is for text: leave out -0, or write no table".to_owned());
     }
     let output = args.output.as_deref()?;
-    let read = [
-        Some(&args.results),
-        args.input.ordered_by.as_ref(),
-        args.errors.as_ref(),
-    ];
-    let mut read = read.into_iter().flatten();
-    if read.any(|read| is_same(output, read)) {
-        return Some(format!(
-            "-o {output:?} is a file that is read, and would be overwritten: name another"
-        ));
-    }
-    is_device(output)
-        .then(|| format!("-o {output:?} is no file: leave -o out, and redirect standard output"))
+    let read = [Some(&args.results), args.input.ordered_by.as_ref()];
+    flaw_of_output(output, read.into_iter().flatten().map(PathBuf::as_path))
 }
 
-fn write(
+fn write_text(
     mut out: impl Write,
     args: &Extract,
-    format: Format,
     rows: &RowSource<'_>,
     answers: &mut Answers,
-    unwritable: &impl Fn(io::Error) -> Error,
+    failed: impl Fn(io::Error) -> Error,
 ) -> Result<Counts> {
-    if format != Format::Text {
-        let layout = rows.layout(format == Format::Tsv);
-        return write_table(
-            out,
-            layout,
-            rows,
-            answers,
-            &args.table.options(),
-            unwritable,
-        );
-    }
     let mut counts = Counts::default();
     rows.each(answers, |_, answer| {
         counts.add(answer);
@@ -159,9 +114,7 @@ fn write(
         } else {
             (on_one_line(text), "\n")
         };
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.write_all(end.as_bytes()))
-            .map_err(unwritable)
+        write!(out, "{text}{end}").map_err(&failed)
     })?;
     Ok(counts)
 }

@@ -8,13 +8,13 @@ pub(crate) use crate::bar::format::{
 use crate::{AnnouncedLimit, Learned, Rate};
 
 /// A label and a fact a line, the facts below each other.
-pub(crate) fn aligned(facts: &[(&str, String)]) -> String {
-    let width = facts.iter().map(|(label, _)| label.len()).max();
+pub(crate) fn aligned(facts: &[(impl AsRef<str>, String)]) -> String {
+    let width = facts.iter().map(|(label, _)| label.as_ref().len()).max();
     let width = width.unwrap_or_default() + 2;
     let mut text = String::new();
     for (label, fact) in facts {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{label:width$}{fact}");
+        let _ = writeln!(text, "{:width$}{fact}", label.as_ref());
     }
     text
 }
@@ -23,6 +23,12 @@ pub(crate) fn aligned(facts: &[(&str, String)]) -> String {
 pub(crate) fn rounded(number: f64, digits: i32) -> f64 {
     let scale = 10_f64.powi(digits);
     (number * scale).round() / scale
+}
+
+/// The lower of two limits, if there are any.
+pub(crate) fn lower(one: Option<Rate>, other: Option<Rate>) -> Option<Rate> {
+    let rates = one.into_iter().chain(other);
+    rates.min_by(|one, other| one.units_per_second().total_cmp(&other.units_per_second()))
 }
 
 /// The flag that keeps to a limit which the server has named, in words. `None` if the run keeps to

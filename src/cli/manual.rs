@@ -8,7 +8,7 @@ use clap_mangen::roff::Roff;
 
 use super::args::{Cli, Completions};
 use super::exit::Exit;
-use super::stdout;
+use super::output::show;
 use crate::{Error, ErrorKind, Result};
 
 /// Prints the script for a shell.
@@ -18,7 +18,7 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) fn completions(args: &Completions) -> Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "tollgate", &mut script);
-    print(&script)
+    show(&String::from_utf8_lossy(&script)).map(|()| Exit::Success)
 }
 
 /// Prints the man page.
@@ -29,14 +29,7 @@ pub(crate) fn man() -> Result<Exit> {
     let page = page().map_err(|error| {
         Error::new(ErrorKind::Io, "cannot make the man page").with_source(error)
     })?;
-    print(page.as_bytes())
-}
-
-fn print(text: &[u8]) -> Result<Exit> {
-    match stdout::write(&String::from_utf8_lossy(text)) {
-        Err(error) if !stdout::is_broken_pipe(&error) => Err(error),
-        _ => Ok(Exit::Success),
-    }
+    show(&page).map(|()| Exit::Success)
 }
 
 /// One page, with a chapter for each command: `man tollgate` has all of it, and a search finds it.

@@ -1,65 +1,44 @@
 //! `tollgate merge`: one file of results from several.
 
-use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::args::Merge;
-use super::config::is_same;
 use super::console::Console;
 use super::exit::Exit;
 use super::format::{count, counted};
-use super::ordered_by::opened;
-use super::stdout::is_broken_pipe;
-use super::{logger, signals};
+use super::output::{flaw_of_output, is_same, write_to};
+use super::prompts::ordered_by;
+use super::signals;
+use crate::Result;
 use crate::error::refuse;
 use crate::jsonl::answers::Answers;
-use crate::jsonl::files::{Location, errors_beside, is_device};
-use crate::jsonl::io::AtomicFile;
+use crate::jsonl::files::{Location, errors_beside};
 use crate::jsonl::merge::{Merged, NAMED, claim, first_repeated, index, write};
 use crate::jsonl::shard;
 use crate::jsonl::sidecars::is_table;
-use crate::{Error, ErrorKind, Result};
 
 /// Merges files of results.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for arguments that do not go together and for files that are no results,
-/// [`ErrorKind::Io`].
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for arguments that do not go together and for
+/// files that are no results, [`ErrorKind::Io`](crate::ErrorKind::Io).
 pub(crate) fn merge(args: &Merge, console: &Console) -> Result<Exit> {
-    signals::stop_at_once().map_err(signals::cannot_receive)?;
-    logger::install(console, 0);
+    signals::stop_at_once()?;
+    console.install_logger(0);
     let files = files(&args.results)?;
-    let output = args
-        .output
-        .as_deref()
-        .filter(|path| *path != Path::new("-"));
+    let output = args.output.as_deref();
+    let output = output.filter(|path| *path != Path::new("-"));
     refuse(flaw(&files, output, args.input.ordered_by.as_deref()))?;
-    let input = opened(&args.input)?;
+    let input = ordered_by(&args.input)?;
     let input = input.as_ref().map(|(location, format)| (location, format));
     let mut answers = index(&files)?;
-    let written = match output {
-        None => {
-            let unwritable = |error| {
-                Error::new(ErrorKind::Io, "cannot write to standard output").with_source(error)
-            };
-            let mut out = BufWriter::new(io::stdout().lock());
-            let written = write(&mut answers, input, &mut out, unwritable);
-            written.and_then(|merged| out.flush().map(|()| merged).map_err(unwritable))
-        }
-        Some(path) => {
-            let unwritable = |error| {
-                Error::new(ErrorKind::Io, format!("cannot write {path:?}")).with_source(error)
-            };
-            let _locks = claim(path, &answers)?;
-            let mut fresh = AtomicFile::create(path).map_err(unwritable)?;
-            let merged = write(&mut answers, input, &mut fresh.file, unwritable)?;
-            fresh.commit().map(|()| merged).map_err(unwritable)
-        }
-    };
-    let merged = match written {
-        // As `head` does.
-        Err(error) if is_broken_pipe(&error) => return Ok(Exit::Success),
-        merged => merged?,
+    let locks = output.map(|path| claim(path, &answers)).transpose()?;
+    let merged = write_to(output, |out, failed| {
+        write(&mut answers, input, out, failed)
+    })?;
+    drop(locks);
+    let Some(merged) = merged else {
+        return Ok(Exit::Success);
     };
     // If the input has no row that is missing, shards without a file have no rows.
     let is_whole = input.is_some() && merged.missing == 0;
@@ -96,20 +75,14 @@ fn flaw(files: &[PathBuf], output: Option<&Path>, input: Option<&Path>) -> Optio
         ));
     }
     let output = output?;
-    let mut read = files.iter().map(PathBuf::as_path).chain(input);
-    if read.any(|read| is_same(output, read)) {
-        return Some(format!(
-            "-o {output:?} is one of the files to merge or INPUT, and would be overwritten: name another"
-        ));
-    }
     if is_table(output) {
         return Some(format!(
             "-o {output:?} is the name of a table, and records are merged: name a file that ends in \
              .jsonl, and make a table of it with tollgate extract"
         ));
     }
-    is_device(output)
-        .then(|| format!("-o {output:?} is no file: leave -o out, and redirect standard output"))
+    let read = files.iter().map(PathBuf::as_path);
+    flaw_of_output(output, read.chain(input))
 }
 
 /// Says what was merged and what is amiss, and gives the exit code for it.

@@ -3,46 +3,37 @@
 //! This module is no part of the library's API. It lives in the library so that it can use what is
 //! not public. `args` defines the arguments and their help, `config` checks them and builds the
 //! client: `server` has the provider and the key, `headers` what `-H` gives, and `prompts` what is
-//! made of prompts and rows. `shard` finds this process's shard, and `shared_limit` whom it shares
-//! its limits with. `run` does the main command.
-//! `progress` shows a run while it goes on. `summary` writes the summary of a run, with the
-//! `advice`, `summary_file` that of `--summary`, and `exit` has the exit codes. All write through
-//! `console`. `signals` acts on Ctrl-C. `manual` has the completions and the man page. `plan` also
-//! does `--dry-run`, and `forecast` shows what it finds, with `capacity` for several processes.
-//! `ordered_by` opens the input that results are put in the order of. Each other command has a
-//! file.
+//! made of prompts and rows. `sharing` finds the shard of this process, and whom it shares its
+//! limits with. `run` does the main command, and `progress` shows it while it goes on. `summary`
+//! writes the summary of a run, with the `advice`, and `exit` has the exit codes. Messages go
+//! through `console`, and what a command produces through `output`. `signals` acts on Ctrl-C.
+//! `manual` has the completions and the man page. `plan` also does `--dry-run`, and `forecast`
+//! shows what it finds. `simulate` also does `demo`. Each other command has a file.
 
 mod advice;
 mod args;
-mod capacity;
 mod check;
 mod config;
 mod console;
-mod demo;
 mod exit;
 mod extract;
 mod forecast;
 mod format;
 mod headers;
-mod logger;
 mod manual;
 mod merge;
-mod ordered_by;
+mod output;
 mod parse;
 mod plan;
 mod progress;
 mod prompts;
 mod report;
-mod rlimit;
 mod run;
 mod server;
-mod shard;
-mod shared_limit;
+mod sharing;
 mod signals;
 mod simulate;
-mod stdout;
 mod summary;
-mod summary_file;
 
 use std::process::ExitCode;
 
@@ -59,17 +50,17 @@ pub fn main() -> ExitCode {
         Command::Run(args) => progress::console(args),
         _ => Console::default(),
     };
-    let outcome = match &command {
-        Command::Run(args) if args.is_dry => plan::dry_run(args),
-        Command::Run(args) => run::run(args, &console),
-        Command::Check(args) => check::check(args, &console),
-        Command::Extract(args) => extract::extract(args, &console),
-        Command::Merge(args) => merge::merge(args, &console),
-        Command::Plan(args) => plan::plan(args, &console),
-        Command::Report(args) => report::report(args, &console),
-        Command::Simulate(args) => simulate::simulate(args, &console),
-        Command::Demo => demo::demo(),
-        Command::Completions(args) => manual::completions(args),
+    let outcome = match command {
+        Command::Run(args) if args.is_dry => plan::dry_run(&args),
+        Command::Run(args) => run::run(&args.into(), &console),
+        Command::Check(args) => check::check(&args, &console),
+        Command::Extract(args) => extract::extract(&args, &console),
+        Command::Merge(args) => merge::merge(&args, &console),
+        Command::Plan(args) => plan::plan(&args, &console),
+        Command::Report(args) => report::report(&args, &console),
+        Command::Simulate(args) => simulate::simulate(&args, &console),
+        Command::Demo => simulate::demo(),
+        Command::Completions(args) => manual::completions(&args),
         Command::Man => manual::man(),
     };
     let exit = outcome.unwrap_or_else(|error| {

@@ -3,32 +3,31 @@
 //!
 //! Nothing is sent and nothing is written, and no key is looked for.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::args::{Answers, Limits, Money, Plan, Run, Timeouts};
 use super::check;
-use super::config::{self, flaw_of_prompts};
+use super::config::{self, check_endpoint};
 use super::console::Console;
 use super::exit::Exit;
 use super::forecast::{Forecast, spent};
-use super::format::{count, counted};
-use super::prompts::with_prompts;
+use super::format::{counted, lower};
+use super::output;
+use super::prompts::{flaw_of_prompts, nobodys_client, unsent_run};
 use super::run::file_run;
-use super::shard::with_shard;
-use super::shared_limit::would_share;
-use super::{signals, stdout};
+use super::sharing::is_shared;
+use super::signals;
 use crate::api::json::whole;
-use crate::api::{Counting, path, writes};
+use crate::api::{Counting, writes};
 use crate::error::{config, refuse};
 use crate::jsonl::LineHash;
 use crate::jsonl::check::RequestFacts;
-use crate::jsonl::files::RunFiles;
 use crate::plan::{
-    Dist, Earlier, Failing, Planned, Processes, Requests, Sample, Scenario, Sizes,
-    concurrencies_around, predict,
+    Dist, Earlier, Planned, Processes, Requests, Sample, Scenario, Sizes, concurrencies_around,
+    predict,
 };
 use crate::sim::{NATURAL, SimSpec};
-use crate::{Error, FileRun, Provider, Result, Verdict};
+use crate::{Error, Provider, Rate, Result};
 
 /// The most requests that are kept one by one. Of a file with more of them some are, spread evenly
 /// over all.
@@ -49,13 +48,24 @@ const ENOUGH: u64 = 20;
 /// files that cannot be read, [`ErrorKind::Io`](crate::ErrorKind::Io) if the plan cannot be
 /// written.
 pub(crate) fn plan(args: &Plan, console: &Console) -> Result<Exit> {
-    signals::stop_at_once().map_err(signals::cannot_receive)?;
-    let earlier = like(&args.answers)?;
+    signals::stop_at_once()?;
+    let earlier = match &args.answers.like {
+        Some(path) => {
+            let earlier = Earlier::read(path).map_err(|error| error.behind("--like"))?;
+            Some((path.clone(), earlier))
+        }
+        None => None,
+    };
     let requests = match (&args.input, args.requests, &args.tokens) {
         (Some(input), ..) => {
+            let (endpoint, provider) = (&args.api.endpoint, args.api.provider);
+            refuse(flaw_of_prompts(input, &args.prompts, endpoint, provider))?;
+            check_endpoint(endpoint)?;
+            let run = unsent_run(input, &args.prompts, endpoint, provider)?;
             let mut listed = Listed::new();
-            let each = |id, request: &_| listed.add(id, request, earlier.as_ref());
-            let report = run_over(input, args)?.look(None, each)?;
+            let report = run.look(None, |id, request| {
+                listed.add(id, request, earlier.as_ref());
+            })?;
             if report.bad_lines > 0 {
                 let lines = counted(
                     report.bad_lines,
@@ -79,26 +89,21 @@ pub(crate) fn plan(args: &Plan, console: &Console) -> Result<Exit> {
             ));
         }
     };
-    let answers = Expected::of(&args.answers, earlier.as_ref());
-    let scenario = Flags {
-        limits: &args.limits,
-        timeouts: &args.timeouts,
-        money: &args.money,
-        provider: args.api.provider.unwrap_or_default(),
-        base_url: None,
-        processes: args.processes.map(|count| Processes {
-            count,
-            round_trip: args.store_rtt,
-        }),
-    };
-    let forecast = scenario.forecast(requests, answers)?;
+    let processes = args.processes.map(|count| Processes {
+        count,
+        round_trip: args.store_rtt,
+    });
+    let flags = (&args.limits, &args.timeouts, &args.money);
+    let counting = counting(args.api.provider, None);
+    let expected = Expected::of(&args.answers, earlier.as_ref());
+    let forecast = forecast(flags, counting, processes, requests, expected)?;
     if args.json {
         for caveat in &forecast.caveats {
             console.warn(caveat);
         }
-        show(&format!("{}\n", forecast.to_json()))?;
+        output::show(&format!("{}\n", forecast.to_json()))?;
     } else {
-        show(&forecast.to_text())?;
+        output::show(&forecast.to_text())?;
     }
     Ok(Exit::Success)
 }
@@ -108,82 +113,46 @@ pub(crate) fn plan(args: &Plan, console: &Console) -> Result<Exit> {
 /// # Errors
 /// As [`plan`], and those that keep a run from starting, but for those of its key.
 pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
-    signals::stop_at_once().map_err(signals::cannot_receive)?;
+    signals::stop_at_once()?;
     let files = config::files(args)?;
-    let is_shared = would_share(args)?;
     // What the run has done so far tells best what is to come.
-    let output = files
-        .output
-        .path()
-        .filter(|path| path.is_file() && !args.overwrite);
-    let earlier = output.and_then(|path| {
-        Earlier::read(path)
-            .ok()
-            .map(|earlier| (path.to_owned(), earlier))
-    });
-    let earlier = earlier.filter(|(_, earlier)| earlier.answered >= ENOUGH);
+    let output = files.output.path();
+    let earlier = output
+        .filter(|path| path.is_file() && !args.overwrite)
+        .and_then(|path| Some((path.to_owned(), Earlier::read(path).ok()?)))
+        .filter(|(_, earlier)| earlier.answered >= ENOUGH);
     let earlier = earlier.as_ref();
     let mut listed = Listed::new();
-    let run = file_run(args, &check::nobodys_client()?, files)?;
+    let run = file_run(args, &nobodys_client()?, files)?;
     let report = run.look(None, |id, request| listed.add(id, request, earlier))?;
-    let mut answers = match &args.server.simulate {
+    let mut expected = match &args.server.simulate {
         Some(spec) => Expected::simulated(spec)?,
         None => Expected::of(&Answers::default(), earlier),
     };
-    if is_shared {
+    if is_shared(args)? {
         let caveat = "the limits are shared: while other processes send as well, it takes longer";
-        answers.caveats.push(caveat.to_owned());
+        expected.caveats.push(caveat.to_owned());
     }
-    let flags = Flags {
-        limits: &args.limits,
-        timeouts: &args.timeouts,
-        money: &args.money,
-        provider: args.server.api.provider.unwrap_or_default(),
-        base_url: args.server.base_url.as_deref(),
-        processes: None,
-    };
+    let flags = (&args.limits, &args.timeouts, &args.money);
+    let server = &args.server;
+    let counting = counting(server.api.provider, server.base_url.as_deref());
     let text = match listed.requests() {
         Requests { count: 0, .. } => "planned  nothing is left to send\n".to_owned(),
-        requests => flags.forecast(requests, answers)?.to_text(),
+        requests => forecast(flags, counting, None, requests, expected)?.to_text(),
     };
-    show(&format!("{}\n{text}", check::to_text(&report)))?;
+    output::show(&format!("{}\n{text}", check::to_text(&report)))?;
     Ok(check::exit(&report))
+}
+
+/// How the provider counts model tokens.
+fn counting(provider: Option<Provider>, base_url: Option<&str>) -> Counting {
+    let provider = provider.unwrap_or_default();
+    let base_url = base_url.or(provider.default_base_url());
+    Counting::of(provider, base_url.unwrap_or_default())
 }
 
 /// The results of an earlier run, and the path of their file.
 type EarlierFile = (PathBuf, Earlier);
-
-/// The output that `--like` names.
-fn like(answers: &Answers) -> Result<Option<EarlierFile>> {
-    let read = |path: &PathBuf| {
-        let earlier = Earlier::read(path).map_err(|error| error.behind("--like"))?;
-        Ok((path.clone(), earlier))
-    };
-    answers.like.as_ref().map(read).transpose()
-}
-
-/// A run over the input alone, whatever results there are.
-fn run_over(input: &Path, args: &Plan) -> Result<FileRun<'static>> {
-    let endpoint = &args.api.endpoint;
-    refuse(flaw_of_prompts(
-        input,
-        &args.prompts,
-        endpoint,
-        args.api.provider,
-    ))?;
-    path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))?;
-    let files = RunFiles::complete(input, Some("-".as_ref()), None, false, None);
-    let run = FileRun::over(&check::nobodys_client()?, files);
-    let run = with_prompts(run, &args.prompts, endpoint, args.api.provider)?;
-    with_shard(run, &args.sharding)
-}
-
-fn show(text: &str) -> Result<()> {
-    match stdout::write(text) {
-        Err(error) if !stdout::is_broken_pipe(&error) => Err(error),
-        _ => Ok(()),
-    }
-}
 
 /// The requests of a file.
 struct Listed {
@@ -238,8 +207,11 @@ impl Listed {
 struct Expected {
     latency: Dist,
     output_tokens: Dist,
-    failures: Vec<Failing>,
-    simulated: Option<SimSpec>,
+    /// The shares of attempts that fail and are tried again, and of those that fail for good.
+    failing: f64,
+    failing_for_good: f64,
+    /// Limits of the provider.
+    rates: [Option<Rate>; 2],
     /// What it is taken from.
     from: String,
     /// What is not known.
@@ -248,67 +220,40 @@ struct Expected {
 
 impl Expected {
     fn of(answers: &Answers, earlier: Option<&EarlierFile>) -> Self {
+        let mut caveats = Vec::new();
+        let mut assume = |what: String, flag: &str| {
+            let why = earlier.map_or_else(String::new, |(path, _)| {
+                format!(", as {path:?} does not say it")
+            });
+            let like = ", or --like with the results of a run over some of the requests";
+            let like = if earlier.is_none() { like } else { "" };
+            caveats.push(format!(
+                "answers are assumed to {what}{why}: give {flag}{like}"
+            ));
+        };
         let latency = answers.latency.clone();
         let latency = latency.or_else(|| earlier?.1.latency());
+        let latency = latency.unwrap_or_else(|| {
+            assume(format!("take {LATENCY}s~{SPREAD}"), "--latency");
+            Dist::log_normal(LATENCY, SPREAD)
+        });
         let output_tokens = answers.output_tokens.clone();
         let output_tokens = output_tokens.or_else(|| earlier?.1.output_tokens());
-        let mut caveats = Vec::new();
-        let unknown = [
-            (
-                latency.is_none(),
-                format!("take {LATENCY}s~{SPREAD}"),
-                "--latency",
-            ),
-            (
-                output_tokens.is_none(),
-                format!("have {OUTPUT_TOKENS} tokens, or fewer where a request sets a lower limit"),
-                "--output-tokens",
-            ),
-        ];
-        let unknown = unknown.into_iter().filter(|(is_unknown, ..)| *is_unknown);
-        let (assumed, flags): (Vec<_>, Vec<_>) =
-            unknown.map(|(_, what, flag)| (what, flag)).unzip();
-        if !assumed.is_empty() {
-            let (assumed, flags) = (assumed.join(" and "), flags.join(" and "));
-            caveats.push(match earlier {
-                None => format!(
-                    "answers are assumed to {assumed}: give {flags}, or --like with the results of a run \
-                     over some of the requests"
-                ),
-                Some((path, _)) => format!(
-                    "answers are assumed to {assumed}, as {path:?} does not say it: give {flags}"
-                ),
-            });
-        }
-        let failing = |share, verdict| Failing {
-            share,
-            verdict,
-            at_once: false,
-        };
-        let (mut failures, mut from) = (Vec::new(), "the flags and defaults".to_owned());
-        if let Some((path, earlier)) = earlier {
-            from = format!(
-                "{} in {path:?}",
-                counted(earlier.records, "result", "results")
-            );
-            if (1..earlier.records).contains(&earlier.with_times) {
-                let some = count(earlier.with_times);
-                from = format!("{from}, of which {some} say how long they took");
-            }
-            let for_good = earlier.failed_for_good as f64 / earlier.attempts as f64;
-            let usual = 1.0 - earlier.overloaded();
-            failures = vec![
-                failing(usual * earlier.failing(), Verdict::Retry),
-                failing((1.0 - usual) * earlier.failing(), Verdict::Throttled),
-                failing(for_good, Verdict::Fail),
-            ];
-            failures.retain(|failing| failing.share > 0.0);
-        }
+        let output_tokens = output_tokens.unwrap_or_else(|| {
+            let what = "tokens, or fewer where a request sets a lower limit";
+            assume(format!("have {OUTPUT_TOKENS} {what}"), "--output-tokens");
+            Dist::constant(OUTPUT_TOKENS)
+        });
+        let from = earlier.map_or("the flags and defaults".to_owned(), |(path, earlier)| {
+            let results = counted(earlier.records, "result", "results");
+            format!("{results} in {path:?}")
+        });
         Self {
-            latency: latency.unwrap_or_else(|| Dist::log_normal(LATENCY, SPREAD)),
-            output_tokens: output_tokens.unwrap_or_else(|| Dist::constant(OUTPUT_TOKENS)),
-            failures,
-            simulated: None,
+            latency,
+            output_tokens,
+            failing: earlier.map_or(0.0, |(_, earlier)| earlier.failing()),
+            failing_for_good: earlier.map_or(0.0, |(_, earlier)| earlier.failing_for_good()),
+            rates: [None; 2],
             from,
             caveats,
         }
@@ -319,68 +264,59 @@ impl Expected {
         let spec: SimSpec = spec
             .parse()
             .map_err(|error: Error| error.behind("--simulate"))?;
-        let (latency, jitter) = spec.latency_and_jitter();
+        let (latency, jitter, failing, rates) = spec.to_plan();
         Ok(Self {
             latency: Dist::log_normal(latency.as_secs_f64(), jitter),
             output_tokens: Dist::Even(f64::from(NATURAL.start) - 0.5, f64::from(NATURAL.end) - 0.5),
-            // Its model says which attempts fail.
-            failures: Vec::new(),
-            simulated: Some(spec),
+            failing,
+            failing_for_good: 0.0,
+            rates,
             from: "--simulate".to_owned(),
             caveats: Vec::new(),
         })
     }
 }
 
-/// The flags of a run that a plan depends on.
-struct Flags<'a> {
-    limits: &'a Limits,
-    timeouts: &'a Timeouts,
-    money: &'a Money,
-    provider: Provider,
-    base_url: Option<&'a str>,
+/// Plans it.
+fn forecast(
+    (limits, timeouts, money): (&Limits, &Timeouts, &Money),
+    counting: Counting,
     processes: Option<Processes>,
-}
-
-impl Flags<'_> {
-    /// Plans it.
-    fn forecast(&self, requests: Requests, expected: Expected) -> Result<Forecast> {
-        let [request_rate, token_rate] = self.limits.rates();
-        let concurrency = self.limits.concurrency;
-        let base_url = self.base_url.or(self.provider.default_base_url());
-        let scenario = Scenario {
-            requests,
-            latency: expected.latency,
-            output_tokens: expected.output_tokens,
-            failures: expected.failures,
-            simulated: expected.simulated,
-            request_rate,
-            burst: self.limits.burst,
-            token_rate,
-            concurrency,
-            processes: self.processes,
-            warmup: self.limits.warmup.unwrap_or(0),
-            retry: config::retry(self.timeouts),
-            timeout: self.timeouts.timeout,
-            deadline: self.timeouts.deadline,
-            counting: Counting::of(self.provider, base_url.unwrap_or_default()),
-            price: self.money.price,
-            seed: 7,
-        };
-        let prediction = predict(&scenario, &concurrencies_around(concurrency.high()))?;
-        let mut caveats = expected.caveats;
-        caveats.extend(spent(self.money, &prediction));
-        if self.limits.hedge {
-            caveats.push("--hedge is left out of the plan".to_owned());
-        }
-        Ok(Forecast {
-            prediction,
-            from: expected.from,
-            caveats,
-            latency: scenario.latency.mean(),
-            deadline: scenario.deadline,
-            concurrency,
-            rates: [request_rate, token_rate],
-        })
+    requests: Requests,
+    expected: Expected,
+) -> Result<Forecast> {
+    let [requests_set, tokens_set] = limits.rates();
+    let [requests_known, tokens_known] = expected.rates;
+    let concurrency = limits.concurrency;
+    let scenario = Scenario {
+        requests,
+        latency: expected.latency,
+        output_tokens: expected.output_tokens,
+        failing: expected.failing,
+        failing_for_good: expected.failing_for_good,
+        request_rate: lower(requests_set, requests_known),
+        burst: limits.burst,
+        token_rate: lower(tokens_set, tokens_known),
+        concurrency,
+        processes,
+        warmup: limits.warmup.unwrap_or(0),
+        retry: config::retry(timeouts),
+        timeout: timeouts.timeout,
+        deadline: timeouts.deadline,
+        counting,
+        price: money.price,
+        seed: 7,
+    };
+    let prediction = predict(&scenario, &concurrencies_around(concurrency.high()))?;
+    let mut caveats = expected.caveats;
+    caveats.extend(spent(money, &prediction));
+    if limits.hedge {
+        caveats.push("--hedge is left out of the plan".to_owned());
     }
+    Ok(Forecast {
+        scenario,
+        prediction,
+        from: expected.from,
+        caveats,
+    })
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::args::{ProgressMode, Run};
 use super::console::{Console, OutputMode, with_causes};
 use super::format;
-use crate::bar::{self, Screen, Speed, Wording};
+use crate::bar::{self, Screen, Speed};
 use crate::jsonl::summary::{concurrency, learned, rounded, seconds, shared_limit};
 use crate::{Binding, FileProgress, ResumeInfo, Usd};
 
@@ -24,12 +24,7 @@ pub(crate) fn console(args: &Run) -> Console {
     Console { mode, bar }
 }
 
-/// The tool has flags for what helps.
-const WORDING: Wording = Wording {
-    error: with_causes,
-    remedy,
-};
-
+/// The flag that helps against a hold.
 fn remedy(progress: &FileProgress) -> Option<String> {
     let error = progress.hold.as_ref()?.error.as_ref()?;
     format::remedy(error.announced_limit()?, progress.rates, &progress.learned)
@@ -53,7 +48,7 @@ impl Display {
         };
         Self {
             console: console.clone(),
-            shown: bar::Display::new(console.bar.clone(), WORDING, line),
+            shown: bar::Display::new(console.bar.clone(), remedy, line),
             introduced: false,
         }
     }
@@ -190,7 +185,7 @@ mod tests {
     }
 
     fn told(progress: &FileProgress) -> String {
-        let mut shown = bar::Display::new(None, WORDING, bar::LINE);
+        let mut shown = bar::Display::new(None, remedy, bar::LINE);
         for progress in [&FileProgress::default(), progress] {
             let _is_due = shown.is_due(progress);
         }

@@ -3,27 +3,26 @@
 use std::fs;
 use std::path::Path;
 
-use super::args::Prompts;
+use super::args::{OfInput, Prompts};
 use super::server::with;
 use crate::api::classify::Promise;
-use crate::error::config;
-use crate::{FileRun, Provider, Result, Template};
+use crate::error::{config, refuse};
+use crate::jsonl::files::{Location, RunFiles};
+use crate::jsonl::format::Format;
+use crate::jsonl::sidecars::is_table;
+use crate::{Client, FileRun, Provider, Result, Template};
 
 /// Where lines without a `url` go, as the flag has it by default.
 const CHAT: &str = "/v1/chat/completions";
 
 /// Whether the lines of an input of this name are prompts.
 pub(crate) fn is_prompts(input: &Path, prompts: &Prompts) -> bool {
-    prompts.by_line || (!prompts.is_rows() && ends_in(input, &["txt"]))
-}
-
-pub(crate) fn ends_in(input: &Path, endings: &[&str]) -> bool {
-    let own = input.extension();
-    own.is_some_and(|own| {
-        endings
-            .iter()
-            .any(|ending| own.eq_ignore_ascii_case(ending))
-    })
+    let is_text = || {
+        input
+            .extension()
+            .is_some_and(|it| it.eq_ignore_ascii_case("txt"))
+    };
+    prompts.by_line || (!prompts.is_rows() && is_text())
 }
 
 /// The run with what is made of prompts or rows, and where they go: rows for Anthropic go to its
@@ -33,6 +32,7 @@ pub(crate) fn ends_in(input: &Path, endings: &[&str]) -> bool {
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the file of a template cannot be read.
 pub(super) fn with_prompts<'p>(
     run: FileRun<'p>,
+    input: &Path,
     prompts: &Prompts,
     endpoint: &str,
     provider: Option<Provider>,
@@ -45,11 +45,54 @@ pub(super) fn with_prompts<'p>(
     if let Some(template) = template(prompts)? {
         return Ok(run.rows(template));
     }
-    Ok(with(run, prompts.model.as_deref(), |run, model| {
-        let run = run.prompts(model, prompts.max_tokens, prompts.system.as_deref());
-        let params = prompts.params.iter();
-        params.fold(run, |run, (name, value)| run.param(name, value.clone()))
-    }))
+    if !is_prompts(input, prompts) {
+        return Ok(run);
+    }
+    // What sends nothing needs no model.
+    let model = prompts.model.as_deref().unwrap_or_default();
+    let run = run.prompts(model, prompts.max_tokens, prompts.system.as_deref());
+    let params = prompts.params.iter();
+    Ok(params.fold(run, |run, (name, value)| run.param(name, value.clone())))
+}
+
+/// A run over the input alone, whatever results there are, which is not to send anything.
+///
+/// # Errors
+/// Those of [`with_prompts`].
+pub(super) fn unsent_run(
+    input: &Path,
+    prompts: &Prompts,
+    endpoint: &str,
+    provider: Option<Provider>,
+) -> Result<FileRun<'static>> {
+    let files = RunFiles::complete(input, Some("-".as_ref()), None, false, None);
+    let run = FileRun::over(&nobodys_client()?, files);
+    with_prompts(run, input, prompts, endpoint, provider)
+}
+
+/// A client for runs that send nothing, which needs neither an address nor a key.
+///
+/// # Errors
+/// None: there is nothing wrong with its settings.
+pub(super) fn nobodys_client() -> Result<Client> {
+    let builder = Client::builder().base_url("http://127.0.0.1/v1");
+    builder.no_auth().build()
+}
+
+/// The input whose order results are to be in, and what its lines are.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for flags that do not go together, and for an
+/// input that cannot be opened or does not fit them.
+pub(super) fn ordered_by(args: &OfInput) -> Result<Option<(Location, Format)>> {
+    let Some(input) = args.ordered_by.as_deref() else {
+        return Ok(None);
+    };
+    let (prompts, endpoint, provider) = (&args.prompts, &args.endpoint, args.provider);
+    refuse(flaw(input, prompts, endpoint, provider))?;
+    unsent_run(input, prompts, endpoint, provider)?
+        .input()
+        .map(Some)
 }
 
 /// The template of rows, if the input is rows.
@@ -80,10 +123,10 @@ pub(crate) fn flaw(
     provider: Option<Provider>,
 ) -> Option<String> {
     let is_rows = prompts.is_rows();
-    if !is_rows && ends_in(input, &["csv", "tsv"]) {
+    if !is_rows && is_table(input) {
         return Some(format!(
             "--prompt is missing: INPUT {input:?} is a table, so say what to ask of each row, such as \
-             --prompt 'Classify: {{{{ text }}}}'"
+             --prompt 'Classify: {{{{ text }}}}' and --model"
         ));
     }
     if !is_rows && !is_prompts(input, prompts) {
@@ -108,10 +151,24 @@ pub(crate) fn flaw(
         }
     }
     if is_rows {
-        None
-    } else {
-        flaw_of_chats(endpoint, provider)
+        return None;
     }
+    // Prompts are chats, and another endpoint would refuse a chat's body, row by row.
+    if provider == Some(Provider::Anthropic) {
+        return Some(
+            "--provider anthropic: prompts (.txt or --prompts) are sent as OpenAI chats. Write Anthropic \
+             batch lines into a .jsonl file."
+                .to_owned(),
+        );
+    }
+    let path = endpoint.split('?').next().unwrap_or_default();
+    let takes_others = Promise::of(path) != Promise::Anything || path.ends_with("/moderations");
+    (takes_others && !path.ends_with("/chat/completions")).then(|| {
+        format!(
+            "--endpoint {endpoint:?}: prompts are sent as chats. For anything else write batch lines \
+             into a .jsonl file."
+        )
+    })
 }
 
 /// What is wrong with the flags of prompts and rows, which need a model to be sent to.
@@ -122,38 +179,13 @@ pub(crate) fn flaw_of_prompts(
     provider: Option<Provider>,
 ) -> Option<String> {
     let flaw = flaw(input, prompts, endpoint, provider);
-    flaw.or_else(|| flaw_of_model(input, prompts))
-}
-
-fn flaw_of_model(input: &Path, prompts: &Prompts) -> Option<String> {
-    let what = match prompts.is_rows() {
-        true => "INPUT is rows (--prompt)",
-        false if is_prompts(input, prompts) => "INPUT is prompts (.txt or --prompts)",
-        false => return None,
-    };
-    match prompts.model.as_deref() {
-        None => Some(format!("--model is missing: {what}, which name no model")),
-        Some("") => Some("--model is empty".to_owned()),
-        Some(_) => None,
-    }
-}
-
-/// Prompts are chats, and another endpoint would refuse a chat's body, row by row.
-fn flaw_of_chats(endpoint: &str, provider: Option<Provider>) -> Option<String> {
-    let path = endpoint.split('?').next().unwrap_or_default();
-    let takes_others = Promise::of(path) != Promise::Anything || path.ends_with("/moderations");
-    if provider == Some(Provider::Anthropic) {
-        Some(
-            "--provider anthropic: prompts (.txt or --prompts) are sent as OpenAI chats. Write Anthropic \
-             batch lines into a .jsonl file."
-                .to_owned(),
-        )
-    } else if takes_others && !path.ends_with("/chat/completions") {
-        Some(format!(
-            "--endpoint {endpoint:?}: prompts are sent as chats. For anything else write batch lines \
-             into a .jsonl file."
-        ))
-    } else {
-        None
-    }
+    flaw.or_else(|| {
+        let what = match prompts.is_rows() {
+            true => "rows (--prompt)",
+            false if is_prompts(input, prompts) => "prompts (.txt or --prompts)",
+            false => return None,
+        };
+        let has_model = prompts.model.as_deref().is_some_and(|it| !it.is_empty());
+        (!has_model).then(|| format!("--model is missing: INPUT is {what}, which name no model"))
+    })
 }

@@ -2,39 +2,37 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::iter;
 use std::path::{Path, PathBuf};
 
 use super::args;
 use super::console::{Console, with_causes};
 use super::exit::Exit;
 use super::format::{count, counted};
-use super::summary_file::replace;
-use super::{signals, stdout};
-use crate::Price;
-use crate::error::{Error, ErrorKind, Result, config};
+use super::output::{replace, show};
+use super::signals;
+use crate::error::{Result, config};
 use crate::jsonl::files::{Location, RunFiles, names_no_file, stem_of_results};
 use crate::report::{Report, RunInfo};
 
 /// Makes the page of these files.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for a file that cannot be read or holds no results, and for a page that
-/// would replace something else. [`ErrorKind::Io`] if the page cannot be written.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for a file that cannot be read or holds no
+/// results, and for a page that would replace something else.
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) if the page cannot be written.
 pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
-    signals::stop_at_once().map_err(signals::cannot_receive)?;
-    let first = args.results.first();
-    let output = match (&args.output, first) {
-        (Some(output), _) => Location::new(output),
-        (None, Some(first)) if names_no_file(first) => {
-            return Err(config(format!(
-                "-o is missing: RESULTS {first:?} is a pipe or a device, so the page has no default \
-                 name: name a file with -o, or - for standard output"
-            )));
-        }
-        (None, Some(first)) => Location::File(page_beside(first)),
-        (None, None) => Location::Stream,
+    signals::stop_at_once()?;
+    let [first, more @ ..] = &args.results[..] else {
+        return Err(config("RESULTS is missing"));
     };
+    if args.output.is_none() && names_no_file(first) {
+        return Err(config(format!(
+            "-o is missing: RESULTS {first:?} is a pipe or a device, so the page has no default name: \
+             name a file with -o, or - for standard output"
+        )));
+    }
+    let beside = || page_beside(first);
+    let output = Location::new(&args.output.clone().unwrap_or_else(beside));
     if let Location::File(page) = &output {
         check_page(page).map_err(|why| config(format!("-o {output} {why}")))?;
     }
@@ -42,35 +40,30 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
     for results in &args.results {
         // Of a table, these are its records.
         let run = RunFiles::complete("-".as_ref(), Some(results), None, false, None);
-        let (records, errors) = (run.output.path(), run.errors.path());
+        let records = run.output.path();
         let records =
             records.ok_or_else(|| config("RESULTS is a file: save standard input in one first"))?;
         File::open(records).map_err(|error| {
             config(format!("cannot read {}: {error}", run.output)).with_source(error)
         })?;
-        let errors = errors.filter(|errors| errors.is_file());
-        for file in iter::once(records).chain(errors) {
+        let errors = run.errors.path().filter(|errors| errors.is_file());
+        for file in [records].into_iter().chain(errors) {
             if !files.iter().any(|known| known == file) {
                 files.push(file.to_owned());
             }
         }
     }
-    let report = read(&files, args.price).map_err(|error| config(with_causes(&error)))?;
+    let mut title = name_of(first);
+    let report = read(&files).map_err(|error| config(with_causes(&error)))?;
     if report.rows().1 == 0 {
-        let names: Vec<_> = args
-            .results
-            .iter()
-            .map(|it| Location::new(it).to_string())
-            .collect();
-        let names = names.join(", ");
+        let name = Location::new(first);
         return Err(config(format!(
-            "{names}: no line is a result. Give a file of results, such as run writes: each line has a \
+            "{name}: no line is a result. Give a file of results, such as run writes: each line has a \
              custom_id and a response, an error or a result"
         )));
     }
-    let mut title = first.map_or_else(String::new, |first| name_of(first));
-    if args.results.len() > 1 {
-        let more = counted(args.results.len() as u64 - 1, "more file", "more files");
+    if !more.is_empty() {
+        let more = counted(more.len() as u64, "more file", "more files");
         title = format!("{title} and {more}");
     }
     let info = RunInfo {
@@ -78,49 +71,30 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
         ..RunInfo::default()
     };
     let page = report.page(&info)?;
-    match &output {
-        Location::Stream => match stdout::write(&page) {
-            Err(error) if !stdout::is_broken_pipe(&error) => return Err(error),
-            _ => {}
-        },
-        Location::File(path) => {
-            write(path, &page)?;
-            let (answered, rows) = report.rows();
-            let rows = counted(rows, "row", "rows");
-            let answered = count(answered);
-            console.say(&format!("report  {output}: {rows}, {answered} answered"));
-        }
-    }
+    let Location::File(path) = &output else {
+        return show(&page).map(|()| Exit::Success);
+    };
+    replace(path, page.as_bytes())?;
+    let (answered, rows) = report.rows();
+    let rows = counted(rows, "row", "rows");
+    let answered = count(answered);
+    console.say(&format!("report  {output}: {rows}, {answered} answered"));
     Ok(Exit::Success)
 }
 
 /// Makes the page of a run from its files.
-pub(super) fn of_run(
-    page: &Path,
-    files: &[PathBuf],
-    price: Option<Price>,
-    info: &RunInfo,
-) -> Result<()> {
-    let made = read(files, price).and_then(|report| write(page, &report.page(info)?));
-    made.map_err(|error| {
-        let name = Location::File(page.to_owned());
-        Error::new(ErrorKind::Io, format!("--report {name} cannot be written")).with_source(error)
-    })
+pub(super) fn of_run(page: &Path, files: &[PathBuf], info: &RunInfo) -> Result<()> {
+    let made = read(files).and_then(|report| report.page(info));
+    made.and_then(|made| replace(page, made.as_bytes()))
+        .map_err(|error| error.behind("--report"))
 }
 
-fn read(files: &[PathBuf], price: Option<Price>) -> Result<Report> {
+fn read(files: &[PathBuf]) -> Result<Report> {
     let mut report = Report::default();
     for file in files {
-        report.read(file, price)?;
+        report.read(file)?;
     }
     Ok(report)
-}
-
-fn write(path: &Path, page: &str) -> Result<()> {
-    replace(path, page.as_bytes()).map_err(|error| {
-        let name = Location::File(path.to_owned());
-        Error::new(ErrorKind::Io, format!("cannot write {name}")).with_source(error)
-    })
 }
 
 /// A file's name without its folder.

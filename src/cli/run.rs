@@ -11,9 +11,8 @@ use super::exit::Exit;
 use super::progress::Display;
 use super::prompts::with_prompts;
 use super::server::with;
-use super::shard::with_shard;
-use super::summary_file::{cut_off, write_refusal};
-use super::{logger, signals};
+use super::signals;
+use super::summary::{cut_off, write_refusal};
 use crate::jsonl::files::RunFiles;
 use crate::sync::Mutex;
 use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result};
@@ -22,9 +21,10 @@ use crate::{Cancel, Client, ErrorKind, FileProgress, FileRun, Result};
 ///
 /// # Errors
 /// What kept the run from starting.
-pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
-    logger::install(console, args.verbose);
-    let summary_path = config::summary_path(args)?;
+pub(crate) fn run(args: &Arc<Run>, console: &Console) -> Result<Exit> {
+    console.install_logger(args.verbose);
+    config::check_written(args)?;
+    let summary_path = args.summary.as_deref();
     let refused = |error: &_| write_refusal(summary_path, error, console);
     let (client, _simulator, report) = config::resolve(args, console).inspect_err(refused)?;
     let report = Arc::new(report);
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Run, console: &Console) -> Result<Exit> {
 /// A run over `files`, with the settings that the arguments give it.
 ///
 /// # Errors
-/// Those of [`with_prompts`] and [`with_shard`].
+/// Those of [`with_prompts`] and of the shard.
 pub(super) fn file_run(args: &Run, client: &Client, files: RunFiles) -> Result<FileRun<'static>> {
     let client = client.clone();
     let client = with(client, args.timeouts.deadline, Client::with_deadline);
@@ -92,8 +92,9 @@ pub(super) fn file_run(args: &Run, client: &Client, files: RunFiles) -> Result<F
         .raw_cells(args.table.raw_cells)
         .simulated(args.server.simulate.is_some());
     let (endpoint, provider) = (&args.server.api.endpoint, args.server.api.provider);
-    let run = with_prompts(run, &args.prompts, endpoint, provider)?;
-    let run = with_shard(run, &args.sharding)?;
+    let run = with_prompts(run, &args.input, &args.prompts, endpoint, provider)?;
+    let shard = args.sharding.resolve()?;
+    let run = with(run, shard, |run, shard| run.shard(shard.index, shard.count));
     let run = with(run, args.money.price, FileRun::price);
     let run = with(run, args.money.max_cost, FileRun::max_cost);
     Ok(with(run, args.money.token_budget, FileRun::token_budget))

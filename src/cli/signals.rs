@@ -99,7 +99,7 @@ mod unix {
     use signal_hook::flag;
     use signal_hook::iterator::Signals as Incoming;
 
-    use super::Exit;
+    use super::{Exit, Result, cannot_receive};
 
     /// The signals that end the tool.
     #[derive(Debug)]
@@ -148,10 +148,14 @@ mod unix {
     }
 
     /// Ends the process at the first signal, for a command that has nothing to lose.
-    pub(crate) fn stop_at_once() -> io::Result<()> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if signals cannot be received.
+    pub(crate) fn stop_at_once() -> Result<()> {
         for (signal, exit) in stop_signals() {
             let always = Arc::new(AtomicBool::new(true));
-            flag::register_conditional_shutdown(signal, exit.code().into(), always)?;
+            let code = exit.code().into();
+            flag::register_conditional_shutdown(signal, code, always).map_err(cannot_receive)?;
         }
         Ok(())
     }
@@ -216,6 +220,6 @@ impl Signals {
 
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "on Unix it can fail")]
-pub(crate) fn stop_at_once() -> io::Result<()> {
+pub(crate) fn stop_at_once() -> Result<()> {
     Ok(())
 }

@@ -1,21 +1,23 @@
 //! The summary of a run, which is shown at its end: how it went, what limited it, where the files
-//! are, how to carry on.
+//! are, how to carry on. `--summary` writes it to a file, as JSON.
 
 use std::iter;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::advice::{GivenLimits, advice};
+use super::args::Run;
 use super::console::{Console, OutputMode, with_flags};
 use super::exit::Exit;
-use super::format::{aligned, count, counted, learned, rate, sharers, time};
+use super::format::{aligned, count, counted, learned, lower, rate, sharers, time};
+use super::output::{is_broken_pipe, replace};
 use super::report::{name_of, of_run};
-use super::stdout::is_broken_pipe;
-use super::summary_file::{to_json, write_summary};
 use crate::jsonl::files::{Location, RunFiles};
 use crate::report::{Limits, RunInfo};
-use crate::{Error, ErrorKind, FileProgress, Price, Rate, Result, Summary};
+use crate::{Error, ErrorKind, FileProgress, Result, Summary};
 
 /// A label and what it is about, for each line of the summary.
 type Facts = Vec<(&'static str, String)>;
@@ -23,20 +25,12 @@ type Facts = Vec<(&'static str, String)>;
 const RETRY_FAILED: &str = "--retry-failed";
 
 /// Reports a run, on whichever thread finds that it is over.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct FinalReport {
     pub(crate) console: Console,
     pub(crate) files: RunFiles,
-    /// Where the summary is written as JSON.
-    pub(crate) summary: Option<PathBuf>,
-    /// Where the page goes that shows the run, and what tokens cost in it.
-    pub(crate) page: Option<PathBuf>,
-    pub(crate) price: Option<Price>,
+    pub(crate) args: Arc<Run>,
     pub(crate) given: GivenLimits,
-    pub(crate) simulated: bool,
-    /// A rerun starts anew, so it cannot carry on.
-    pub(crate) starts_anew: bool,
-    pub(crate) retry_failed: bool,
     /// The flag or variable that the key is from.
     pub(crate) key_from: String,
     /// The variable that the shared limit is from. Its value may have a password in it.
@@ -45,110 +39,136 @@ pub(crate) struct FinalReport {
     pub(crate) command: Vec<String>,
 }
 
+/// What is known of a run that has no summary of its own. It began at `started`: the last progress
+/// may be old, if the run hangs.
+pub(crate) fn cut_off(
+    progress: &FileProgress,
+    stopped: Option<Error>,
+    started: Instant,
+) -> Summary {
+    let wall = progress.elapsed.max(started.elapsed());
+    Summary::of(progress.clone(), stopped, wall)
+}
+
+/// Writes the summary of a run that sent nothing, so that the file does not hold an older run's.
+pub(crate) fn write_refusal(path: Option<&Path>, error: &Error, console: &Console) {
+    let nothing = cut_off(&FileProgress::default(), None, Instant::now());
+    write_summary(path, &to_json(&nothing, Exit::of_error(error), None))
+        .unwrap_or_else(|unwritten| console.error(&unwritten));
+}
+
+/// The summary as an object, with the tool's advice.
+fn to_json(summary: &Summary, exit: Exit, advice: Option<&str>) -> Value {
+    let mut object = summary.to_json(exit.code());
+    object["advice"] = advice.into();
+    object
+}
+
+/// Puts the summary into its file, which holds a whole one at every moment, the old or the new.
+fn write_summary(path: Option<&Path>, summary: &Value) -> Result<()> {
+    let Some(path) = path else {
+        return Ok(());
+    };
+    let text = format!("{summary:#}\n");
+    replace(path, text.as_bytes()).map_err(|error| error.behind("--summary"))
+}
+
 impl FinalReport {
     /// Says why a run stopped, writes the summary to its file and shows the report. Returns the
     /// exit code, which a summary that cannot be written changes.
     pub(crate) fn close(&self, summary: &Summary, mut exit: Exit, interrupted: bool) -> Exit {
+        let console = &self.console;
         let reader_has_gone = summary.stopped.as_ref().is_some_and(is_broken_pipe);
         // A signal needs no explanation.
         let expected = |error: &&Error| interrupted && error.kind() == ErrorKind::Cancelled;
         if let Some(error) = summary.stopped.as_ref().filter(|error| !expected(error))
             && !reader_has_gone
         {
-            self.console.error(error);
+            console.error(error);
             if error.kind() == ErrorKind::Auth {
-                self.console
-                    .say(&format!("the key is from {}", self.key_from));
+                console.say(&format!("the key is from {}", self.key_from));
             }
         }
         let advice = advice(summary, &self.given);
-        if let Err(error) = self.write_page(summary, advice.as_deref()) {
-            self.console.error(&error);
+        let advice = advice.as_deref();
+        let page = self.write_page(summary, advice);
+        if let Err(error) = &page {
+            console.error(error);
             exit = exit.max(Exit::LocalIo);
         }
-        let object = to_json(summary, exit, advice.as_deref());
-        if let Err(error) = write_summary(self.summary.as_deref(), &object) {
-            self.console.error(&error);
+        let object = to_json(summary, exit, advice);
+        if let Err(error) = write_summary(self.args.summary.as_deref(), &object) {
+            console.error(&error);
             exit = exit.max(Exit::LocalIo);
         }
         if reader_has_gone {
-            self.console.say(
+            console.say(
                 "stopped: the output's reader has gone. A run can be carried on with only if its \
                  results are in a file (-o FILE).",
             );
-        } else if self.console.mode == OutputMode::Json {
-            let object = to_json(summary, exit, advice.as_deref());
-            let event = json!({ "event": "summary", "summary": object });
-            self.console.json(&event);
+        } else if console.mode == OutputMode::Json {
+            let object = to_json(summary, exit, advice);
+            console.json(&json!({ "event": "summary", "summary": object }));
         } else if summary.requests == 0 && summary.stopped.is_none() && !interrupted {
             let input = &self.files.input;
-            self.console
-                .say(&format!("input {input} is empty: there is nothing to do"));
-        } else if self.console.mode == OutputMode::Quiet && summary.progress.failed > 0 {
+            console.say(&format!("input {input} is empty: there is nothing to do"));
+        } else if console.mode == OutputMode::Quiet && summary.progress.failed > 0 {
             let failed = counted(summary.progress.failed, "request has", "requests have");
             let errors = &self.files.errors;
-            self.console
-                .failed(&format!("{failed} failed: each has its record in {errors}"));
+            console.failed(&format!("{failed} failed: each has its record in {errors}"));
         } else {
-            self.console.say(&self.text(summary));
+            console.say(&self.text(summary, advice));
         }
         exit
     }
 
     /// Makes the page, of the files as they are now.
     fn write_page(&self, summary: &Summary, advice: Option<&str>) -> Result<()> {
-        let Some(page) = &self.page else {
+        let Some(page) = &self.args.report else {
             return Ok(());
         };
-        let progress = &summary.progress;
         let [requests, tokens] = self.given.rates;
-        let learned = &progress.learned;
-        let lower = |given: Option<Rate>, learned: Option<Rate>| {
-            let rates = given.into_iter().chain(learned);
-            rates.min_by(|one, other| one.units_per_second().total_cmp(&other.units_per_second()))
-        };
-        let at_once = self.given.concurrency.high() as u64;
+        let learned = &summary.progress.learned;
+        let stopped = summary.stopped.as_ref();
         let info = RunInfo {
             title: self.files.output.path().map(name_of).unwrap_or_default(),
             limits: Some(Limits {
                 requests: lower(requests, learned.requests),
                 tokens: lower(tokens, learned.tokens),
-                at_once: Some(at_once),
+                at_once: Some(self.given.concurrency.high() as u64),
             }),
             advice: advice.map(str::to_owned),
-            stopped: summary
-                .stopped
-                .as_ref()
-                .map(|why| with_flags(&why.to_string())),
+            stopped: stopped.map(|why| with_flags(&why.to_string())),
         };
         let files = [&self.files.output, &self.files.errors];
         let files = files.into_iter().filter_map(|file| file.path());
-        let files: Vec<_> = files
+        let files: Vec<PathBuf> = files
             .filter(|file| file.is_file())
             .map(Path::to_owned)
             .collect();
-        of_run(page, &files, self.price, &info)
+        of_run(page, &files, &info)
     }
 
-    fn text(&self, summary: &Summary) -> String {
+    fn text(&self, summary: &Summary, advice: Option<&str>) -> String {
+        let (files, progress) = (&self.files, &summary.progress);
         let mut facts = rows(summary);
         facts.extend(work(summary));
-        let progress = &summary.progress;
-        let has_results = progress.succeeded + progress.skipped > 0 || self.files.table.is_some();
-        if has_results && self.files.output != Location::Stream {
-            let simulated = if self.simulated { " (simulated)" } else { "" };
-            let table = self.files.table.clone().map(Location::File);
-            let results = table.as_ref().unwrap_or(&self.files.output);
+        let has_results = progress.succeeded + progress.skipped > 0 || files.table.is_some();
+        if has_results && files.output != Location::Stream {
+            let is_simulated = self.args.server.simulate.is_some();
+            let simulated = if is_simulated { " (simulated)" } else { "" };
+            let table = files.table.clone().map(Location::File);
+            let results = table.as_ref().unwrap_or(&files.output);
             facts.push(("results", format!("{results}{simulated}")));
         }
-        if progress.failed > 0 && self.files.errors != Location::Stream {
-            facts.push(("errors", self.files.errors.to_string()));
+        if progress.failed > 0 && files.errors != Location::Stream {
+            facts.push(("errors", files.errors.to_string()));
         }
-        if let Some(page) = &self.page {
+        if let Some(page) = &self.args.report {
             facts.push(("report", Location::File(page.clone()).to_string()));
         }
         facts.extend(self.carry_on(summary));
-        facts.extend(advice(summary, &self.given).map(|what| ("advice", what)));
+        facts.extend(advice.map(|what| ("advice", what.to_owned())));
         aligned(&facts)
     }
 
@@ -158,11 +178,11 @@ impl FinalReport {
         let progress = &summary.progress;
         let unfinished = summary.not_attempted > 0 || summary.stopped.is_some();
         let nothing_to_do = !unfinished && progress.failed == 0;
-        if nothing_to_do || self.starts_anew || self.files.output == Location::Stream {
+        if nothing_to_do || self.args.starts_anew() || self.files.output == Location::Stream {
             return Facts::new();
         }
         let transient = progress.failed - progress.failed_for_good;
-        let permanent = if self.retry_failed {
+        let permanent = if self.args.retry_failed {
             0
         } else {
             progress.failed_for_good - progress.bad_lines
@@ -171,19 +191,22 @@ impl FinalReport {
         let label = if unfinished { "carry on" } else { "try again" };
         let mut facts = vec![(label, self.command(only_permanent))];
         // These stand below the command, so that its line can be copied.
+        let mut below = |fact: String| facts.push(("", fact));
         if self.files.input == Location::Stream {
-            facts.push(("", "with the same input".to_owned()));
+            below("with the same input".to_owned());
         }
-        let variable = self.variable.iter();
-        facts.extend(variable.map(|it| ("", format!("with {it} set as it was"))));
+        if let Some(variable) = self.variable {
+            below(format!("with {variable} set as it was"));
+        }
         if permanent > 0 && !only_permanent {
             let requests = counted(permanent, "request", "requests");
-            let fact = format!("with {RETRY_FAILED} it also sends {requests} that failed for good");
-            facts.push(("", fact));
+            below(format!(
+                "with {RETRY_FAILED} it also sends {requests} that failed for good"
+            ));
         }
         if progress.bad_lines > 0 {
             let lines = counted(progress.bad_lines, "line", "lines");
-            facts.push(("", format!("first correct {lines} that cannot be sent")));
+            below(format!("first correct {lines} that cannot be sent"));
         }
         facts
     }
@@ -225,17 +248,14 @@ fn rows(summary: &Summary) -> Facts {
         facts.push(("failed", fact));
     }
     facts.extend(why_failed(progress));
-    for (rows, label, fact) in [
-        (summary.not_attempted, "left", "not done yet"),
-        (
-            progress.lost,
-            "lost",
-            "answered, but another program took them out of the output",
-        ),
-    ] {
-        if rows > 0 {
-            facts.push((label, format!("{} {fact}", count(rows))));
-        }
+    if summary.not_attempted > 0 {
+        let left = count(summary.not_attempted);
+        facts.push(("left", format!("{left} not done yet")));
+    }
+    if progress.lost > 0 {
+        let lost = count(progress.lost);
+        let fact = "answered, but another program took them out of the output";
+        facts.push(("lost", format!("{lost} {fact}")));
     }
     let billed = progress.engine.possibly_billed;
     if billed > 0 {
@@ -332,7 +352,9 @@ fn work(summary: &Summary) -> Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::{Cli, Command};
     use crate::{Binding, Progress, Times};
+    use clap::Parser;
     use std::time::Duration;
 
     fn summary() -> Summary {
@@ -371,23 +393,27 @@ mod tests {
     }
 
     fn report(typed: &str) -> FinalReport {
+        let words = ["tollgate", "run", "p.jsonl"].into_iter();
+        let retry = typed.contains(RETRY_FAILED).then_some(RETRY_FAILED);
+        args_of(words.chain(retry), typed)
+    }
+
+    fn args_of<'w>(words: impl Iterator<Item = &'w str>, typed: &str) -> FinalReport {
+        let Command::Run(args) = Cli::parse_from(words).command else {
+            panic!("not a run")
+        };
         FinalReport {
             console: Console {
                 mode: OutputMode::Quiet,
                 bar: None,
             },
             files: places(),
-            summary: None,
-            page: None,
-            price: None,
+            args: args.into(),
             given: GivenLimits {
                 concurrency: 20.into(),
                 is_capped: false,
                 rates: [None; 2],
             },
-            simulated: false,
-            starts_anew: false,
-            retry_failed: typed.contains(RETRY_FAILED),
             key_from: String::new(),
             variable: None,
             command: typed.split(' ').map(str::to_owned).collect(),
@@ -395,7 +421,8 @@ mod tests {
     }
 
     fn text(summary: &Summary, typed: &str) -> String {
-        report(typed).text(summary)
+        let report = report(typed);
+        report.text(summary, advice(summary, &report.given).as_deref())
     }
 
     #[test]
@@ -512,15 +539,13 @@ advice     the limit of 20 at once (1.96 s an answer) bound for 96 % of the time
         let command = "carry on   /usr/bin/tollgate run p.jsonl --rps 5\n";
         assert!(told.contains(command), "{told}");
 
-        let starts_anew = FinalReport {
-            starts_anew: true,
-            ..report(typed)
-        };
-        let told = starts_anew.text(&unfinished);
+        let words = ["tollgate", "run", "p.jsonl", "--simulate"];
+        let starts_anew = args_of(words.into_iter(), typed);
+        let told = starts_anew.text(&unfinished, None);
         assert!(!told.contains("carry on"), "{told}");
         let mut stream = report(typed);
         stream.files.output = Location::Stream;
-        let told = stream.text(&unfinished);
+        let told = stream.text(&unfinished, None);
         assert!(!told.contains("carry on"), "{told}");
     }
 
@@ -534,5 +559,23 @@ advice     the limit of 20 at once (1.96 s an answer) bound for 96 % of the time
         let command = typed.command(false);
         assert!(command.starts_with("tollgate run 'my file' "), "{command}");
         assert_eq!(shell_words::split(&command).unwrap(), words);
+    }
+
+    #[test]
+    fn what_is_known_of_a_run_cut_off_adds_up() {
+        let progress = FileProgress {
+            total: Some(10),
+            succeeded: 3,
+            failed: 1,
+            skipped: 2,
+            ..FileProgress::default()
+        };
+        let summary = cut_off(&progress, None, Instant::now());
+        assert_eq!((summary.requests, summary.not_attempted), (10, 4));
+        let unknown = FileProgress {
+            total: None,
+            ..progress
+        };
+        assert_eq!(cut_off(&unknown, None, Instant::now()).not_attempted, 0);
     }
 }

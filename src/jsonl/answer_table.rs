@@ -1,20 +1,20 @@
 //! Answers as a table: the user's columns, and behind them what tollgate adds.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use csv::ByteRecord;
 
-use super::answers::{Answer, Answers};
+use super::answer::Answer;
+use super::answers::Answers;
 use super::files::RunFiles;
 use super::format::Format;
 use super::io::{AtomicFile, failed};
 use super::journal::JournalOptions;
-use super::row_source::RowSource;
 use super::summary::Summary;
+use super::table::RowSource;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
 use crate::rows::cells::{ColumnNames, Layout, TableWriter};
@@ -67,12 +67,6 @@ impl Column {
             Self::Error => answer.error.clone(),
         }
         .unwrap_or_default()
-    }
-}
-
-impl fmt::Display for Column {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -147,46 +141,31 @@ pub(crate) fn write_table(
     } else {
         Vec::new()
     };
-    let header = ByteRecord::from(&rows.columns[..]);
     let mut names = ColumnNames::new(&rows.columns);
-    let answer_name = names.add("answer");
-    let column_names: Vec<_> = options
-        .columns
-        .iter()
-        .map(|column| names.add(column.as_str()))
-        .collect();
-    let key_names = keys.iter().map(|key| names.add(key));
-    let added = [answer_name]
-        .into_iter()
-        .chain(key_names)
-        .chain(column_names);
+    let mut added = vec![names.add("answer")];
+    added.extend(keys.iter().map(|key| names.add(key)));
+    let columns = options.columns.iter();
+    added.extend(columns.map(|column| names.add(column.as_str())));
 
     let mut table = TableWriter::new(out, layout, options.raw_cells).map_err(&unwritable)?;
-    let mut write = |own: &ByteRecord, added: &mut dyn Iterator<Item = String>| {
+    let mut write = |own: &ByteRecord, added: &[String]| {
         own.iter().try_for_each(|cell| table.own(cell))?;
-        for text in added {
-            table.added(&text)?;
-        }
+        added.iter().try_for_each(|text| table.added(text))?;
         table.end_row()
     };
-    write(&header, &mut { added }).map_err(&unwritable)?;
+    let header = ByteRecord::from(&rows.columns[..]);
+    write(&header, &added).map_err(&unwritable)?;
     let mut counts = Counts::default();
     rows.each(answers, |own, answer| {
         counts.add(answer);
-        let text = answer.and_then(|answer| answer.text.as_deref());
-        let object = answer.filter(|_| !keys.is_empty()).and_then(object_in);
-        let cell = |key: &String| {
-            object
-                .as_ref()
-                .map(|object| object.cell(key))
-                .unwrap_or_default()
-        };
-        let of_answer =
-            |column: &Column| answer.map(|answer| column.of(answer)).unwrap_or_default();
-        let added = [text.unwrap_or_default().to_owned()].into_iter();
-        let added = added.chain(keys.iter().map(cell));
-        let mut added = added.chain(options.columns.iter().map(of_answer));
-        write(own, &mut added).map_err(&unwritable)
+        let nothing = Answer::default();
+        let answer = answer.unwrap_or(&nothing);
+        let object = object_in(answer).filter(|_| !keys.is_empty());
+        let object = object.unwrap_or_default();
+        let mut added = vec![answer.text.clone().unwrap_or_default()];
+        added.extend(keys.iter().map(|key| object.cell(key)));
+        added.extend(options.columns.iter().map(|column| column.of(answer)));
+        write(own, &added).map_err(&unwritable)
     })?;
     table.finish().map_err(unwritable)?;
     Ok(counts)

@@ -10,20 +10,19 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use super::answer::{Failed, kind, usage};
 use super::journal::fold_file;
-use super::readback::{Parts, ReadRecord, http_status, kept_text, plain};
-use super::record::{beginning, is_success};
-use crate::api::classify::{RecordState, usage_of_failure};
-use crate::api::json::{count, members, says_something, string};
-use crate::api::{ErrorBody, Usage, Usd};
+use super::readback::{Parts, ReadRecord, http_status, plain};
+use super::record::beginning;
+use crate::api::classify::RecordState;
+use crate::api::json::{count, members, string};
+use crate::api::{Usage, Usd};
 use crate::binding::{Binding, Times};
 use crate::cancel::Cancel;
 use crate::error::Result;
 
-/// The most to keep of an id, of a code and of a message, in bytes.
+/// The most to keep of an id, in bytes.
 const LONGEST_ID: usize = 256;
-const LONGEST_CODE: usize = 64;
-const LONGEST_MESSAGE: usize = 600;
 /// The most attempts to keep.
 const MOST_ATTEMPTS: usize = 100;
 
@@ -35,7 +34,7 @@ const LONGEST_ATTEMPT_MS: u64 = 7 * 86_400_000;
 /// What one record says.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
-    /// Its start; empty if there is none.
+    /// The start of its id; empty if there is none.
     pub(crate) id: String,
     pub(crate) line: Option<u64>,
     pub(crate) state: RecordState,
@@ -50,15 +49,6 @@ pub(crate) struct Facts {
     pub(crate) times: Option<Times>,
     pub(crate) usage: Option<Usage>,
     pub(crate) cost: Option<Usd>,
-}
-
-/// Why a row failed.
-#[derive(Clone, Debug)]
-pub(crate) struct Failed {
-    /// The status, or the code where there is none: `HTTP 429`, `timeout`.
-    pub(crate) kind: String,
-    /// The start of what was said. It is not safe to show.
-    pub(crate) message: String,
 }
 
 /// An attempt: when it was under way, by the time of day, and how it failed, if it did.
@@ -92,61 +82,23 @@ impl Facts {
         ReadRecord::parse_with(line, |read, parts| Self::of(&read, parts))
     }
 
-    fn of(read: &ReadRecord, [id, response, error, result, extras]: Parts<'_>) -> Self {
-        const NAMES: [&str; 9] = [
-            "attempts",
-            "time_s",
-            "timeline",
-            "status",
-            "code",
-            "prompt_tokens",
-            "completion_tokens",
-            "cost_usd",
-            "line",
-        ];
-        let [
-            attempts,
-            time_s,
-            timeline,
-            own_status,
-            code,
-            prompt,
-            completion,
-            cost,
-            line,
-        ] = members(extras, &NAMES);
-        let [status, body] = members(response, &["status_code", "body"]);
-        let [became, message, errored] = members(result, &["type", "message", "error"]);
-        let usage = match (prompt.and_then(count), completion.and_then(count)) {
-            (None, None) => usage_in(body.or(message).filter(|_| read.is_done())),
-            (prompt, completion) => {
-                let (prompt, completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));
-                Some(Usage {
-                    prompt_tokens: prompt,
-                    completion_tokens: completion,
-                    total_tokens: prompt + completion,
-                    ..Usage::default()
-                })
-            }
-        };
-        let failure = (!read.is_done()).then(|| {
-            let status = status.or(own_status).and_then(http_status);
-            let said = errored.or(error.filter(|error| says_something(error.get())));
-            // A batch says of a row without an answer what became of it: `expired`, `canceled`.
-            let became = became.filter(|became| became.get() != "\"succeeded\"");
-            failed(status, [code, became], said, body)
-        });
+    fn of(read: &ReadRecord, parts: Parts<'_>) -> Self {
+        let [id, .., extras] = parts;
+        let [attempts, time_s, timeline, cost, line] = members(
+            extras,
+            &["attempts", "time_s", "timeline", "cost_usd", "line"],
+        );
         let id = id.and_then(string).unwrap_or_default();
         Self {
             id: beginning(&id, LONGEST_ID).to_owned(),
             line: line.and_then(count),
             state: read.state,
             simulated: read.simulated,
-            failure,
+            failure: (!read.is_done()).then(|| Failed::read(parts)),
             attempts: attempts.and_then(count),
             timeline: timeline.map(spans).unwrap_or_default(),
             times: time_s.map(times),
-            usage,
+            usage: usage(parts, read.is_done()),
             cost: cost.and_then(|cost| cost.get().parse().ok()),
         }
     }
@@ -165,47 +117,11 @@ impl Span {
     }
 }
 
-/// The status or the code of a failure.
-fn kind(status: Option<u16>, code: Option<&str>) -> String {
-    match (status, code) {
-        (Some(status), _) if !is_success(status) => format!("HTTP {status}"),
-        (_, Some(code)) if !code.is_empty() => beginning(code, LONGEST_CODE).to_owned(),
-        _ => "unknown".to_owned(),
-    }
-}
-
-/// `said` is the record's own error, and the words of the answer's body are taken if there is none.
-fn failed(
-    status: Option<u16>,
-    [code, became]: [Option<&RawValue>; 2],
-    said: Option<&RawValue>,
-    body: Option<&RawValue>,
-) -> Failed {
-    let words = match said {
-        // Anthropic's is in an object that says that it is one.
-        Some(said) => {
-            ErrorBody::read_error(members(Some(said), &["error"])[0].unwrap_or(said).get())
-        }
-        None => ErrorBody::read(kept_text(body, true).as_bytes()),
-    };
-    let code = words.code.or_else(|| code.and_then(string));
-    let code = code.or(words.category);
-    let code = code.or_else(|| became.and_then(string));
-    Failed {
-        kind: kind(status, code.as_deref()),
-        message: beginning(&words.message, LONGEST_MESSAGE).to_owned(),
-    }
-}
-
-fn usage_in(answer: Option<&RawValue>) -> Option<Usage> {
-    usage_of_failure(answer?.get().as_bytes())
-}
-
 fn times(json: &RawValue) -> Times {
     let parts: BTreeMap<String, f64> = serde_json::from_str(json.get()).unwrap_or_default();
     let mut times = Times::default();
     for (name, seconds) in parts {
-        if let Some(binding) = Binding::named(&name)
+        if let Some(binding) = Binding::all().find(|binding| binding.as_str() == name)
             && let Ok(time) = Duration::try_from_secs_f64(seconds)
         {
             times.add(binding, time);
@@ -312,7 +228,7 @@ mod tests {
             ),
             (
                 r#"{"custom_id":"a","response":null,"error":"it broke"}"#,
-                "unknown",
+                "no answer",
                 "it broke",
             ),
             (
@@ -348,8 +264,8 @@ mod tests {
         );
         let read = facts(&line);
         let failed = read.failure.unwrap();
-        assert!(read.id.len() <= LONGEST_ID && failed.kind.len() <= LONGEST_CODE);
-        assert!(failed.message.len() <= LONGEST_MESSAGE);
+        assert!(read.id.len() <= LONGEST_ID && failed.kind.len() <= 64);
+        assert!(failed.message.len() <= 2 << 10);
     }
 
     proptest! {

@@ -52,11 +52,17 @@ pub(super) struct RowFailure {
 impl RowFailure {
     /// Counts it in its group, or in a new one.
     pub(super) fn count_in(&self, groups: &mut Vec<FailureGroup>) {
-        let mut group = self.group(Some(pattern(&self.error)));
+        let mut group = self.group();
         let place = |group: &FailureGroup| groups.iter().position(|known| known.is_as(group));
         let mut same = place(&group);
         if same.is_none() && groups.len() >= MOST {
-            group = self.group(None);
+            group = FailureGroup {
+                code: None,
+                message: "other messages".to_owned(),
+                is_quote: false,
+                pattern: None,
+                ..group
+            };
             same = place(&group);
         }
         match same {
@@ -72,32 +78,25 @@ impl RowFailure {
         behind.map(str::to_owned).unwrap_or(message)
     }
 
-    /// The group that it is the only row of. Without a pattern it is told by its kind and status
-    /// alone.
-    fn group(&self, pattern: Option<String>) -> FailureGroup {
+    /// The group that it is the only row of.
+    fn group(&self) -> FailureGroup {
         let error = &self.error;
         let status = error.status().map(|status| status.as_u16());
-        let own = self.words();
-        let is_told = pattern.is_some();
         // What is wrong with a success is in our own words alone.
         let is_refusal = status.is_some_and(|status| !is_success(status));
-        let quote = error.quote().filter(|_| is_refusal && is_told);
-        let message = if is_told {
-            quote.unwrap_or(&own)
-        } else {
-            "other messages"
-        };
+        let quote = error.quote().filter(|_| is_refusal);
+        let message = quote.map_or_else(|| self.words(), str::to_owned);
         let custom_id = self.custom_id.as_deref();
         FailureGroup {
             kind: error.kind(),
             status,
-            code: error.code().filter(|_| is_told).map(str::to_owned),
+            code: error.code().map(str::to_owned),
             count: 1,
-            message: printable(message, LONGEST_MESSAGE),
+            message: printable(&message, LONGEST_MESSAGE),
             line: self.line,
             custom_id: custom_id.map(|id| beginning(id, LONGEST_ID).to_owned()),
             is_quote: quote.is_some(),
-            pattern,
+            pattern: Some(pattern(error)),
         }
     }
 }

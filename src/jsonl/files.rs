@@ -2,7 +2,7 @@
 //!
 //! Names come from a stem, never from what a file holds. Writing over the input is the one accident
 //! that cannot be undone, so files are compared by what they are and not by how they are spelled: a
-//! hard link, a symlink or a redirected stream is found, too.
+//! hard link or a symlink is found, too.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -10,13 +10,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use same_file::Handle;
-
-#[cfg(feature = "cli")]
 use super::lines::{Lines, MAX_LINE};
 use super::shard::Shard;
-use super::sidecars::{folder, is_sidecar, is_table, resolved_new};
-#[cfg(feature = "cli")]
+use super::sidecars::{folder, is_sidecar, is_table, resolved, resolved_new};
 use crate::api::json::{first_fields, string};
 use crate::error::{Error, ErrorKind, Result, config};
 
@@ -66,7 +62,6 @@ impl Location {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] naming the file.
-    #[cfg(feature = "cli")]
     pub(crate) fn open_results(&self) -> Result<()> {
         match self.open_input()? {
             OpenInput::Regular(_) => Ok(()),
@@ -103,6 +98,15 @@ pub(crate) enum OpenInput {
     Regular(File),
     /// Can be read once: standard input, a pipe, a device.
     Stream(Box<dyn Read + Send>),
+}
+
+impl OpenInput {
+    pub(super) fn into_read(self) -> Box<dyn Read + Send> {
+        match self {
+            Self::Regular(file) => Box::new(file),
+            Self::Stream(stream) => stream,
+        }
+    }
 }
 
 /// The files of a run. No two are the same, except a stream that takes results and errors.
@@ -176,36 +180,32 @@ impl RunFiles {
     /// [`ErrorKind::Config`], naming the file: the input does not exist, one is a directory, a
     /// symlink leads only to itself, a folder is missing, two are the same file.
     pub(crate) fn check(&self) -> Result<()> {
-        let named = |role, location, stream| {
-            Identity::of(role, location, stream).map(|identity| (role, location, identity))
-        };
         let table = self.table.clone().map(Location::File);
-        let table = table
-            .iter()
-            .map(|table| named("table", table, Handle::stdout));
         let mut all = vec![
-            named(INPUT, &self.input, Handle::stdin)?,
-            named("output", &self.output, Handle::stdout)?,
-            named("errors file", &self.errors, Handle::stdout)?,
+            (
+                INPUT,
+                &self.input,
+                "is the input, which would be overwritten",
+            ),
+            (
+                "output",
+                &self.output,
+                "is the output, which takes successes only",
+            ),
+            ("errors file", &self.errors, "is the errors file"),
         ];
-        for table in table {
-            all.push(table?);
+        all.extend(table.as_ref().map(|table| ("table", table, "")));
+        for (role, location, _) in &all {
+            check_usable(role, location)?;
         }
-        let one_stream = self.output == Location::Stream && self.errors == Location::Stream;
-        let settings = [&["output"], &["errors"], &["output"]];
-        for (at, (role, location, identity)) in all.iter().enumerate().skip(1) {
-            for (index, (other_role, other, other_identity)) in all.iter().enumerate() {
-                let setting = settings[at - 1];
-                let paths = location.path().zip(other.path());
-                let message = if index < at && identity.is(other_identity) {
-                    let what = match index {
-                        0 => "is the input, which would be overwritten",
-                        _ if one_stream => continue,
-                        1 => "is the output, which takes successes only",
-                        _ => "is the errors file",
-                    };
+        for (at, (role, location, _)) in all.iter().enumerate().skip(1) {
+            for (index, (other_role, other, what)) in all.iter().enumerate() {
+                let Some((path, other_path)) = location.path().zip(other.path()) else {
+                    continue;
+                };
+                let message = if index < at && is_same(path, other_path) {
                     format!("{role} {location} {what}: name another")
-                } else if paths.is_some_and(|(owner, other)| is_sidecar(owner, other)) {
+                } else if is_sidecar(path, other_path) {
                     // What a run makes beside its files it also removes, or overwrites.
                     format!(
                         "{other_role} {other} has the name of a file that a run makes beside {role} \
@@ -214,6 +214,8 @@ impl RunFiles {
                 } else {
                     continue;
                 };
+                let is_errors = *location == &self.errors;
+                let setting: &[_] = if is_errors { &["errors"] } else { &["output"] };
                 return Err(config(message).with_settings(setting));
             }
         }
@@ -262,7 +264,6 @@ fn stem(input: &Path) -> Option<OsString> {
 
 /// The `custom_id` in the first line of a file that is there and has one. A pipe can be read once,
 /// and not for this.
-#[cfg(feature = "cli")]
 pub(crate) fn first_id(path: &Path) -> Option<String> {
     let file = path.is_file().then(|| File::open(path))?.ok()?;
     let mut lines = Lines::of_anything(file, MAX_LINE);
@@ -272,7 +273,6 @@ pub(crate) fn first_id(path: &Path) -> Option<String> {
 }
 
 /// Whether a path is that of a pipe or a device, beside which no file is made.
-#[cfg(feature = "cli")]
 pub(crate) fn names_no_file(path: &Path) -> bool {
     // `/dev/stdin` is a link, also where it leads to a file.
     let is_file = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
@@ -313,54 +313,29 @@ pub(crate) fn stem_of_results(output: &Path) -> &OsStr {
     stem.as_os_str()
 }
 
-/// Which file a location is, however it is spelled.
-#[derive(Debug, PartialEq, Eq)]
-enum Identity {
-    /// A regular file that exists.
-    File(Handle),
-    /// A file that does not exist yet: its folder, resolved, and its name.
-    Missing(PathBuf),
-    /// A terminal, a pipe or a device: sharing it overwrites nothing.
-    Other,
+/// Whether two paths lead to the same file, however they are spelled, and whether or not there is
+/// one yet. To share a terminal, a pipe or a device overwrites nothing.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let same_name = || resolved(one).is_some_and(|one| Some(one) == resolved(other));
+    !is_device(one) && same_file::is_same_file(one, other).unwrap_or_else(|_| same_name())
 }
 
-impl Identity {
-    fn is(&self, other: &Self) -> bool {
-        self != &Self::Other && self == other
-    }
-
-    /// `stream` is what `-` stands for: it may have been redirected to a file.
-    fn of(role: &str, location: &Location, stream: fn() -> io::Result<Handle>) -> Result<Self> {
-        let Location::File(path) = location else {
-            let file = stream().ok().filter(|handle| {
-                let metadata = handle.as_file().metadata();
-                metadata.is_ok_and(|metadata| metadata.is_file())
-            });
-            return Ok(file.map_or(Self::Other, Self::File));
-        };
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => {
-                Err(config(format!("{role} {path:?} is a directory")))
-            }
-            Ok(metadata) if metadata.is_file() => Handle::from_path(path)
-                .map(Self::File)
-                .map_err(|error| unusable(role, path, error)),
-            Ok(_) => Ok(Self::Other),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && role != INPUT => {
-                let resolved = resolved_new(path).map_err(|error| {
-                    let message = match fs::read_link(path) {
-                        Ok(target) => {
-                            format!("{role} {path:?} is a link to {target:?}, whose folder does not exist")
-                        }
-                        Err(_) => format!("{role} {path:?}: no folder {:?}: {error}", folder(path)),
-                    };
-                    config(message).with_source(error)
-                })?;
-                Ok(Self::Missing(resolved))
-            }
-            Err(error) => Err(unusable(role, path, error)),
+/// Makes sure that a location may be that of a file.
+fn check_usable(role: &str, location: &Location) -> Result<()> {
+    let Some(path) = location.path() else {
+        return Ok(());
+    };
+    let usable = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            return Err(config(format!("{role} {path:?} is a directory")));
         }
-    }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && role != INPUT => {
+            resolved_new(path).map(drop)
+        }
+        Err(error) => Err(error),
+    };
+    usable.map_err(|error| unusable(role, path, error))
 }
 
 fn unusable(role: &str, path: &Path, error: io::Error) -> Error {
@@ -368,8 +343,16 @@ fn unusable(role: &str, path: &Path, error: io::Error) -> Error {
         _ if error.kind() != io::ErrorKind::NotFound => {
             format!("cannot use {role} {path:?}: {error}")
         }
-        Ok(target) => format!("{role} {path:?} is a link to {target:?}, which does not exist"),
-        Err(_) => format!("{role} {path:?} does not exist"),
+        Ok(target) => {
+            let what = if role == INPUT {
+                "which"
+            } else {
+                "whose folder"
+            };
+            format!("{role} {path:?} is a link to {target:?}, {what} does not exist")
+        }
+        Err(_) if role == INPUT => format!("{role} {path:?} does not exist"),
+        Err(_) => format!("{role} {path:?}: no folder {:?}: {error}", folder(path)),
     };
     config(message).with_source(error)
 }

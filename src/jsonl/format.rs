@@ -134,7 +134,7 @@ impl Format {
     }
 
     /// Whether rows have no ids of their own. Each then has its hash for an id, which is not unique
-    /// before [`Occurrences`](super::occurrences::Occurrences) have made it so.
+    /// before [`Occurrences`](super::ids::Occurrences) have made it so.
     pub(super) fn names_rows(&self) -> bool {
         self.rows.as_ref().is_some_and(RowFormat::names_rows)
     }

@@ -1,9 +1,14 @@
-//! Tables of ids, kept as 128-bit hashes in a sorted vector.
+//! Ids of rows: those that rows without one get, and tables of ids, kept as 128-bit hashes in a
+//! sorted vector.
 //!
 //! An entry with a number takes 24 bytes, less than half of what a hash map takes. The hash stands
 //! for the id: among n ids two share one by chance with a probability of n² / 2¹²⁹, for ten million
 //! ids once in some 10²⁴ files.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use super::format::InputRow;
 use super::hash::LineHash;
 use crate::escape::printable;
 
@@ -32,8 +37,13 @@ impl<V> Default for IdTable<V> {
 
 impl<V> IdTable<V> {
     /// Of several entries with one id the last holds.
-    pub(super) fn new(mut entries: Vec<(LineHash, V)>) -> Self {
-        keep_last(&mut entries);
+    pub(super) fn new(entries: Vec<(LineHash, V)>) -> Self {
+        Self::of_best(entries, |_| 0)
+    }
+
+    /// Of several entries with one id, the last of the highest rank holds.
+    pub(super) fn of_best(mut entries: Vec<(LineHash, V)>, rank: impl Fn(&V) -> u8) -> Self {
+        keep_best(&mut entries, rank);
         Self::sorted(entries)
     }
 
@@ -62,7 +72,6 @@ impl<V> IdTable<V> {
         self.find(id).map(|at| &self.entries[at].1)
     }
 
-    #[cfg(feature = "cli")]
     pub(super) fn get_mut(&mut self, id: LineHash) -> Option<&mut V> {
         self.find(id).map(|at| &mut self.entries[at].1)
     }
@@ -75,7 +84,6 @@ impl<V> IdTable<V> {
         position.ok().map(|position| start + position)
     }
 
-    #[cfg(feature = "cli")]
     pub(super) fn iter(&self) -> impl Iterator<Item = &(LineHash, V)> {
         self.entries.iter()
     }
@@ -85,11 +93,11 @@ impl<V> IdTable<V> {
     }
 }
 
-/// Sorts entries by their ids, and keeps the last of those with one id.
-pub(super) fn keep_last<V>(entries: &mut Vec<(LineHash, V)>) {
+/// Sorts entries by their ids, and keeps of those with one id the last of the highest rank.
+pub(super) fn keep_best<V>(entries: &mut Vec<(LineHash, V)>, rank: impl Fn(&V) -> u8) {
     // The sort is stable, so the last one comes first, and is the one that stays.
     entries.reverse();
-    entries.sort_by_key(|(id, _)| *id);
+    entries.sort_by_key(|(id, value)| (*id, Reverse(rank(value))));
     entries.dedup_by_key(|(id, _)| *id);
 }
 
@@ -112,11 +120,64 @@ pub(super) fn duplicates(mut lines: Vec<(LineHash, u64)>) -> Vec<(u64, u64)> {
     duplicates
 }
 
+/// Ids for rows that have none of their own: the hash of the request, and how often it has come.
+/// It is counted in the order of the input. The rows of an input are named alike in every pass
+/// over it, as long as their order stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Occurrences {
+    /// By half of the hash, which takes a third less memory. Should two share it, one of them has a
+    /// number that it does not need.
+    counts: HashMap<u64, u32>,
+    /// The requests that come more than once are known: no others are counted.
+    only_repeated: bool,
+}
+
+impl Occurrences {
+    pub(super) fn new() -> Self {
+        Self {
+            counts: HashMap::new(),
+            only_repeated: false,
+        }
+    }
+
+    /// Those for a further pass over the same input. It takes memory for requests that come more
+    /// than once, and for no others.
+    pub(super) fn again(self) -> Self {
+        let repeated = self.counts.into_iter().filter(|(_, count)| *count > 1);
+        Self {
+            counts: repeated.map(|(hash, _)| (hash, 0)).collect(),
+            only_repeated: true,
+        }
+    }
+
+    /// Whether a row can be passed over without being read.
+    pub(super) fn are_none(&self) -> bool {
+        self.only_repeated && self.counts.is_empty()
+    }
+
+    /// The id of the next row, if it differs from the hash of its request.
+    pub(super) fn id(&mut self, hash: LineHash) -> Option<String> {
+        let count = if self.only_repeated {
+            self.counts.get_mut(&hash.low)?
+        } else {
+            self.counts.entry(hash.low).or_default()
+        };
+        *count += 1;
+        (*count > 1).then(|| format!("{hash}-{count}"))
+    }
+
+    /// Names the next row.
+    pub(super) fn name(&mut self, row: &mut InputRow<'_>) {
+        if let Some(id) = row.hash.and_then(|hash| self.id(hash)) {
+            row.custom_id = Some(id);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashMap;
 
     fn id(number: u64) -> LineHash {
         LineHash::of(number.to_le_bytes())

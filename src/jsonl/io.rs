@@ -62,7 +62,6 @@ impl LineSource {
     }
 
     /// Appends the line that starts at `offset` to `line`, its newline included.
-    #[cfg(feature = "rows")]
     pub(super) fn read_line(&mut self, offset: u64, line: &mut Vec<u8>) -> io::Result<()> {
         self.seek(offset)?;
         self.0.read_until(b'\n', line)?;

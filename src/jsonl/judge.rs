@@ -8,61 +8,51 @@ use serde::de::IgnoredAny;
 
 use super::files::Location;
 use super::format::{Format, LineError};
-use super::lines::{Line, Lines, PREVIEW};
+use super::lines::{Line, Lines, MAX_LINE};
 use crate::api::json::{fields, with_nulls};
 use crate::error::{Result, config};
 
 /// How many lines are looked at.
 const MOST_LINES: u64 = 1_000;
-/// From this many lines on, one request in [`ONE_IN`] lines is enough. A shorter file needs one in
+/// From this many lines on, one request in [`ONE_IN`] lines is enough. A shorter input needs one in
 /// all.
 const FEW_LINES: u64 = 10;
 const ONE_IN: u64 = 10;
 
+/// How much of an input is looked at, in bytes: of a file, and of a stream, which may stall.
+pub(super) const OF_FILE: usize = 1 << 20;
+pub(super) const OF_STREAM: usize = 64 << 10;
+
+/// Looks at the start of an input, of which `most` bytes are kept to be read.
+///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) for an input that was refused, and those of
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for an input that is refused, and those of
 /// [`Location::unreadable`].
-pub(super) fn check(judged: io::Result<Option<String>>, location: &Location) -> Result<()> {
-    match judged.map_err(|error| location.unreadable(error))? {
+pub(super) fn check<R: Read>(
+    lines: &mut Lines<R>,
+    format: &Format,
+    most: usize,
+    location: &Location,
+) -> Result<()> {
+    match refusal(lines, format, most).map_err(|error| location.unreadable(error))? {
         Some(refusal) => Err(config(format!("input {location} {refusal}"))),
         None => Ok(()),
     }
 }
 
-/// Looks at the first lines of a file. A refusal says what it seems to be, and what to do.
+/// What an input seems to be that is to be refused, and what to do. An input that stalls is not
+/// waited for once there are enough requests in what has come.
 ///
 /// # Errors
 /// Those of [`Lines::next`].
-pub(super) fn judge_file<R: Read>(lines: Lines<R>, format: &Format) -> io::Result<Option<String>> {
-    Ok(Judge::of(lines, format)?.refusal())
-}
-
-/// Looks at the start of a stream, which is kept to be read. A stream that stalls is not waited for
-/// once there are enough requests in what has come.
-///
-/// # Errors
-/// Those of [`Lines::next`].
-pub(super) fn judge_stream<R: Read>(
+pub(super) fn refusal<R: Read>(
     lines: &mut Lines<R>,
     format: &Format,
+    most: usize,
 ) -> io::Result<Option<String>> {
     let mut judge = Judge::default();
-    let mut judged = 0;
-    let start = lines.preview(|start, at_end| {
-        let last_end = start.iter().rposition(|byte| *byte == b'\n');
-        let whole = if at_end {
-            start.len()
-        } else {
-            last_end.map_or(0, |last| last + 1)
-        };
-        if whole > judged {
-            judged = whole;
-            let lines = Lines::of_anything(&start[..whole], 2 * PREVIEW);
-            let lines = lines.of_table(format.record_ends());
-            if let Ok(so_far) = Judge::of(lines, format) {
-                judge = so_far;
-            }
-        }
+    let start = lines.preview(most, |start, at_end| {
+        judge = Judge::of(start, at_end, format);
         !judge.wants_more(format) || (judge.lines > 0 && judge.refusal().is_none())
     })?;
     // No line has ended: it is long, or its ends are none.
@@ -81,15 +71,19 @@ struct Judge {
 }
 
 impl Judge {
-    /// Looks at the first lines, as far as it needs them.
-    fn of<R: Read>(mut lines: Lines<R>, format: &Format) -> io::Result<Self> {
+    /// Looks at the whole lines that an input starts with, as far as it needs them.
+    fn of(start: &[u8], at_end: bool, format: &Format) -> Self {
+        let last_end = start.iter().rposition(|byte| *byte == b'\n');
+        let ended = last_end.map_or(0, |last| last + 1);
+        let whole = if at_end { start } else { &start[..ended] };
+        let mut lines = Lines::of_anything(whole, MAX_LINE).of_table(format.record_ends());
         let mut judge = Self::default();
         while judge.wants_more(format)
-            && let Some(line) = lines.next()?
+            && let Ok(Some(line)) = lines.next()
         {
             judge.note(line, format);
         }
-        Ok(judge)
+        judge
     }
 
     fn wants_more(&self, format: &Format) -> bool {
@@ -100,8 +94,6 @@ impl Judge {
     }
 
     fn note(&mut self, line: Line<&[u8]>, format: &Format) {
-        self.lines += 1;
-        let rows = format.rows.is_some();
         let text = line.text.unwrap_or_default().trim_ascii();
         let (message, seems) = match format.parse(line).request {
             // A file of prompts that is one line in all.
@@ -109,23 +101,22 @@ impl Judge {
                 ("it has no LF".into(), OLD_MAC)
             }
             Ok(_) => {
+                self.lines += 1;
                 self.requests += 1;
                 return;
             }
-            // Of a stream, more of this row may be to come.
-            Err(error) if error.kind == "open_quote" => {
-                self.lines -= 1;
-                return;
-            }
+            // More of this row may be to come.
+            Err(error) if error.kind == "open_quote" => return,
             Err(error) => {
                 let seems = match error.kind {
                     "cells" => MISFIT,
-                    "template" | "custom_id" if rows => UNFIT,
+                    "template" | "custom_id" if format.rows.is_some() => UNFIT,
                     _ => seems(text, &error),
                 };
                 (error.message, seems)
             }
         };
+        self.lines += 1;
         self.first.get_or_insert((line.number, message, seems));
     }
 

@@ -16,9 +16,6 @@ pub(crate) const MAX_LINE: usize = 64 << 20;
 /// How much is read at a time, and how much of the start is looked at.
 const BLOCK: usize = 64 << 10;
 
-/// How much of a stream can be looked at before its lines are read, in bytes.
-pub(super) const PREVIEW: usize = BLOCK;
-
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// One line of the input, without its end. `T` is its text, or says where that is.
@@ -105,18 +102,19 @@ impl<R: Read> Lines<R> {
     }
 
     /// Shows what a stream begins with, before its lines are read: more and more of it, until it is
-    /// `enough`, at its end or [`PREVIEW`] bytes long. `enough` is told whether it is the end.
+    /// `enough`, at its end or `most` bytes long. `enough` is told whether it is the end.
     ///
     /// # Errors
     /// Those of [`next`](Self::next).
     pub(super) fn preview(
         &mut self,
+        most: usize,
         mut enough: impl FnMut(&[u8], bool) -> bool,
     ) -> io::Result<&[u8]> {
         self.begin()?;
         let (start, source) = self.source.get_mut().get_mut();
         let mut at_end = false;
-        while !enough(start.get_ref(), at_end) && !at_end && start.get_ref().len() < PREVIEW {
+        while !enough(start.get_ref(), at_end) && !at_end && start.get_ref().len() < most {
             at_end = read_more(source, start.get_mut())? == 0;
         }
         Ok(start.get_ref())
@@ -253,14 +251,9 @@ fn marks(line: &[u8]) -> usize {
 
 /// What a stream looks like by its first bytes, if not like text.
 fn not_text(start: &[u8]) -> Option<&'static str> {
-    const MAGIC: [(&[u8], &str); 9] = [
+    const MAGIC: [(&[u8], &str); 4] = [
         (b"\x1f\x8b", "gzip"),
         (b"PK\x03\x04", "a zip archive (or a spreadsheet)"),
-        (b"\x28\xb5\x2f\xfd", "zstd"),
-        (b"BZh", "bzip2"),
-        (b"\xfd7zXZ", "xz"),
-        (b"PAR1", "Parquet"),
-        (b"%PDF", "PDF"),
         (b"\xff\xfe", "UTF-16"),
         (b"\xfe\xff", "UTF-16"),
     ];

@@ -1,21 +1,18 @@
 //! `tollgate merge`: one file of records from several. Of each id it has the record that counts,
 //! byte for byte.
 //!
-//! It keeps the [index of the records](super::answers) in memory and, unless they are put into the
-//! order of an input, their positions: 32 bytes a row.
+//! It keeps the [index of the records](super::answers) in memory, and a list of their positions: 48
+//! bytes a row.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::answers::{Answers, RecordPosition, RecordSource, row_key};
 use super::files::{Location, RunFiles};
 use super::format::Format;
 use super::ids::quoted;
-use super::io::failed;
 use super::journal::{Locks, writer_of};
-use super::row_source::open;
-use super::table::TableRows;
+use super::table::{TableRows, open_again};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
 
@@ -41,12 +38,6 @@ pub(crate) struct Merged {
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a file that is being written, or is none of
 /// records, and for simulated answers beside others; [`ErrorKind::Io`](crate::ErrorKind::Io).
 pub(crate) fn index(files: &[PathBuf]) -> Result<Answers> {
-    if files.len() > Answers::MOST_FILES {
-        let most = Answers::MOST_FILES;
-        return Err(config(format!(
-            "more than {most} files: merge some of them first, then the rest with what comes out"
-        )));
-    }
     for path in files {
         if let Some(writer) = writer_of(path) {
             return Err(config(format!(
@@ -87,25 +78,13 @@ pub(crate) fn claim(output: &Path, answers: &Answers) -> Result<Locks> {
     };
     let locks = Locks::take(&files, 0)?;
     let there = Answers::index([output], &Cancel::new())?;
-    let lost = there
-        .answered()
-        .filter(|key| !answers.has_answer(*key))
-        .count();
-    let why = if there
-        .files
-        .iter()
-        .any(|file| file.records == 0 && (file.damaged > 0 || file.torn.is_some()))
-    {
-        "holds something else than results".to_owned()
-    } else if lost > 0 {
-        let answers = if lost == 1 {
-            "answer that is"
-        } else {
-            "answers that are"
-        };
-        format!("holds {lost} {answers} not in the files to merge")
-    } else {
-        return Ok(locks);
+    let is_other =
+        |file: &RecordSource| file.records == 0 && (file.damaged > 0 || file.torn.is_some());
+    let why = match there.answered_beside(answers) {
+        _ if there.files.iter().any(is_other) => "holds something else than results".to_owned(),
+        0 => return Ok(locks),
+        1 => "holds 1 answer that is not in the files to merge".to_owned(),
+        lost => format!("holds {lost} answers that are not in the files to merge"),
     };
     let message = format!("output {output:?} {why}, and would be replaced: name another");
     Err(config(message).with_settings(&["output"]))
@@ -125,7 +104,7 @@ pub(crate) fn write(
     let mut merged = Merged::default();
     let mut copy = |answers: &mut Answers, place: RecordPosition, merged: &mut Merged| {
         let line = answers.line(place)?.trim_ascii_end();
-        if place.is_answer() {
+        if place.is_answer {
             merged.answered += 1;
         } else {
             merged.failed += 1;
@@ -134,10 +113,10 @@ pub(crate) fn write(
         written.map_err(&unwritable)
     };
     if let Some((location, format)) = input {
-        let mut rows = TableRows::new(open(location)?, format.clone());
+        let mut rows = TableRows::new(open_again(location)?, format.clone());
         while let Some(row) = rows.next().map_err(|error| location.unreadable(error))? {
             match answers.take(row_key(row.id.as_deref(), row.line)) {
-                Some(place) if place.is_taken() => {}
+                Some(place) if place.is_taken => {}
                 Some(place) => copy(answers, place, &mut merged)?,
                 None => {
                     merged.missing += 1;
@@ -151,7 +130,7 @@ pub(crate) fn write(
         }
     }
     for place in answers.in_order() {
-        if !place.is_taken() {
+        if !place.is_taken {
             merged.strangers += u64::from(input.is_some());
             copy(answers, place, &mut merged)?;
         }
@@ -159,44 +138,14 @@ pub(crate) fn write(
     Ok(merged)
 }
 
-/// The first few ids that have several answers, each with the lines that these are in.
+/// The first few ids that have several answers.
 ///
 /// # Errors
 /// [`ErrorKind::Io`](crate::ErrorKind::Io).
 pub(crate) fn first_repeated(answers: &mut Answers) -> Result<Vec<String>> {
-    /// How many lines of an id are named.
-    const LINES: usize = 5;
-    let first: Vec<_> = answers.repeated.first.values().cloned().collect();
-    first
-        .into_iter()
-        .map(|places| {
-            let mut named = Vec::new();
-            for place in places.iter().take(LINES) {
-                let path = &answers.files[place.file()].path;
-                let line =
-                    line_at(path, place.offset()).map_err(|error| failed("read", path, error))?;
-                named.push(format!("line {line} of {path:?}"));
-            }
-            let more = places.len() - named.len();
-            if more > 0 {
-                named.push(format!("and {more} more"));
-            }
-            let id = answers.read(places[0])?.custom_id.unwrap_or_default();
-            Ok(format!("{}: {}", quoted(&id), named.join(", ")))
-        })
-        .collect()
-}
-
-/// The number of the line that starts at an offset.
-fn line_at(path: &Path, offset: u64) -> io::Result<u64> {
-    let mut before = File::open(path)?.take(offset);
-    let (mut block, mut line) = (vec![0; 64 << 10], 1);
-    loop {
-        match before.read(&mut block)? {
-            0 => return Ok(line),
-            read => line += memchr::memchr_iter(b'\n', &block[..read]).count() as u64,
-        }
-    }
+    let first = answers.repeated.first.clone();
+    let id = |place| Ok(quoted(&answers.read(place)?.custom_id.unwrap_or_default()));
+    first.into_iter().map(id).collect()
 }
 
 #[cfg(test)]
@@ -302,27 +251,19 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_are_answered_more_than_once_are_named_with_their_lines() {
+    fn ids_that_are_answered_more_than_once_are_named() {
         let all: String = (0..9).map(|row| record(row, true, 0) + "\n").collect();
         let again =
             format!("\n{}\n{}\n", record(8, true, 1), record(2, false, 2)) + &record(0, true, 3);
         let files = Files::new(&[all.clone(), again.clone(), again]);
         let mut answers = index(&files.1).unwrap();
-        let [one, two, three] = &files.1[..] else {
-            panic!("three")
-        };
         assert_eq!(answers.repeated.ids, 2);
-        assert_eq!(
-            first_repeated(&mut answers).unwrap(),
-            [
-                format!("\"r0\": line 1 of {one:?}, line 4 of {two:?}, line 4 of {three:?}"),
-                format!("\"r8\": line 9 of {one:?}, line 2 of {two:?}, line 2 of {three:?}"),
-            ]
-        );
+        let mut named = first_repeated(&mut answers).unwrap();
+        named.sort();
+        assert_eq!(named, ["\"r0\"", "\"r8\""]);
         let files = Files::new(&vec![all; 7]);
         let named = first_repeated(&mut index(&files.1).unwrap()).unwrap();
         assert_eq!(named.len(), 5);
-        assert!(named[4].starts_with("\"r4\": line 5 of") && named[4].ends_with(", and 2 more"));
     }
 
     #[test]

@@ -6,22 +6,31 @@
 //! files), which a later run [reads back](readback). The [`tally`] counts all of it.
 //!
 //! A JSON [`array`] is read as lines, and what seems to be no requests is refused by [`judge`].
-//! [`prompts`] stops a run whose model refuses a field of all prompts. The header of a [`table`] is
-//! read first, and [`occurrences`] names rows that have no ids.
+//! [`ids`] has tables of ids, and names rows that have none.
 //!
-//! [`answers`] finds the answers in records again, [`answer_table`] makes a table of them, and
-//! [`merge`] one file of several.
+//! [`answer`] is what a record says to a person, and [`answers`] finds records by their ids. The
+//! header of a [`table`] is read first and its rows once more for an [`answer_table`]. [`merge`]
+//! makes one file of several.
 //!
 //! [`files`] says which files a run has, and [`sidecars`] which ones are beside them. [`scan`]
 //! reads an input before anything is sent, in one [pass](parallel) on all cores, and a [`shard`] is
-//! the share of an input that is one process's. `check` does the
-//! same to report what is wrong.
+//! the share of an input that is one process's. `check` does the same to report what is wrong.
 
 #![expect(
     clippy::unnecessary_debug_formatting,
     reason = "a name may hold terminal control sequences: messages quote and escape it"
 )]
+#![cfg_attr(
+    not(feature = "cli"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "the tool uses more than a run does"
+    )
+)]
 
+#[cfg(feature = "rows")]
+mod answer;
 #[cfg(feature = "rows")]
 pub(crate) mod answer_table;
 #[cfg(feature = "rows")]
@@ -42,16 +51,10 @@ mod journal;
 mod judge;
 mod lines;
 #[cfg(feature = "cli")]
-mod look;
-#[cfg(feature = "cli")]
 pub(crate) mod merge;
-mod occurrences;
 mod parallel;
-mod prompts;
 mod readback;
 mod record;
-#[cfg(feature = "rows")]
-pub(crate) mod row_source;
 mod rows;
 mod run;
 mod scan;
@@ -66,14 +69,8 @@ mod writer;
 #[cfg(feature = "rows")]
 pub use answer_table::Column;
 pub use failures::FailureGroup;
-#[cfg(feature = "cli")]
 pub(crate) use hash::LineHash;
 pub use journal::Fsync;
-#[cfg(feature = "cli")]
-pub(crate) use journal::{MAX_BODY, fold_file};
-#[cfg(feature = "cli")]
-pub(crate) use lines::Line;
-#[cfg(feature = "cli")]
-pub(crate) use readback::ReadRecord;
+pub(crate) use journal::MAX_BODY;
 pub use run::FileRun;
 pub use summary::{FileProgress, ResumeInfo, Summary};

@@ -10,23 +10,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec;
 
+use http::StatusCode;
+
 use super::array::ArrayAsLines;
 use super::files::Location;
 use super::format::{Dialect, Format, InputRow};
 use super::hash::LineHash;
-use super::ids::{IdTable, quoted};
+use super::ids::{IdTable, Occurrences, quoted};
 use super::journal::{ResumeIndex, RowStatus};
-use super::judge::{self, judge_stream};
+use super::judge;
 use super::lines::Lines;
-use super::occurrences::Occurrences;
-use super::prompts::stop_if_refused;
 use super::scan::strangers;
-use super::shard::LineSet;
 use super::tally::Tally;
 use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::Job;
+use crate::retry::Verdict;
 
 const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer \
                        (--force-resume)";
@@ -149,8 +149,6 @@ pub(super) struct Rows {
     pub(super) later: VecDeque<Row>,
     /// Lines that the scan has found to be done, which need not be parsed.
     pub(super) passed_over: Peekable<vec::IntoIter<Range<u64>>>,
-    /// Lines that the scan has found to be in other shards.
-    pub(super) elsewhere: LineSet,
     /// Names the rows, where they are named by their requests.
     pub(super) occurrences: Option<Occurrences>,
 }
@@ -161,7 +159,12 @@ impl Rows {
         let is_stream = self.seen.is_some();
         // Of a stream nobody has seen yet that it holds requests.
         if is_stream && self.lines.number == 0 {
-            judge::check(judge_stream(&mut self.lines, &self.format), &self.location)?;
+            judge::check(
+                &mut self.lines,
+                &self.format,
+                judge::OF_STREAM,
+                &self.location,
+            )?;
         }
         while !self.cancel.is_cancelled() {
             let Some(line) = self.lines.next().map_err(unreadable)? else {
@@ -177,9 +180,6 @@ impl Rows {
             while passed.next_if(|lines| lines.end <= number).is_some() {}
             // The order needs the id of every row, and so does the name of one that comes again.
             let no_id_counts = self.occurrences.as_ref().is_none_or(Occurrences::are_none);
-            if no_id_counts && self.elsewhere.has(number) {
-                continue;
-            }
             let count = || self.tally.count(|shown| shown.read += 1);
             if self.order.is_none()
                 && no_id_counts
@@ -244,6 +244,48 @@ impl Iterator for Rows {
     }
 }
 
+/// Makes a failure stop the run if the answer refuses one of `additions`, the fields that all
+/// requests are sent with: no other row would fare better.
+fn stop_if_refused(additions: &[String], failed: &mut AttemptError) {
+    let error = &failed.error;
+    let body = String::from_utf8_lossy(error.body().unwrap_or_default()).to_lowercase();
+    let is_refusal = matches!(
+        error.status(),
+        Some(StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
+    );
+    let fields = additions.iter().map(String::as_str);
+    let Some(field) = refused(&body, fields).filter(|_| is_refusal) else {
+        return;
+    };
+    let message = format!("the model refuses {field}, which all requests are sent with: {error}");
+    let settings: &[_] = match field {
+        "max_tokens" => &["max_tokens", "param"],
+        "system" => &["system"],
+        _ => &["param"],
+    };
+    failed.verdict = Verdict::Stop;
+    failed.error = Error::new(error.kind(), message)
+        .with_source(error.clone())
+        .with_settings(settings);
+}
+
+/// The first of `fields` that is named by a refusal in lower case, if that says of something that
+/// it is not taken.
+fn refused<'f>(refusal: &str, fields: impl Iterator<Item = &'f str>) -> Option<&'f str> {
+    const NOT_TAKEN: &str = "unsupported|not support|n't support|unknown|unrecognized|unexpected|\
+                             not permitted|not allowed|not accept|invalid param|\"param\"";
+    let words = refusal.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let words: Vec<&str> = words.collect();
+    let is_refusal = NOT_TAKEN.split('|').any(|words| refusal.contains(words));
+    // How long an answer may be depends on the prompt as well.
+    if !is_refusal || words.contains(&"context") {
+        return None;
+    }
+    let place = |field: &str| words.iter().position(|word| *word == field.to_lowercase());
+    let named = fields.filter_map(|field| Some((place(field)?, field)));
+    named.min().map(|(_, field)| field)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,7 +307,6 @@ mod tests {
             seen: scan.is_none().then(HashMap::new),
             later: VecDeque::new(),
             passed_over: scan.unwrap_or_default().passed_over.into_iter().peekable(),
-            elsewhere: LineSet::default(),
             occurrences: None,
         };
         (rows, tally)
@@ -317,5 +358,44 @@ mod tests {
             told.contains("line 4: \"custom_id\" \"a\" is that of line 1"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn a_refused_field_is_found_and_nothing_else() {
+        let fields = ["max_tokens", "n", "temperature"];
+        for (refusal, field) in [
+            (
+                "unsupported parameter: 'max_tokens' is not supported with this model. use \
+                 'max_completion_tokens' instead.",
+                Some("max_tokens"),
+            ),
+            (
+                "unsupported value: 'temperature' does not support 0.2 with this model.",
+                Some("temperature"),
+            ),
+            ("unknown parameter: 'n'", Some("n")),
+            (
+                "body.temperature: extra inputs are not permitted",
+                Some("temperature"),
+            ),
+            ("unknown parameter: 'top_k'", None),
+            ("'max_completion_tokens' is not supported", None),
+            ("max_tokens is too large", None),
+            (
+                r#"{"error":{"message":"invalid value: 'x'", "param": "n"}}"#,
+                Some("n"),
+            ),
+            (
+                r#"{"message":"the maximum context length is 4096, unsupported","param":"max_tokens"}"#,
+                None,
+            ),
+            (
+                "gpt-5 models don't support temperature=0.2",
+                Some("temperature"),
+            ),
+            ("", None),
+        ] {
+            assert_eq!(refused(refusal, fields.into_iter()), field, "{refusal}");
+        }
     }
 }

@@ -13,9 +13,8 @@ use serde_json::Value;
 use super::answer_table::{Column, RunTable, TableOptions};
 use super::files::{Location, OpenInput, RunFiles};
 use super::format::Format;
+use super::ids::Occurrences;
 use super::journal::{Fsync, Journal, JournalOptions, Locks, recover};
-use super::judge::{self, judge_file};
-use super::occurrences::Occurrences;
 use super::record::RecordWriter;
 use super::rows::{Rows, send_rows};
 use super::scan::{InputScan, scan};
@@ -265,14 +264,14 @@ impl FileRun<'_> {
     /// Sends again the rows that failed for good in an earlier run, such as a request that the
     /// provider calls invalid. Default: no, only rows that may succeed this time are sent again.
     pub fn retry_failed(mut self, retry: bool) -> Self {
-        self.choices.journal.policy.retry_failed = retry;
+        self.choices.journal.retry_failed = retry;
         self
     }
 
     /// Keeps the answers of rows whose request has changed since they were answered. Default: no,
     /// an input with such rows is an error, because the answer in the output is not theirs.
     pub fn force_resume(mut self, force: bool) -> Self {
-        self.choices.journal.policy.force_resume = force;
+        self.choices.journal.force_resume = force;
         self
     }
 
@@ -451,8 +450,8 @@ impl FileRun<'_> {
         }
         let options = self.choices.journal;
         for (is_set, pair) in [
-            (options.policy.retry_failed, &["overwrite", "retry_failed"]),
-            (options.policy.force_resume, &["overwrite", "force_resume"]),
+            (options.retry_failed, &["overwrite", "retry_failed"]),
+            (options.force_resume, &["overwrite", "force_resume"]),
             (options.repair, &["overwrite", "repair"]),
         ] {
             if options.overwrite && is_set {
@@ -481,9 +480,6 @@ impl FileRun<'_> {
         let scan = match &mut input {
             OpenInput::Stream(_) => None,
             OpenInput::Regular(file) => {
-                judge::check(judge_file(format.lines(&*file), &format), &files.input)?;
-                file.rewind()
-                    .map_err(|error| files.input.unreadable(error))?;
                 let found = scan(&*file, &files.input, &format, &index, &outside)?;
                 file.rewind()
                     .map_err(|error| files.input.unreadable(error))?;
@@ -506,10 +502,7 @@ impl FileRun<'_> {
         });
         let rows = Rows {
             location: files.input,
-            lines: format.lines(match input {
-                OpenInput::Regular(file) => Box::new(file),
-                OpenInput::Stream(stream) => stream,
-            }),
+            lines: format.lines(input.into_read()),
             format,
             index: Arc::clone(&index),
             cancel: outside.clone(),
@@ -518,7 +511,6 @@ impl FileRun<'_> {
             seen: is_stream.then(HashMap::new),
             later: VecDeque::new(),
             passed_over: scan.passed_over.into_iter().peekable(),
-            elsewhere: scan.elsewhere,
             occurrences: scan.occurrences,
         };
         // Counters of its own: what the client did before is no part of this run's summary.

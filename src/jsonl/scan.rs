@@ -11,14 +11,13 @@ use std::io::Read;
 use std::ops::Range;
 
 use super::files::Location;
-use super::format::Format;
+use super::format::{Format, InputRow};
 use super::hash::LineHash;
-use super::ids::{duplicates, quoted};
+use super::ids::{Occurrences, duplicates, quoted};
 use super::journal::{ResumeIndex, RowStatus};
-use super::lines::Line;
-use super::occurrences::Occurrences;
+use super::judge;
+use super::lines::{Line, Lines};
 use super::parallel::fold;
-use super::shard::LineSet;
 use crate::api::classify::Promise;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
@@ -41,8 +40,6 @@ pub(crate) struct InputScan {
     pub(crate) failed_bad: u64,
     /// The line numbers of the rows that are done or have failed for good, in order.
     pub(crate) passed_over: Vec<Range<u64>>,
-    /// The lines of the rows that are in other shards.
-    pub(super) elsewhere: LineSet,
     /// Where rows are named by their requests: those that come more than once.
     pub(super) occurrences: Option<Occurrences>,
 }
@@ -60,31 +57,32 @@ pub(crate) fn scan<R: Read>(
     index: &ResumeIndex,
     cancel: &Cancel,
 ) -> Result<InputScan> {
-    let unreadable = |error| location.unreadable(error);
+    let mut lines = format.lines(source);
+    judge::check(&mut lines, format, judge::OF_FILE, location)?;
     let mut found = InputScan::default();
     // The ids, with their lines, the lines of rows that have been answered as another request, and
     // of those that have a record and are in another shard.
     let (mut ids, mut changed, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
-    let mut occurrences = format.names_rows().then(Occurrences::new);
     // The row before, as between the two there may be lines that are none.
     let mut was_passed = false;
-    let read = |line: Line<&[u8]>| (line.number, RowFacts::read(line, format, index));
-    let add = |(number, mut facts): (u64, RowFacts)| {
-        if let Some(occurrences) = &mut occurrences {
-            let id = facts.hash.and_then(|hash| occurrences.id(hash));
-            facts.rename(id.as_deref(), number, format, index);
-        }
+    let read = |line: Line<&[u8]>| {
+        let answered = RowFacts::of_answered(&line, format, index);
+        let facts = answered.unwrap_or_else(|| RowFacts::of(&format.parse(line), format, index));
+        (facts, ())
+    };
+    let add = |facts: RowFacts, ()| {
+        let number = facts.number;
         if facts.is_elsewhere {
-            found.elsewhere.insert(number);
-            if facts.id.is_some() && facts.status != RowStatus::ToDo {
+            if facts.status != RowStatus::ToDo {
                 elsewhere.push(number);
             }
-            return Ok(());
+            was_passed = false;
+            return;
         }
         found.rows += 1;
         let Some(id) = facts.id else {
             was_passed = false;
-            return Ok(());
+            return;
         };
         // Those that have been made are unique.
         if !format.names_rows() {
@@ -107,9 +105,8 @@ pub(crate) fn scan<R: Read>(
             }
         }
         was_passed = is_passed;
-        Ok(())
     };
-    fold(&mut format.lines(source), cancel, unreadable, read, add)?;
+    let occurrences = fold_rows(&mut lines, location, format, index, cancel, read, add)?;
     found.occurrences = occurrences.map(Occurrences::again);
     let repeated = repeated_ids(location, format, ids);
     if repeated.len() > 0 {
@@ -149,56 +146,88 @@ pub(super) fn strangers(location: &Location, format: &Format, lines: &str) -> Er
     config(message).with_settings(&["output", "shard"])
 }
 
-/// What a line says.
-struct RowFacts {
-    id: Option<LineHash>,
+/// Shows the lines of an input to `read`, on all cores, and what it makes of each to `add`, in the
+/// order of the file. Rows that are named by their requests have their names by then, whose counts
+/// are returned.
+///
+/// # Errors
+/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and those of [`Location::unreadable`].
+pub(super) fn fold_rows<R: Read, M: Send>(
+    lines: &mut Lines<R>,
+    location: &Location,
+    format: &Format,
+    index: &ResumeIndex,
+    cancel: &Cancel,
+    read: impl Fn(Line<&[u8]>) -> (RowFacts, M) + Sync,
+    mut add: impl FnMut(RowFacts, M),
+) -> Result<Option<Occurrences>> {
+    let mut occurrences = format.names_rows().then(Occurrences::new);
+    let unreadable = |error| location.unreadable(error);
+    fold(lines, cancel, unreadable, read, |(mut facts, more)| {
+        let again = occurrences.as_mut().zip(facts.hash);
+        if let Some(id) = again.and_then(|(occurrences, hash)| occurrences.id(hash)) {
+            facts.name(Some(&id), format, index);
+        }
+        add(facts, more);
+        Ok(())
+    })?;
+    Ok(occurrences)
+}
+
+/// What a line says of its row.
+pub(super) struct RowFacts {
+    pub(super) number: u64,
+    /// The failure of a bad line is recorded under the id that it has, so that is unique, too.
+    pub(super) id: Option<LineHash>,
     hash: Option<LineHash>,
     promise: Promise,
-    /// What a row with an id is.
-    status: RowStatus,
-    is_request: bool,
-    is_elsewhere: bool,
+    /// Without an id it is to do.
+    pub(super) status: RowStatus,
+    pub(super) is_request: bool,
+    /// It is in another shard.
+    pub(super) is_elsewhere: bool,
 }
 
 impl RowFacts {
-    fn read(line: Line<&[u8]>, format: &Format, index: &ResumeIndex) -> Self {
-        // Most lines of a rerun. Parsing them to their end would take most of its time.
-        if !index.is_empty()
-            && let Some((name, hash)) = format.name(&line)
-            && let id = LineHash::of(&name)
-            && index.has_answered(id, hash)
-        {
-            return Self {
-                is_elsewhere: !format.takes(Some(&name), line.number),
-                id: Some(id),
-                hash: Some(hash),
-                promise: Promise::Anything,
-                status: RowStatus::Done,
-                is_request: true,
-            };
-        }
-        let row = format.parse(line);
-        // The failure of a bad line is recorded under the id that it has, so that is unique, too.
+    pub(super) fn of(row: &InputRow<'_>, format: &Format, index: &ResumeIndex) -> Self {
         let mut facts = Self {
+            number: row.number,
             id: None,
             hash: row.hash,
             promise: row.promise(),
             status: RowStatus::ToDo,
             is_request: row.request.is_ok(),
-            is_elsewhere: !format.takes(None, row.number),
+            is_elsewhere: false,
         };
-        facts.rename(row.custom_id.as_deref(), row.number, format, index);
+        facts.name(row.custom_id.as_deref(), format, index);
         facts
     }
 
-    /// Takes another id, if there is one.
-    fn rename(&mut self, id: Option<&str>, line: u64, format: &Format, index: &ResumeIndex) {
-        if let Some(name) = id {
-            let id = LineHash::of(name);
-            self.id = Some(id);
-            self.is_elsewhere = !format.takes(Some(name), line);
-            self.status = index.status(id, self.hash, self.promise);
+    /// Of a line that has been answered as it stands. Those are most lines of a rerun, and to parse
+    /// them to their end would take most of its time.
+    fn of_answered(line: &Line<&[u8]>, format: &Format, index: &ResumeIndex) -> Option<Self> {
+        if index.is_empty() {
+            return None;
         }
+        let (name, hash) = format.name(line)?;
+        let id = LineHash::of(&name);
+        index.has_answered(id, hash).then(|| Self {
+            number: line.number,
+            id: Some(id),
+            hash: Some(hash),
+            promise: Promise::Anything,
+            status: RowStatus::Done,
+            is_request: true,
+            is_elsewhere: !format.takes(Some(&name), line.number),
+        })
+    }
+
+    /// Names the row.
+    fn name(&mut self, name: Option<&str>, format: &Format, index: &ResumeIndex) {
+        self.id = name.map(LineHash::of);
+        self.is_elsewhere = !format.takes(name, self.number);
+        let status = |id| index.status(id, self.hash, self.promise);
+        self.status = self.id.map_or(RowStatus::ToDo, status);
     }
 }
 

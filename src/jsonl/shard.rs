@@ -4,7 +4,6 @@
 //! row is. It spreads ids that count up more evenly than chance would. It must
 //! never change: a row that moves to another shard is paid for again.
 
-#[cfg(feature = "cli")]
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -44,8 +43,7 @@ impl Shard {
     }
 
     /// What a file that is named after a shard has before the shard's name, and the shard.
-    #[cfg(feature = "cli")]
-    fn of_file(file: &str) -> Option<(&str, Self)> {
+    pub(crate) fn of_file(file: &str) -> Option<(&str, Self)> {
         let (stem, rest) = file.rsplit_once("shard-")?;
         let (index, rest) = rest.split_once("-of-")?;
         let (count, _) = rest.split_once('.')?;
@@ -56,7 +54,6 @@ impl Shard {
 
 /// Of the shards that these files are named after, those that have no file among them: how many,
 /// and what the first few are called. If any file is named otherwise, it may have the rest.
-#[cfg(feature = "cli")]
 pub(crate) fn missing<'a>(files: impl Iterator<Item = &'a str>, most: usize) -> (u64, Vec<String>) {
     let mut inputs = BTreeMap::<_, BTreeSet<u32>>::new();
     for file in files {
@@ -90,30 +87,6 @@ fn crc32(id: &str) -> u32 {
     let mut hash = Crc::new();
     hash.update(id.as_bytes());
     hash.sum()
-}
-
-/// Lines by their numbers, in a bit each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct LineSet(Vec<u64>);
-
-impl LineSet {
-    pub(super) fn insert(&mut self, line: u64) {
-        let (word, bit) = Self::place(line);
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= bit;
-    }
-
-    pub(super) fn has(&self, line: u64) -> bool {
-        let (word, bit) = Self::place(line);
-        self.0.get(word).is_some_and(|bits| bits & bit != 0)
-    }
-
-    fn place(line: u64) -> (usize, u64) {
-        let word = usize::try_from(line / 64).unwrap_or(usize::MAX);
-        (word, 1 << (line % 64))
-    }
 }
 
 #[cfg(test)]
@@ -202,17 +175,6 @@ mod tests {
         #[test]
         fn an_id_is_in_exactly_one_shard(id in ".{0,40}", count in 1_u32..40) {
             prop_assert_eq!(shards_with(&id, count).len(), 1);
-        }
-
-        #[test]
-        fn a_set_has_what_was_put_into_it(lines in prop::collection::hash_set(1_u64..2_000, 0..200)) {
-            let mut set = LineSet::default();
-            for line in &lines {
-                set.insert(*line);
-            }
-            for line in 0..2_100 {
-                prop_assert_eq!(set.has(line), lines.contains(&line));
-            }
         }
     }
 }

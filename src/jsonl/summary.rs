@@ -45,7 +45,8 @@ impl ResumeInfo {
         scan: Option<&InputScan>,
         left_in_flight: Option<u64>,
     ) -> Option<Self> {
-        if index.is_empty() && state.torn_bytes + state.rejected == 0 && left_in_flight.is_none() {
+        if index.is_empty() && state.torn_bytes + state.rejected() == 0 && left_in_flight.is_none()
+        {
             return None;
         }
         let to_do = scan.map(|scan| scan.to_do);
@@ -54,7 +55,7 @@ impl ResumeInfo {
             failed: scan.map(|scan| scan.failed),
             to_do,
             torn_bytes: state.torn_bytes,
-            rejected: state.rejected,
+            rejected: state.rejected(),
             possibly_billed: left_in_flight.map_or(0, |left| left.min(to_do.unwrap_or(left))),
         })
     }
@@ -251,9 +252,9 @@ impl Summary {
             "binding": engine.bound.binding().map(Binding::as_str),
             "binding_share": binding_share,
             "wait_s": {
-                "gate_requests": seconds(engine.limiter_wait.requests),
-                "gate_tokens": seconds(engine.limiter_wait.tokens),
-                "pause": seconds(engine.limiter_wait.pause),
+                "gate_requests": seconds(engine.limiter_wait.of(Binding::Requests)),
+                "gate_tokens": seconds(engine.limiter_wait.of(Binding::Tokens)),
+                "pause": seconds(engine.limiter_wait.of(Binding::Pause)),
                 "backoff": seconds(engine.backoff),
                 "wire": seconds(engine.wire),
             },

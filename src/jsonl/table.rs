@@ -1,21 +1,29 @@
 //! An input that is a table: its header is read before a run begins, as the template must fit it,
-//! and its rows can be read again, each with the id that the run gives it.
+//! and its rows can be read again, each with the id that the run gives it, its own cells and its
+//! record.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek};
 
+use csv::ByteRecord;
+
+use super::answer::Answer;
+use super::answers::{Answers, row_key};
 use super::array::ArrayAsLines;
 use super::files::{Location, OpenInput};
 use super::format::Format;
-use super::lines::{Lines, PREVIEW};
-use super::occurrences::Occurrences;
+use super::ids::Occurrences;
+use super::lines::Lines;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
-use crate::rows::{Row, RowFormat, Template, header};
+use crate::rows::cells::{BOM, Layout};
+use crate::rows::object::Members;
+use crate::rows::{RowFormat, Template, header};
 
-/// How many names of fields are kept for an error message.
-const MOST_NAMES: usize = 1_000;
+/// The longest header, in bytes.
+const LONGEST_HEADER: usize = 64 << 10;
 
 /// Makes `format` that of rows, which become what `template` says. The input that is given back can
 /// be read from its beginning.
@@ -46,7 +54,7 @@ pub(crate) fn open(
     };
     let start = start.map_err(unreadable)?;
     if is_csv || !is_json(&start) {
-        let at_end = start.len() < PREVIEW;
+        let at_end = start.len() < LONGEST_HEADER;
         let header = header(&start, at_end)
             .ok_or_else(|| here(config("the header is longer than 64 KiB")))?;
         rows.read_header(header, has_tabs).map_err(here)?;
@@ -70,8 +78,9 @@ pub(crate) fn open(
 /// not waited for beyond that.
 fn beginning(source: &mut dyn Read, is_csv: bool) -> io::Result<Vec<u8>> {
     let mut lines = Lines::new(source);
-    let start = lines
-        .preview(|start, at_end| (!is_csv && is_json(start)) || header(start, at_end).is_some())?;
+    let start = lines.preview(LONGEST_HEADER, |start, at_end| {
+        (!is_csv && is_json(start)) || header(start, at_end).is_some()
+    })?;
     Ok(start.to_vec())
 }
 
@@ -83,32 +92,38 @@ fn is_json(start: &[u8]) -> bool {
 /// Looks for the columns that rows need in a file of JSON objects, as far as it takes: as a rule,
 /// the first object has all of them.
 fn find_columns(file: &File, rows: &RowFormat, location: &Location, cancel: &Cancel) -> Result<()> {
-    let mut missing: Vec<&str> = rows.needs().collect();
-    let mut names: Vec<String> = Vec::new();
-    let mut lines = Lines::new(ArrayAsLines::new(file, true));
-    while !missing.is_empty()
-        && let Some(line) = lines.next().map_err(|error| location.unreadable(error))?
-    {
-        cancel.check()?;
-        let text = line.text.and_then(|text| str::from_utf8(text).ok());
-        let Some(row) = text.and_then(|text| Row::of_json(text).ok()) else {
-            continue;
-        };
-        missing.retain(|name| !row.columns.iter().any(|column| column == name));
-        for column in &*row.columns {
-            if names.len() < MOST_NAMES && !names.contains(column) {
-                names.push(column.clone());
-            }
-        }
-    }
-    match missing.first() {
+    let has = |keys: &[String], name: &str| keys.iter().any(|key| key == name);
+    let all = |keys: &[String]| rows.needs().all(|name| has(keys, name));
+    let keys = keys_of_objects(file, location, cancel, all)?;
+    match rows.needs().find(|name| !has(&keys, name)) {
         // Of what holds no objects at all, somebody else tells what it is.
-        Some(name) if !names.is_empty() => {
-            let error = rows.no_column(name, &names);
+        Some(name) if !keys.is_empty() => {
+            let error = rows.no_column(name, &keys);
             Err(error.behind(&format!("input {location}")))
         }
         _ => Ok(()),
     }
+}
+
+/// The keys of the objects of an input, in the order in which they come, until they are `enough`.
+fn keys_of_objects(
+    source: impl Read,
+    location: &Location,
+    cancel: &Cancel,
+    enough: impl Fn(&[String]) -> bool,
+) -> Result<Vec<String>> {
+    let (mut known, mut keys) = (HashSet::new(), Vec::new());
+    let mut lines = Lines::new(ArrayAsLines::new(source, true));
+    while !enough(&keys)
+        && let Some(line) = lines.next().map_err(|error| location.unreadable(error))?
+    {
+        cancel.check()?;
+        let text = String::from_utf8_lossy(line.text.unwrap_or_default());
+        let object = Members::of(&text).unwrap_or_default();
+        let new = object.keys.into_iter();
+        keys.extend(new.filter(|key| known.insert(key.clone())));
+    }
+    Ok(keys)
 }
 
 /// The rows of a table in the order of the input, bad ones included.
@@ -165,6 +180,139 @@ impl<R: Read> TableRows<R> {
             bytes,
         }))
     }
+}
+
+/// The rows of a table: all rows of an input in its order, or the rows that have a record in the
+/// order of the records.
+pub(crate) struct RowSource<'a> {
+    input: Option<(&'a Location, &'a Format)>,
+    pub(super) columns: Vec<String>,
+    own_layout: Layout,
+}
+
+impl<'a> RowSource<'a> {
+    /// The rows that have a record.
+    pub(crate) fn of_records() -> Self {
+        Self {
+            input: None,
+            columns: vec!["id".to_owned()],
+            own_layout: Layout::default(),
+        }
+    }
+
+    /// All rows of an input, or those of its shard, whose header has been read if it is a table.
+    ///
+    /// # Errors
+    /// Those of reading the input.
+    pub(crate) fn of_input(location: &'a Location, format: &'a Format) -> Result<Self> {
+        let mut source = Self {
+            input: Some((location, format)),
+            ..Self::of_records()
+        };
+        match &format.rows {
+            Some(rows) if rows.is_csv() => {
+                let columns = rows.columns().into_iter();
+                source.columns = columns.flat_map(|own| own.iter().cloned()).collect();
+                source.own_layout = Layout {
+                    delimiter: rows.separator().unwrap_or(source.own_layout.delimiter),
+                    has_bom: begins_with_bom(&mut open_again(location)?),
+                };
+            }
+            Some(_) => {
+                let source_of_keys = open_again(location)?;
+                source.columns =
+                    keys_of_objects(source_of_keys, location, &Cancel::new(), |_| false)?;
+            }
+            None if format.prompts.is_some() => source.columns.push("prompt".to_owned()),
+            None => {}
+        }
+        Ok(source)
+    }
+
+    /// How a table of these rows is laid out. Without tabs it has the delimiter of the user's own,
+    /// if that is no tab.
+    pub(crate) fn layout(&self, has_tabs: bool) -> Layout {
+        let delimiter = match self.own_layout.delimiter {
+            _ if has_tabs => b'\t',
+            b'\t' => b',',
+            delimiter => delimiter,
+        };
+        Layout {
+            delimiter,
+            ..self.own_layout
+        }
+    }
+
+    /// Calls `show` with the cells that each row has of its own, and what its record says.
+    ///
+    /// # Errors
+    /// Those of reading the input and the records, and of `show`.
+    pub(crate) fn each(
+        &self,
+        answers: &mut Answers,
+        mut show: impl FnMut(&ByteRecord, Option<&Answer>) -> Result<()>,
+    ) -> Result<()> {
+        let Some((location, format)) = self.input else {
+            return answers.in_order().into_iter().try_for_each(|place| {
+                let answer = answers.read(place)?;
+                let id = answer.custom_id.as_deref().unwrap_or_default();
+                show(&ByteRecord::from(&[id][..]), Some(&answer))
+            });
+        };
+        let mut rows = TableRows::new(open_again(location)?, format.clone());
+        let mut own = ByteRecord::new();
+        while let Some(row) = rows.next().map_err(|error| location.unreadable(error))? {
+            if !format.takes(row.id.as_deref(), row.line) {
+                continue;
+            }
+            own.clear();
+            self.push_cells(&mut own, &row, format);
+            let key = row_key(row.id.as_deref(), row.line);
+            show(&own, answers.get(key)?.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// As many cells as there are columns. A row of CSV that has more or fewer has failed, and
+    /// shows what it has as well as can be.
+    fn push_cells(&self, own: &mut ByteRecord, row: &TableRow<'_>, format: &Format) {
+        match &format.rows {
+            Some(rows) if rows.is_csv() => {
+                let cells = rows.fitted_cells(row.bytes.unwrap_or_default());
+                own.extend(cells.unwrap_or_default());
+            }
+            Some(_) => {
+                let text = row.text();
+                let object = Members::of(&text).unwrap_or_default();
+                for column in &self.columns {
+                    own.push_field(object.cell(column).as_bytes());
+                }
+            }
+            None => {
+                let unnamed = || Cow::Owned(format!("line-{}", row.line));
+                let id = row.id.as_deref().map_or_else(unnamed, Cow::Borrowed);
+                own.push_field(id.as_bytes());
+                if format.prompts.is_some() {
+                    own.push_field(row.text().as_bytes());
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn open_again(location: &Location) -> Result<File> {
+    match location.open_input()? {
+        OpenInput::Regular(file) => Ok(file),
+        OpenInput::Stream(_) => {
+            let why = format!("input {location} is no file, and can be read only once");
+            Err(config(why))
+        }
+    }
+}
+
+fn begins_with_bom(file: &mut File) -> bool {
+    let mut start = [0; BOM.len()];
+    file.read_exact(&mut start).is_ok() && start == *BOM.as_bytes()
 }
 
 #[cfg(test)]
@@ -259,7 +407,7 @@ mod tests {
         );
         assert!(read(&template, "").unwrap().is_empty());
         assert!(read(&template, "text\n").unwrap().is_empty());
-        let long: &'static str = format!("\"{}\"", "x".repeat(PREVIEW)).leak();
+        let long: &'static str = format!("\"{}\"", "x".repeat(LONGEST_HEADER)).leak();
         assert!(
             read(&template, long)
                 .err()

@@ -13,7 +13,7 @@ use super::journal::Again;
 use super::scan::InputScan;
 use super::summary::{FileProgress, ResumeInfo, Summary};
 use crate::api::{Price, Usage, Usd};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, config};
 use crate::pool::Monitor;
 use crate::sync::Mutex;
 
@@ -31,19 +31,20 @@ impl SpendLimits {
     /// [`ErrorKind::Config`] for a bound on the cost of what has no price, or one that allows
     /// nothing.
     pub(super) fn check(&self) -> Result<()> {
-        let (what, settings): (_, &[_]) = if self.max_cost.is_some() && self.price.is_none() {
-            let what = "a limit on the cost needs the price of model tokens";
-            (what, &["price"])
+        const NOTHING: &str = "a limit of 0 allows no request: give more, or leave it out";
+        let (why, settings): (_, &[_]) = if self.max_cost.is_some() && self.price.is_none() {
+            (
+                "a limit on the cost needs the price of model tokens",
+                &["price"],
+            )
         } else if self.max_cost == Some(Usd::ZERO) {
-            let what = "a limit of 0 USD allows no request: give more, or leave it out";
-            (what, &["max_cost"])
+            (NOTHING, &["max_cost"])
         } else if self.max_tokens == Some(0) {
-            let what = "a budget of 0 model tokens allows no request: give more, or leave it out";
-            (what, &["token_budget"])
+            (NOTHING, &["token_budget"])
         } else {
             return Ok(());
         };
-        Err(Error::new(ErrorKind::Config, what).with_settings(settings))
+        Err(config(why).with_settings(settings))
     }
 
     fn cost(&self, spent: &FileProgress) -> Option<Usd> {

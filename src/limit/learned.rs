@@ -19,21 +19,3 @@ pub struct Learned {
     /// ignored.
     pub ignored: u64,
 }
-
-impl Learned {
-    /// Whether the limits are the same, but for a small change of a rate that moves all the time.
-    pub(crate) fn is_close_to(&self, other: &Self) -> bool {
-        let paced = match (self.from_refusals, other.from_refusals) {
-            (Some(rate), Some(other)) => {
-                (rate.units_per_second() / other.units_per_second() - 1.0).abs() < 0.1
-            }
-            (rate, other) => rate == other,
-        };
-        let but_for_that = Self {
-            from_refusals: self.from_refusals,
-            ignored: self.ignored,
-            ..*other
-        };
-        paced && *self == but_for_that
-    }
-}

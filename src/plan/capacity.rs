@@ -45,8 +45,6 @@ const PROCESS_MIB: f64 = 4.0;
 const REQUEST_MIB: f64 = 68.0 / 1024.0;
 /// What `memory` among the ceilings is for each process.
 const MEMORY_MIB: f64 = 1024.0;
-/// Processor time of a request over TLS, in seconds.
-const PROCESSOR: f64 = 0.000_37;
 
 /// What a run needs of processes, and how far it is from the limits of these.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,14 +54,10 @@ pub(crate) struct Capacity {
     pub(crate) needed: Option<u64>,
     /// How many the ports need if each request in flight has a connection to the same address.
     pub(crate) hosts: u64,
-    /// Of a process: the most requests in flight, each a thread and a socket; memory; processors.
-    pub(crate) in_flight: u64,
-    pub(crate) memory_mib: f64,
-    pub(crate) cores: f64,
     /// `None` without a rate: nothing is leased then.
     pub(crate) leases: Option<Leases>,
     /// What holds at how many requests a second, lowest first.
-    pub(crate) ceilings: Vec<(Ceiling, f64)>,
+    pub(crate) ceilings: Vec<Ceiling>,
 }
 
 /// What the leases cost.
@@ -82,29 +76,13 @@ pub(crate) struct Leases {
 type PerSecond = f64;
 
 /// Something that ends the growth of a rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ceiling {
-    Requests,
-    Tokens,
-    InFlight,
-    Threads,
-    Memory,
-    Ports,
-    Store,
-}
-
-impl Ceiling {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-            Self::InFlight => "in_flight",
-            Self::Threads => "threads",
-            Self::Memory => "memory",
-            Self::Ports => "ports",
-            Self::Store => "store",
-        }
-    }
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Ceiling {
+    /// For programs, and for people.
+    pub(crate) name: &'static str,
+    pub(crate) words: &'static str,
+    /// Requests in a second.
+    pub(crate) rate: PerSecond,
 }
 
 /// What was found of the attempts of a run.
@@ -115,8 +93,6 @@ pub(super) struct Load {
     /// Seconds and model tokens of an attempt, on average.
     pub(super) seconds: f64,
     pub(super) tokens: f64,
-    /// In all processes together.
-    pub(super) in_flight_peak: usize,
 }
 
 impl Load {
@@ -138,37 +114,53 @@ pub(super) fn capacity(scenario: &Scenario, processes: Processes, load: &Load) -
     let count = processes.count as f64;
     let each = scenario.concurrency.high() as f64;
     let needed = load.needed(scenario);
-    let in_flight = (load.in_flight_peak as f64 / count).ceil();
     let [requests, tokens] = load.allowed(scenario);
     let length = lease(processes.round_trip);
     // What is in flight, as a rate.
     let rate = |in_flight: f64| Some(in_flight / load.seconds);
     let store = 1.0 / (LEASE + count * LEASE_PER_PROCESS);
     let is_short = count / length > store && requests.or(tokens).is_some();
+    let of_processes = |each: f64| rate(count * each);
+    let memory = (MEMORY_MIB - PROCESS_MIB) / REQUEST_MIB;
     let ceilings = [
-        (Ceiling::Requests, requests),
-        (Ceiling::Tokens, tokens),
-        (Ceiling::InFlight, rate(count * each)),
-        (Ceiling::Threads, rate(count * THREADS)),
+        ("requests", "the limit on requests", requests),
+        ("tokens", "the limit on model tokens", tokens),
         (
-            Ceiling::Memory,
-            rate(count * (MEMORY_MIB - PROCESS_MIB) / REQUEST_MIB),
+            "in_flight",
+            "the concurrency of all processes",
+            of_processes(each),
         ),
-        (Ceiling::Ports, rate(PORTS)),
-        (Ceiling::Store, is_short.then_some(store)),
+        (
+            "threads",
+            "the threads that a process can have",
+            of_processes(THREADS),
+        ),
+        (
+            "memory",
+            "1 GiB of memory for each process",
+            of_processes(memory),
+        ),
+        (
+            "ports",
+            "the ports of one host, if all processes are on it",
+            rate(PORTS),
+        ),
+        (
+            "store",
+            "the store, with one request in each lease",
+            is_short.then_some(store),
+        ),
     ];
-    let mut ceilings: Vec<(Ceiling, f64)> = ceilings
-        .into_iter()
-        .filter_map(|(what, rate)| Some((what, rate.filter(|rate| rate.is_finite())?)))
-        .collect();
-    ceilings.sort_by(|one, other| one.1.total_cmp(&other.1));
+    let known = ceilings.into_iter().filter_map(|(name, words, rate)| {
+        let rate = rate.filter(|rate| rate.is_finite())?;
+        Some(Ceiling { name, words, rate })
+    });
+    let mut ceilings: Vec<Ceiling> = known.collect();
+    ceilings.sort_by(|one, other| one.rate.total_cmp(&other.rate));
     Capacity {
         processes: processes.count,
         needed: needed.map(|needed| at_least(concurrency_for(needed) as f64 / each)),
         hosts: at_least(needed.unwrap_or(count * each) / PORTS),
-        in_flight: at_least(in_flight),
-        memory_mib: PROCESS_MIB + in_flight * REQUEST_MIB,
-        cores: load.rate / count * PROCESSOR,
         leases: leases(scenario, processes, load),
         ceilings,
     }
@@ -221,7 +213,6 @@ mod tests {
     use std::collections::BinaryHeap;
 
     use super::super::tests::scenario;
-    use super::Ceiling::{InFlight, Memory, Ports, Requests, Threads, Tokens};
     use super::*;
     use crate::shared::{Ask, Ledger, Limit, Micros, Want};
 
@@ -239,7 +230,6 @@ mod tests {
             rate,
             seconds: 2.0,
             tokens: 500.0,
-            in_flight_peak: 160,
         }
     }
 
@@ -262,27 +252,32 @@ mod tests {
     fn what_runs_out_next_is_said_lowest_first() {
         // 600,000 tokens a minute are 20 requests a second.
         let found = capacity(&limited(50, Some(600_000)), processes(8, 1), &load(20.0));
-        let names: Vec<_> = found.ceilings.iter().map(|(what, _)| *what).collect();
-        assert_eq!(names, [Tokens, Requests, InFlight, Ports, Memory, Threads]);
-        for ((_, found), expected) in
+        let names: Vec<_> = found.ceilings.iter().map(|ceiling| ceiling.name).collect();
+        let lowest_first = [
+            "tokens",
+            "requests",
+            "in_flight",
+            "ports",
+            "memory",
+            "threads",
+        ];
+        assert_eq!(names, lowest_first);
+        for (found, expected) in
             (found.ceilings.iter()).zip([20.0, 50.0, 80.0, 14_116.0, 61_440.0, 64_000.0])
         {
-            close(*found, expected, 1e-6);
+            close(found.rate, expected, 1e-6);
         }
         // 40 in flight on average, and two standard deviations: 53 of them.
         assert_eq!((found.needed, found.hosts), (Some(3), 1));
-        // 20 of each process: 4 MiB and 20 × 68 KiB; 2.5 a second × 0.37 ms.
-        assert_eq!(found.in_flight, 20);
-        close(found.memory_mib, 5.328, 1e-3);
-        close(found.cores, 0.000_925, 1e-6);
     }
 
     #[test]
     fn without_a_rate_nothing_is_leased_and_the_concurrency_is_first() {
         let found = capacity(&scenario(1), processes(30_000, 1), &load(20.0));
         assert_eq!((found.leases, found.needed), (None, None));
-        assert_eq!(found.ceilings[0], (Ports, 14_116.0));
-        assert_eq!(found.ceilings[1], (InFlight, 15_000.0));
+        let [first, second] = [0, 1].map(|at| (found.ceilings[at].name, found.ceilings[at].rate));
+        assert_eq!(first, ("ports", 14_116.0));
+        assert_eq!(second, ("in_flight", 15_000.0));
         assert_eq!(found.hosts, 2);
         // An answer that takes no time holds nothing.
         let none = Load {
@@ -295,13 +290,13 @@ mod tests {
     #[test]
     fn a_store_is_a_ceiling_from_so_many_processes_on() {
         let found = |count| capacity(&limited(1_000_000, None), processes(count, 1), &load(9.0));
-        let has_store = |found: &Capacity| found.ceilings.iter().any(|it| it.0 == Ceiling::Store);
+        let has_store = |found: &Capacity| found.ceilings.iter().any(|it| it.name == "store");
         // 2,000 leases a second of 0.36 ms each, and 3,000 of 0.5 ms.
         assert!(!has_store(&found(200)));
         let many = found(300);
         assert!(has_store(&many));
-        assert_eq!(many.ceilings[0].0, Ceiling::Store);
-        close(many.ceilings[0].1, 2_000.0, 1e-6);
+        assert_eq!(many.ceilings[0].name, "store");
+        close(many.ceilings[0].rate, 2_000.0, 1e-6);
     }
 
     #[test]

@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::{Planned, Scenario, Sizes};
 use crate::api::Size;
 use crate::limit::Concurrency;
-use crate::retry::{Reach, Verdict};
+use crate::retry::Verdict;
 
 /// Nanoseconds, of a duration or since the start of the run.
 pub(super) type Nanos = u64;
 
-/// The tokens of an attempt's answer, or how it fails.
-pub(super) type End = Result<u64, (Verdict, Reach)>;
+/// The tokens of an attempt's answer, or what to do about its failure.
+pub(super) type End = Result<u64, Verdict>;
 
 /// One run of a scenario.
 #[derive(Clone, Copy, Debug)]
@@ -75,17 +75,11 @@ impl Draws<'_> {
         let mut random = self.random(index, attempt);
         let took = whole(scenario.latency.at(random.f64()) * 1e9);
         let fate = random.f64();
-        let mut below = 0.0;
-        for failing in &scenario.failures {
-            below += failing.share;
-            if fate < below {
-                let took = if failing.at_once { 0 } else { took };
-                let reach = match failing.verdict {
-                    Verdict::Unreachable => Reach::NotSent,
-                    _ => Reach::Answered,
-                };
-                return (took, Err((failing.verdict, reach)));
-            }
+        if fate < scenario.failing {
+            return (took, Err(Verdict::Retry));
+        }
+        if fate < scenario.failing + scenario.failing_for_good {
+            return (took, Err(Verdict::Fail));
         }
         if !request.writes {
             return (took, Ok(0));

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::draws::{Draws, End, Nanos, Variant, nanos};
-use super::simulated::Simulated;
 use super::{Planned, Scenario};
 use crate::api::{Estimates, Usage};
 use crate::binding::{Binding, Times};
@@ -23,7 +22,6 @@ use crate::error::Result;
 use crate::limit::{Admission, Cost, LimiterState, Start};
 use crate::pool::{BindingTrack, Finished, InputQueue, Item, Next, Schedule};
 use crate::retry::{Decision, Failed, Reach, Verdict};
-use crate::sim::Ruling;
 
 /// The result of a run in virtual time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -38,8 +36,6 @@ pub(crate) struct RunResult {
     /// them counts.
     pub(crate) never_fit: u64,
     pub(crate) largest: u64,
-    /// Answers that said to slow down.
-    pub(crate) throttled: u64,
     pub(crate) prompt_tokens: u64,
     pub(crate) completion_tokens: u64,
     /// Model tokens as the limits count them, of all attempts.
@@ -63,8 +59,8 @@ struct Flight {
     sent: Nanos,
     cost: Cost,
     end: End,
-    /// What the simulated provider decided, if it answers.
-    ruling: Option<Box<Ruling>>,
+    /// Whether an answer comes, before the attempt's time is over.
+    is_answered: bool,
 }
 
 /// Runs a scenario to its end.
@@ -78,7 +74,6 @@ pub(super) fn run(scenario: &Scenario, variant: Variant) -> Result<RunResult> {
 struct Engine<'a> {
     scenario: &'a Scenario,
     draws: Draws<'a>,
-    simulated: Option<Simulated>,
     limits: LimiterState,
     estimates: Estimates,
     schedule: Schedule<(), ()>,
@@ -110,10 +105,6 @@ impl<'a> Engine<'a> {
         Ok(Self {
             scenario,
             draws: Draws { scenario, variant },
-            simulated: scenario.simulated.map(|spec| {
-                let more = variant.seed.wrapping_sub(scenario.seed);
-                Simulated::new(spec.reseeded(more))
-            }),
             limits: scenario.state(variant.concurrency, variant.parts)?,
             estimates: Estimates::new(scenario.counting),
             schedule: Schedule::new(input, retry, deadline).with_warmup(scenario.warmup),
@@ -177,7 +168,7 @@ impl<'a> Engine<'a> {
                         (item, request)
                     }
                     Next::GiveUp(item, _) => {
-                        self.finished(&item, None);
+                        self.finished(&item, false);
                         continue;
                     }
                     Next::Broken { .. } => continue,
@@ -200,19 +191,19 @@ impl<'a> Engine<'a> {
             }
             if is_late || never_fits {
                 self.result.failed += 1;
-                self.finished(&item, None);
+                self.finished(&item, false);
                 continue;
             }
             match self.limits.admit(cost, self.now) {
                 Admission::Now => self.begin(item, request, cost),
                 // A planned limiter is shared with nobody.
-                Admission::WhenReleased | Admission::WhenLeased(_) => {
+                Admission::When(_) => {
                     self.bind_in_flight();
                     self.waiting = Some((item, request));
                     return deadline.map(|deadline| self.nanos(deadline));
                 }
                 Admission::At(at, reason) => {
-                    self.bind(Some(reason.into()));
+                    self.bind(Some(reason));
                     self.waiting = Some((item, request));
                     let deadline = deadline.map_or(Nanos::MAX, |deadline| self.nanos(deadline));
                     return Some(at.min(deadline));
@@ -232,17 +223,12 @@ impl<'a> Engine<'a> {
             }
         }
         let (mut took, mut end) = self.draws.attempt(&request, item.index, attempt);
-        let ruling = self.simulated.as_mut().map(|simulated| {
-            let output = end.unwrap_or(0);
-            let ruling = simulated.rule(self.now, item.index, &request, output);
-            (took, end) = (nanos(ruling.delay), simulated.end(&ruling, output));
-            Box::new(ruling)
-        });
         let deadline = item.history.deadline;
         let left = deadline.map_or(Nanos::MAX, |end| self.nanos(end).saturating_sub(self.now));
         let timeout = nanos(self.scenario.timeout);
-        if took > left.min(timeout) {
-            (took, end) = (left.min(timeout), Err((Verdict::Retry, Reach::Unanswered)));
+        let is_answered = took <= left.min(timeout);
+        if !is_answered {
+            (took, end) = (left.min(timeout), Err(Verdict::Retry));
             self.result.cut_off += u64::from(left < timeout);
         }
         let flight = Flight {
@@ -252,7 +238,7 @@ impl<'a> Engine<'a> {
             sent: self.now,
             cost,
             end,
-            ruling,
+            is_answered,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.flights.push(None);
@@ -267,18 +253,25 @@ impl<'a> Engine<'a> {
     /// An attempt ends.
     fn end(&mut self, mut flight: Flight) {
         self.result.wire += Duration::from_nanos(self.now - flight.sent);
-        if let (Some(simulated), Some(ruling)) = (&mut self.simulated, &flight.ruling) {
-            for announced in simulated.answered(ruling) {
-                self.limits.announced(&announced, flight.sent, self.now);
-            }
-        }
-        let output = match flight.end {
-            Ok(output) => output,
-            Err((verdict, reach)) => return self.fail(flight, verdict, reach),
-        };
-        let Flight { request, start, .. } = flight;
+        let Flight { start, cost, .. } = flight;
         flight.item.history.attempts += 1;
         self.result.attempts += 1;
+        if flight.is_answered {
+            self.limits.let_in(start, self.now);
+        }
+        let now = self.now;
+        let output = match flight.end {
+            Ok(output) => output,
+            Err(verdict) => {
+                // What was answered with a refusal was not worked on.
+                let is_worked_on = verdict == Verdict::Retry;
+                let used = if is_worked_on { cost } else { Cost::tokens(0) };
+                self.result.counted_tokens += used.model_tokens();
+                self.limits.end(cost, used, (start, false), now);
+                return self.fail(flight, verdict);
+            }
+        };
+        let request = flight.request;
         self.result.succeeded += 1;
         self.result.prompt_tokens += request.prompt_tokens;
         self.result.completion_tokens += output;
@@ -292,90 +285,42 @@ impl<'a> Engine<'a> {
         if self.limits.most_tokens().is_some() {
             self.estimates.answered(&request.size, used);
         }
-        self.limits.let_in(start, self.now);
-        let now = self.now;
-        self.limits.end(flight.cost, used, (start, true), || now);
-        let took = Duration::from_nanos(self.now - flight.sent);
-        let began = self.instant - took;
-        self.finished(&flight.item, Some(began));
+        self.limits.end(cost, used, (start, true), now);
+        self.finished(&flight.item, true);
     }
 
-    /// An attempt fails.
-    fn fail(&mut self, flight: Flight, verdict: Verdict, reach: Reach) {
-        let Flight {
-            mut item,
-            start,
-            cost,
-            ..
-        } = flight;
-        let (now, retry) = (self.now, &self.scenario.retry);
-        let attempt = item.history.attempts + 1;
-        let was_sent = reach != Reach::NotSent;
-        item.history.attempts += u32::from(was_sent);
-        self.result.attempts += u64::from(was_sent);
-        let (verdict, hold) = match verdict.refusal() {
-            Some(hint) if reach == Reach::Answered => {
-                let (heard, _) = self.limits.refused(start, hint, now);
-                verdict.heard(heard, attempt, retry.longest_backoff())
-            }
-            _ => {
-                if reach == Reach::Answered {
-                    self.limits.let_in(start, now);
-                }
-                (verdict, None)
-            }
-        };
-        let mut pause = hold;
-        if let Verdict::PauseAll(hint) = verdict {
-            pause = pause.max(Some(hint));
-        }
-        if let Some(pause) = pause {
-            self.limits.pause(now.saturating_add(nanos(pause)), now);
-        }
-        self.result.throttled += u64::from(verdict.is_refusal());
-        // Of what was not worked on, the tokens are still there.
-        let used = match verdict {
-            Verdict::Retry | Verdict::Unusable => cost,
-            _ => Cost::tokens(0),
-        };
-        self.result.counted_tokens += used.model_tokens();
-        self.limits.end(cost, used, (start, false), || now);
+    /// An attempt has failed: the item is tried again, or given up.
+    fn fail(&mut self, flight: Flight, verdict: Verdict) {
+        let (mut item, is_answered) = (flight.item, flight.is_answered);
         let failed = Failed {
             verdict,
-            reach,
+            reach: if is_answered {
+                Reach::Answered
+            } else {
+                Reach::Unanswered
+            },
             likeness: None,
         };
         let (index, instant) = (item.index, self.instant);
-        let decision = self
-            .schedule
-            .decide(index, &mut item.history, failed, instant);
-        let Decision::RetryAt(at) = decision else {
-            self.result.failed += 1;
-            self.finished(&item, None);
-            return;
-        };
-        item.cost = None;
-        if !verdict.is_refusal() {
-            self.schedule.retry_at(item, at);
-            return;
-        }
-        let is_alone = hold.is_none() || matches!(verdict, Verdict::RetryAfter(_));
-        self.schedule.refused(item, is_alone.then_some(at), instant);
-        let schedule = &mut self.schedule;
-        let second = self
-            .waiting
-            .take_if(|waiting| schedule.gives_way(waiting.0.refused));
-        if let Some((second, _)) = second {
-            schedule.give_back(second);
+        let history = &mut item.history;
+        match self.schedule.decide(index, history, failed, instant) {
+            Decision::RetryAt(at) => {
+                item.cost = None;
+                self.schedule.retry_at(item, at);
+            }
+            _ => {
+                self.result.failed += 1;
+                self.finished(&item, false);
+            }
         }
     }
 
-    /// An item has ended: with success if there was one, of an attempt that began then.
-    fn finished(&mut self, item: &Item<(), ()>, success: Option<Instant>) {
+    fn finished(&mut self, item: &Item<(), ()>, succeeded: bool) {
         self.result.end = Duration::from_nanos(self.now);
         self.schedule.finished(Finished {
             index: item.index,
-            success,
+            // Nothing is refused in a plan, so it does not matter when it was sent.
+            success: succeeded.then_some(self.instant),
             was_sent: item.history.attempts > 0,
         });
     }

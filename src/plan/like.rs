@@ -7,24 +7,21 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use super::dist::Dist;
 use super::sample::Sample;
-use crate::api::Usage;
 use crate::api::classify::RecordState;
-use crate::api::json::{count, fields, members};
-use crate::cancel::Cancel;
+use crate::binding::Binding;
 use crate::error::{Result, config};
+use crate::jsonl::LineHash;
+use crate::jsonl::facts::{Facts, read_facts};
 use crate::jsonl::files::errors_beside;
-use crate::jsonl::{Line, LineHash, ReadRecord, fold_file};
 
 /// How many rows are remembered by their ids.
 const MOST_IDS: usize = 100_000;
 /// How many values of a quantity are kept: enough for its 99.9th percentile.
 const MOST_VALUES: usize = 1 << 16;
-
-/// The longest first wait after a failure, in seconds, unless the server is overloaded.
-const USUAL_BACKOFF: f64 = 0.5;
 
 /// What the records of an earlier run say.
 #[derive(Debug)]
@@ -36,14 +33,6 @@ pub(crate) struct Earlier {
     /// Requests sent for all rows, but for those that the server refused for the speed: a plan has
     /// limits of its own. A record that does not say it counts as one.
     pub(crate) attempts: u64,
-    /// Those refused for the speed.
-    pub(crate) throttled: u64,
-    /// Rows that failed once, and those of them that then waited longer than a failure of the usual
-    /// sort does.
-    failed_once: u64,
-    waited_long: u64,
-    /// Records that say how long their attempts took.
-    pub(crate) with_times: u64,
     /// Seconds of an attempt. Of a row that took several, only the mean is known.
     seconds: Sample<f64>,
     output_tokens: Sample<f64>,
@@ -62,10 +51,6 @@ impl Earlier {
             answered: 0,
             failed_for_good: 0,
             attempts: 0,
-            throttled: 0,
-            failed_once: 0,
-            waited_long: 0,
-            with_times: 0,
             seconds: Sample::of_at_most(MOST_VALUES),
             output_tokens: Sample::of_at_most(MOST_VALUES),
             prompts: HashMap::new(),
@@ -75,13 +60,7 @@ impl Earlier {
         for path in [Some(output), errors].into_iter().flatten() {
             let unreadable = |error| config(format!("{path:?} cannot be read: {error}"));
             File::open(path).map_err(unreadable)?;
-            let read = |line: Line<&[u8]>| line.text.and_then(Facts::read);
-            fold_file(path, &Cancel::new(), read, |facts| {
-                if let Some(facts) = facts {
-                    earlier.add(&facts);
-                }
-                Ok(())
-            })?;
+            read_facts(path, |facts| facts.iter().for_each(|it| earlier.add(it)))?;
         }
         if earlier.records == 0 {
             return Err(config(format!("{output:?} holds no results of requests")));
@@ -90,33 +69,29 @@ impl Earlier {
     }
 
     fn add(&mut self, facts: &Facts) {
+        let times = facts.times.unwrap_or_default();
+        // A row that was refused for the speed waited for a pause to end, and for no backoff.
+        let was_throttled =
+            !times.of(Binding::Pause).is_zero() && times.of(Binding::Backoff).is_zero();
+        let attempts = facts.attempts.filter(|_| !was_throttled);
+        let attempts = attempts.unwrap_or(1).max(1);
         self.records += 1;
-        let mut attempts = facts.attempts.unwrap_or(1).max(1);
-        if facts.was_throttled {
-            self.throttled += attempts - 1;
-            attempts = 1;
-        }
         self.attempts += attempts;
-        if let Some(backoff) = facts.backoff.filter(|_| attempts == 2) {
-            self.failed_once += 1;
-            self.waited_long += u64::from(backoff > USUAL_BACKOFF);
-        }
-        match facts.state {
-            RecordState::Done | RecordState::Unsure => self.answered += 1,
-            RecordState::Permanent => self.failed_for_good += 1,
-            RecordState::Transient => {}
-        }
-        if let Some(seconds) = facts.seconds {
-            self.with_times += 1;
+        let is_answered = facts.failure.is_none();
+        self.answered += u64::from(is_answered);
+        self.failed_for_good += u64::from(facts.state == RecordState::Permanent);
+        let wire = times.of(Binding::Wire);
+        if wire > Duration::ZERO {
             // A row counts as often as it was sent, so that the sum stays what it was.
             for _ in 0..attempts.min(10) {
-                self.seconds.add(seconds / attempts as f64);
+                self.seconds.add(wire.as_secs_f64() / attempts as f64);
             }
         }
-        if let Some((prompt, output)) = facts.tokens {
-            self.output_tokens.add(output as f64);
-            if let Some(id) = facts.id.filter(|_| self.prompts.len() < MOST_IDS) {
-                self.prompts.insert(id, prompt);
+        if let Some(usage) = facts.usage.filter(|_| is_answered) {
+            self.output_tokens.add(usage.completion_tokens as f64);
+            if self.prompts.len() < MOST_IDS {
+                let id = LineHash::of(&facts.id);
+                self.prompts.insert(id, usage.prompt_tokens);
             }
         }
     }
@@ -127,11 +102,9 @@ impl Earlier {
         failed as f64 / self.attempts as f64
     }
 
-    /// The share of these that were answers of an overloaded server. Their waits are evenly spread
-    /// over twice the time, so that half of them are told by their length.
-    pub(crate) fn overloaded(&self) -> f64 {
-        let long = 2.0 * self.waited_long as f64;
-        (long / self.failed_once.max(1) as f64).min(1.0)
+    /// The share of all attempts that failed for good.
+    pub(crate) fn failing_for_good(&self) -> f64 {
+        self.failed_for_good as f64 / self.attempts as f64
     }
 
     /// How long an attempt takes, in seconds; `None` if no record says it.
@@ -147,47 +120,6 @@ impl Earlier {
     /// The prompt tokens that the answer to the row of this id has counted.
     pub(crate) fn prompt_tokens(&self, id: LineHash) -> Option<u64> {
         self.prompts.get(&id).copied()
-    }
-}
-
-/// What a record says.
-struct Facts {
-    id: Option<LineHash>,
-    state: RecordState,
-    attempts: Option<u64>,
-    /// It was refused for the speed, as it waited for a pause to end and for no backoff.
-    was_throttled: bool,
-    /// Seconds, of all waits together.
-    backoff: Option<f64>,
-    /// Of all attempts together.
-    seconds: Option<f64>,
-    /// Of the prompt and of the answer.
-    tokens: Option<(u64, u64)>,
-}
-
-impl Facts {
-    fn read(line: &[u8]) -> Option<Self> {
-        let ReadRecord { id, state, .. } = ReadRecord::parse(line)?;
-        let found = str::from_utf8(line).ok();
-        let found = found.and_then(|line| fields(line, &["response", "result", "tollgate"]).ok());
-        let [response, result, extras] = found.map_or([None; 3], |found| found.values);
-        let [attempts, times] = members(extras, &["attempts", "time_s"]);
-        let [wire, pause, backoff] = members(times, &["wire", "pause", "backoff"]);
-        let [body] = members(response, &["body"]);
-        let [message] = members(result, &["message"]);
-        let [usage] = members(body.or(message), &["usage"]);
-        let usage = usage.and_then(|usage| Usage::read(usage.get()));
-        let is_answer = matches!(state, RecordState::Done | RecordState::Unsure);
-        let usage = usage.filter(|_| is_answer);
-        Some(Self {
-            id,
-            state,
-            attempts: attempts.and_then(count),
-            was_throttled: pause.is_some() && backoff.is_none(),
-            backoff: backoff.and_then(|backoff| backoff.get().parse().ok()),
-            seconds: wire.and_then(|wire| wire.get().parse().ok()),
-            tokens: usage.map(|usage| (usage.prompt_tokens, usage.completion_tokens)),
-        })
     }
 }
 
@@ -220,7 +152,6 @@ mod tests {
         let earlier = read(&(once + &thrice), &format!("{refused}\n{gone}\n")).unwrap();
         assert_eq!((earlier.records, earlier.attempts), (4, 10));
         assert_eq!((earlier.answered, earlier.failed_for_good), (2, 1));
-        assert_eq!(earlier.with_times, 2);
         // Two of the second row, and five of the last.
         assert!((earlier.failing() - 0.7).abs() < 1e-9);
         let latency = Dist::measured(vec![1.0, 1.0, 1.0, 2.0]);
@@ -235,24 +166,11 @@ mod tests {
             "{ANSWER},\"tollgate\":{{\"attempts\":3,\"time_s\":{{\"pause\":4.0,\"wire\":2.0}}}}}}\n"
         );
         let earlier = read(&slowed, "").unwrap();
-        assert_eq!((earlier.attempts, earlier.throttled), (1, 2));
+        assert_eq!(earlier.attempts, 1);
         assert_eq!(
             (earlier.failing(), earlier.latency()),
             (0.0, Dist::measured(vec![2.0]))
         );
-    }
-
-    #[test]
-    fn long_waits_tell_of_an_overloaded_server() {
-        let after = |backoff: f64| {
-            format!(
-                "{ANSWER},\"tollgate\":{{\"attempts\":2,\"time_s\":{{\"backoff\":{backoff},\"wire\":1.0}}}}}}\n"
-            )
-        };
-        let waits = [0.1, 0.2, 0.3, 0.4, 0.45, 0.6, 0.9, 0.3].map(after);
-        assert!((read(&waits.concat(), "").unwrap().overloaded() - 0.5).abs() < 1e-9);
-        let waits = [0.7, 0.8].map(after);
-        assert!((read(&waits.concat(), "").unwrap().overloaded() - 1.0).abs() < 1e-9);
     }
 
     #[test]
@@ -262,7 +180,6 @@ mod tests {
         let bare = r#"{"custom_id":"c","response":{"status_code":200,"body":{"choices":[{}]}}}"#;
         let earlier = read(&format!("{openai}{anthropic}\n{bare}\nno record\n"), "").unwrap();
         assert_eq!((earlier.records, earlier.attempts), (3, 3));
-        assert_eq!(earlier.with_times, 0);
         assert_eq!((earlier.latency(), earlier.failing()), (None, 0.0));
         assert_eq!(earlier.output_tokens(), Dist::measured(vec![5.0, 40.0]));
         assert_eq!(earlier.prompt_tokens(LineHash::of("b")), Some(7));

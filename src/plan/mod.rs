@@ -3,14 +3,13 @@
 //! A [`Scenario`] says what the requests are, which limits are set, and how the provider is
 //! expected to answer, in distributions ([`dist`]). [`engine`] does the run, on one thread and
 //! without a clock. It uses the parts of a real run: the schedule, the limiter's state, the decider
-//! of failures and the estimates of model tokens. [`draws`] draws how each attempt ends, and
-//! [`simulated`] asks the simulated provider instead. [`predict`] makes a [`Prediction`] of many
-//! such runs. [`like`] reads the results of an earlier run, and [`mod@sample`] keeps a sample of
-//! bounded size.
+//! of failures and the estimates of model tokens. [`draws`] draws how each attempt ends.
+//! [`predict`] makes a [`Prediction`] of many such runs, and [`capacity`] says what several
+//! processes need. [`like`] reads the results of an earlier run, and [`mod@sample`] keeps a sample
+//! of bounded size.
 //!
 //! The machine is not modelled: a run that needs more processor or network than there is takes
-//! longer. Hedged attempts are left out, too. So are limits that only the provider knows, unless it
-//! is the simulated one.
+//! longer. Hedged attempts are left out, too, and so are limits that only the provider knows.
 
 mod capacity;
 mod dist;
@@ -19,25 +18,25 @@ mod engine;
 mod like;
 mod predict;
 mod sample;
-mod simulated;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-pub(crate) use capacity::{Capacity, Ceiling, Leases, Processes, at_least, concurrency_for};
+pub(crate) use capacity::{Capacity, Processes, at_least, concurrency_for};
 pub(crate) use dist::Dist;
 #[cfg(test)]
 pub(crate) use engine::RunResult;
 pub(crate) use like::Earlier;
 pub(crate) use predict::{Prediction, Range, concurrencies_around, predict};
 pub(crate) use sample::Sample;
+#[cfg(test)]
+pub(crate) use tests::scenario;
 
 use crate::api::{Counting, Price, Size};
 use crate::error::Result;
 use crate::limit::{Concurrency, Limiter, LimiterBuilder, LimiterState, Rate};
-use crate::retry::{Retry, Verdict};
-use crate::sim::SimSpec;
+use crate::retry::Retry;
 
 /// A run to be planned.
 #[derive(Clone, Debug)]
@@ -47,10 +46,9 @@ pub(crate) struct Scenario {
     pub(crate) latency: Dist,
     /// How long an answer is, in model tokens; the request's own limit counts as well.
     pub(crate) output_tokens: Dist,
-    /// What becomes of attempts that do not succeed.
-    pub(crate) failures: Vec<Failing>,
-    /// Answers in place of the latency and the failures above.
-    pub(crate) simulated: Option<SimSpec>,
+    /// The share of attempts that fail and are tried again, and that of those that fail for good.
+    pub(crate) failing: f64,
+    pub(crate) failing_for_good: f64,
     pub(crate) request_rate: Option<Rate>,
     pub(crate) burst: Option<u64>,
     pub(crate) token_rate: Option<Rate>,
@@ -138,14 +136,4 @@ pub(crate) struct Planned {
     pub(crate) prompt_tokens: u64,
     /// Whether a model writes text at its endpoint.
     pub(crate) writes: bool,
-}
-
-/// A way in which attempts fail.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Failing {
-    /// Of all attempts, from 0 to 1.
-    pub(crate) share: f64,
-    pub(crate) verdict: Verdict,
-    /// It comes at once, as a refusal does, and not after the time of an answer.
-    pub(crate) at_once: bool,
 }

@@ -15,7 +15,6 @@
 
 use std::time::Duration;
 
-#[cfg(feature = "parallel")]
 use rayon::prelude::*;
 
 use super::Scenario;
@@ -53,8 +52,6 @@ pub(crate) struct Prediction {
     pub(crate) concurrency_needed: Option<f64>,
     /// What several processes need, if they are planned.
     pub(crate) capacity: Option<Capacity>,
-    /// How many runs the ranges are of.
-    pub(crate) seeds: u64,
     /// How many requests the other runs have, if not all.
     pub(crate) scaled: Option<u64>,
     /// How many the main line has, if not all.
@@ -151,34 +148,30 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
     let at_other = concurrencies.iter();
     let at_other = at_other.map(|&concurrency| variant(Concurrency::fixed(concurrency), false));
     let at_other: Vec<Variant> = at_other.collect();
-    // The main line is the first of those with seeds, unless they are scaled.
-    let seeded = seeded.skip(usize::from(scaled.is_none()));
     let variants: Vec<Variant> = [main]
         .into_iter()
         .chain(seeded)
         .chain(at_other.iter().copied())
         .collect();
-    let mut result = each(variants, |variant| run(scenario, variant))?;
-    let others = result.split_off(result.len() - concurrencies.len());
-    let found = whole(&result[0], main, scenario);
-    if scaled.is_some() {
-        result.remove(0);
-    }
+    // On all cores. Each is long, and the first by far the longest.
+    let variants = variants.into_par_iter().with_max_len(1);
+    let results: Result<Vec<RunResult>> = variants.map(|it| run(scenario, it)).collect();
+    let results = results?;
+    let (seeded, others) = results[1..].split_at(results.len() - 1 - at_other.len());
+    let found = whole(&results[0], main, scenario);
     // Chances of parts that run beside each other are levelled out between them.
     let longer = (all as f64 / part.requests.max(1) as f64).sqrt();
     let range = |parts: u32, of: &dyn Fn(&RunResult) -> f64| {
-        let seeded = Range::of(result.iter().map(of).collect());
+        let seeded = Range::of(seeded.iter().map(of).collect());
+        let middle = scaled.map_or(seeded.p50, |_| of(&found));
         let away = |value: f64| {
             let more = (value - seeded.p50) * longer / f64::from(parts);
-            (of(&found) + more).max(0.0)
+            (middle + more).max(0.0)
         };
-        match scaled {
-            None => seeded,
-            Some(_) => Range {
-                p5: away(seeded.p5),
-                p50: of(&found),
-                p95: away(seeded.p95),
-            },
+        Range {
+            p5: away(seeded.p5),
+            p50: middle,
+            p95: away(seeded.p95),
         }
     };
     let cost = scenario.price.map(|price| {
@@ -199,13 +192,12 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
                 .max(f64::MIN_POSITIVE),
         seconds: each,
         tokens: found.counted_tokens as f64 / attempts,
-        in_flight_peak: found.in_flight_peak,
     };
     Ok(Prediction {
         requests: all,
         duration_s: range(part.parts, &|result| result.end.as_secs_f64()),
         cost_usd: cost,
-        by_concurrency: (at_other.iter().zip(&others))
+        by_concurrency: (at_other.iter().zip(others))
             .map(|(variant, result)| (variant.concurrency.high(), end(result, *variant, scenario)))
             .collect(),
         run: found,
@@ -213,7 +205,6 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
             .min(found.in_flight_peak as f64),
         concurrency_needed: load.needed(scenario),
         capacity: (scenario.processes).map(|processes| capacity(scenario, processes, &load)),
-        seeds,
         scaled,
         main: (main.requests < all).then_some(main.requests),
     })
@@ -255,7 +246,6 @@ pub(super) fn whole(result: &RunResult, variant: Variant, scenario: &Scenario) -
         failed: times(result.failed),
         attempts: times(result.attempts),
         never_fit: times(result.never_fit),
-        throttled: times(result.throttled),
         prompt_tokens: times(result.prompt_tokens),
         completion_tokens: times(result.completion_tokens),
         counted_tokens: times(result.counted_tokens),
@@ -277,24 +267,6 @@ pub(super) fn lengthened(result: &RunResult, all: u64) -> f64 {
         .saturating_sub(result.half_begun)
         .as_secs_f64();
     result.end.as_secs_f64() + more * took
-}
-
-/// All of them, on all cores, in their order.
-#[cfg(feature = "parallel")]
-fn each(
-    variants: Vec<Variant>,
-    run: impl Fn(Variant) -> Result<RunResult> + Send + Sync,
-) -> Result<Vec<RunResult>> {
-    // Each is long, and the first by far the longest.
-    variants.into_par_iter().with_max_len(1).map(run).collect()
-}
-
-#[cfg(not(feature = "parallel"))]
-fn each(
-    variants: Vec<Variant>,
-    run: impl Fn(Variant) -> Result<RunResult>,
-) -> Result<Vec<RunResult>> {
-    variants.into_iter().map(run).collect()
 }
 
 #[expect(

@@ -14,11 +14,11 @@ use crate::binding::Binding;
 use crate::clock::{Parker, VirtualClock};
 use crate::limit::Cost;
 use crate::pool::{Monitor, Pool};
-use crate::retry::Reach;
+use crate::retry::{Reach, Verdict};
 use crate::sync::Mutex;
 
 /// Requests without a prompt, each a second, with answers of a hundred tokens; one at a time.
-pub(super) fn scenario(requests: u64) -> Scenario {
+pub(crate) fn scenario(requests: u64) -> Scenario {
     Scenario {
         requests: Requests {
             count: requests,
@@ -29,8 +29,8 @@ pub(super) fn scenario(requests: u64) -> Scenario {
         },
         latency: Dist::constant(1.0),
         output_tokens: Dist::constant(100.0),
-        failures: Vec::new(),
-        simulated: None,
+        failing: 0.0,
+        failing_for_good: 0.0,
         request_rate: None,
         burst: None,
         token_rate: None,
@@ -57,14 +57,6 @@ fn variant(scenario: &Scenario) -> Variant {
 
 fn plan(scenario: &Scenario) -> RunResult {
     run(scenario, variant(scenario)).unwrap()
-}
-
-fn failing(share: f64, verdict: Verdict) -> Vec<Failing> {
-    vec![Failing {
-        share,
-        verdict,
-        at_once: verdict.refusal().is_some(),
-    }]
 }
 
 const fn ms(ms: u64) -> Duration {
@@ -122,7 +114,7 @@ fn a_token_rate_counts_what_answers_take() {
 #[test]
 fn what_fails_is_tried_again_as_often_as_the_policy_says() {
     let always = Scenario {
-        failures: failing(1.0, Verdict::Retry),
+        failing: 1.0,
         retry: Retry::new().max_attempts(3).max_backoff(ms(0)),
         ..scenario(1)
     };
@@ -132,7 +124,8 @@ fn what_fails_is_tried_again_as_often_as_the_policy_says() {
         (0, 1, 3)
     );
     let at_once = Scenario {
-        failures: failing(1.0, Verdict::Fail),
+        failing: 0.0,
+        failing_for_good: 1.0,
         ..always
     };
     assert_eq!(plan(&at_once).attempts, 1);
@@ -192,42 +185,6 @@ fn a_request_that_never_fits_fails_without_being_sent() {
     assert!(never.largest > 50, "{never:?}");
 }
 
-#[test]
-fn what_the_simulated_provider_refuses_is_learned_from() {
-    let by = |spec: &str| {
-        plan(&Scenario {
-            simulated: Some(spec.parse().unwrap()),
-            concurrency: 20.into(),
-            ..scenario(300)
-        })
-    };
-    let free = by("latency=100ms,jitter=0");
-    assert_eq!((free.end, free.throttled), (ms(1_500), 0));
-    // 20 at once, and 280 at ten a second.
-    for (spec, refused) in [
-        ("latency=100ms,jitter=0,rps=10", 0..10),
-        ("latency=100ms,jitter=0,rps=10,headers=none", 5..60),
-        (
-            "latency=100ms,jitter=0,rps=10,headers=none,hints=none",
-            5..60,
-        ),
-    ] {
-        let result = by(spec);
-        let told = format!("{spec}: {result:?}");
-        assert_eq!(result.succeeded, 300, "{told}");
-        assert!(refused.contains(&result.throttled), "{told}");
-        assert!((28.0..36.0).contains(&result.end.as_secs_f64()), "{told}");
-        assert_eq!(result.bound.binding(), Some(Binding::Requests), "{told}");
-    }
-    let places = by("latency=100ms,jitter=0,places=3");
-    assert!(
-        (10.0..12.0).contains(&places.end.as_secs_f64()),
-        "{places:?}"
-    );
-    let errors = by("latency=100ms,jitter=0,errors=0.2,faults=0.1,strays=0.02");
-    assert!((90..160).contains(&(errors.attempts - 300)), "{errors:?}");
-}
-
 /// A real run of the scenario on threads of a pool, in virtual time.
 fn real(scenario: &Scenario) -> (Duration, crate::Progress) {
     let (time, monitor) = (VirtualClock::new(), Monitor::new());
@@ -255,7 +212,7 @@ fn real(scenario: &Scenario) -> (Duration, crate::Progress) {
                 attempt.reach.set(Reach::Unanswered);
                 return Err(Verdict::Retry);
             }
-            let output = end.map_err(|(verdict, _)| {
+            let output = end.map_err(|verdict| {
                 if verdict != Verdict::Retry {
                     attempt.settle(0);
                 }
@@ -325,14 +282,7 @@ fn a_real_run_takes_as_long() {
         (
             "failures",
             Scenario {
-                failures: failing(0.2, Verdict::Retry),
-                ..base.clone()
-            },
-        ),
-        (
-            "refusals",
-            Scenario {
-                failures: failing(0.03, Verdict::PauseAll(ms(1_000))),
+                failing: 0.2,
                 ..base.clone()
             },
         ),
@@ -400,7 +350,7 @@ fn a_scaled_run_is_as_long_as_the_whole() {
     let whole = Scenario {
         latency: Dist::log_normal(2.0, 1.0),
         concurrency: 200.into(),
-        failures: failing(0.05, Verdict::Retry),
+        failing: 0.05,
         ..scenario(60_000)
     };
     let part = Variant {
@@ -425,7 +375,7 @@ fn as_many_processes_as_are_needed_keep_the_rate() {
             latency: latency.clone(),
             request_rate: Some(Rate::per_second(100)),
             concurrency: 20.into(),
-            failures: failing(0.05, Verdict::Retry),
+            failing: 0.05,
             processes: Some(Processes {
                 count,
                 round_trip: ms(1),
@@ -435,7 +385,7 @@ fn as_many_processes_as_are_needed_keep_the_rate() {
         let capacity = predict(&shared(1, 1_000), &[]).unwrap().capacity.unwrap();
         // 200 in flight and two standard deviations, in twenties.
         assert_eq!(capacity.needed, Some(12), "{latency:?}");
-        assert_eq!(capacity.ceilings[0].0, Ceiling::InFlight);
+        assert_eq!(capacity.ceilings[0].name, "in_flight");
         // Eight processes of 20, two seconds each, are 80 a second.
         for (count, binding, expected) in
             [(12, Binding::Requests, 100.0), (8, Binding::InFlight, 80.0)]
@@ -477,7 +427,7 @@ fn a_part_of_a_run_tells_the_whole() {
         request_rate: Some(Rate::per_second(90)),
         token_rate: Some(Rate::per_minute(600_000)),
         concurrency: 200.into(),
-        failures: failing(0.05, Verdict::Retry),
+        failing: 0.05,
         ..scenario(60_000)
     };
     for (parts, requests, rps) in [(4, 15_000, 90), (1, 10_000, 90), (4, 5_000, 200)] {
@@ -543,25 +493,26 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
         (0.0..3.0_f64).prop_map(Dist::constant),
         (0.01..3.0_f64, 0.1..2.0_f64).prop_map(|(mean, spread)| Dist::log_normal(mean, spread)),
     ];
-    let verdict = prop_oneof![
-        Just(Verdict::Retry),
-        Just(Verdict::Throttled),
-        Just(Verdict::PauseAll(ms(700))),
-        Just(Verdict::Fail),
-    ];
     let rates = (
         proptest::option::of(1..50_u64),
         proptest::option::of(20_000..200_000_u64),
     );
-    let rest = (1..400_u64, 1..40_usize, 0.0..0.5_f64, verdict, any::<u64>());
+    let rest = (
+        1..400_u64,
+        1..40_usize,
+        0.0..0.5_f64,
+        0.0..0.5_f64,
+        any::<u64>(),
+    );
     (dist, rates, rest).prop_map(|(latency, rates, rest)| {
-        let (requests, concurrency, share, verdict, seed) = rest;
+        let (requests, concurrency, failing, failing_for_good, seed) = rest;
         Scenario {
             latency,
             request_rate: rates.0.map(Rate::per_second),
             token_rate: rates.1.map(Rate::per_minute),
             concurrency: concurrency.into(),
-            failures: failing(share, verdict),
+            failing,
+            failing_for_good,
             seed,
             ..scenario(requests)
         }
@@ -614,7 +565,7 @@ fn figures() {
         ..base.clone()
     };
     let failing = Scenario {
-        failures: failing(0.1, Verdict::Retry),
+        failing: 0.1,
         ..base.clone()
     };
     let many = Scenario {

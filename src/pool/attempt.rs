@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::events::Event;
+use super::hedge::End;
 use super::input::panic_message;
 use super::job::{Attempt, Billed, Caught, Failure, Job, Panicked, out_of_time};
 use super::leader::{JobItem, RunShared};
 use super::outcomes::{JobOutcome, Outcome, Span};
-use super::race::End;
 use super::schedule::{Finished, Item};
 use crate::binding::Binding;
 use crate::cancel::Cancel;
@@ -24,9 +24,9 @@ impl<J: Job> RunShared<'_, J> {
     pub(super) fn run_attempt(&self, mut item: JobItem<J>, permit: Permit) -> Option<Finished> {
         // Two frames, one after the other: while the thread waits in its attempt there is only the
         // first.
-        let cut = item.race.as_ref().and_then(|race| race.cut.clone());
-        let cut = cut.as_ref().unwrap_or(&self.settings.cancel);
-        self.finish_attempt(self.attempt(&mut item, &permit, cut), item, permit)
+        let race = item.race.as_ref();
+        let cut = race.map_or(&self.settings.cancel, |race| &race.cut).clone();
+        self.finish_attempt(self.attempt(&mut item, &permit, &cut), item, permit)
     }
 
     #[inline(never)]
@@ -57,23 +57,17 @@ impl<J: Job> RunShared<'_, J> {
             answer: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
         };
-        self.tell_news(attempt.began);
         self.settings.events.emit(|| Event::AttemptStarted {
             index: item.index,
             attempt: attempt.number,
         });
-        let most = permit.most_in_flight();
         let reserved = permit.cost().model_tokens();
-        let before = monitor.update(|progress| {
+        monitor.update(|progress| {
             progress.counted_tokens = progress.counted_tokens.saturating_add(reserved);
             progress.in_flight += 1;
             progress.in_flight_peak = progress.in_flight_peak.max(progress.in_flight);
-            std::mem::replace(&mut progress.concurrency, most)
+            progress.concurrency = permit.most_in_flight();
         });
-        if before != most && before != 0 {
-            let event = || Event::Concurrency { at_once: most };
-            self.settings.events.emit(event);
-        }
         let result = {
             let _held = self.settings.limiter.mark_held();
             catch_unwind(AssertUnwindSafe(|| {
@@ -92,8 +86,13 @@ impl<J: Job> RunShared<'_, J> {
         item.times.add(Binding::Wire, took);
         let sent = attempt.was_sent();
         if sent {
-            let span = Span::new(attempt.began, ended, self.shown(&result));
-            span.note_in(&mut item.spans);
+            let status = |error: &Error| error.status().map(|status| status.as_u16());
+            let failure = self.shown(&result);
+            item.spans.push(Span {
+                began: attempt.began,
+                ended,
+                failure: failure.map(|error| (error.kind(), status(error))),
+            });
         }
         let sent_again = sent && item.billed == Billed::Possibly;
         if sent_again {
@@ -134,9 +133,8 @@ impl<J: Job> RunShared<'_, J> {
             End::Lost => (None, None),
             _ => self.learn(verdict, &attempt, &mut permit),
         };
-        let pause = hold.filter(|pause| !pause.is_zero());
-        let pause = pause.max(attempt.pause.get());
-        let pause = self.apply_throttle(verdict, pause);
+        let why = self.shown(&result).or(attempt.why_paused.get());
+        self.apply_throttle(verdict, hold.max(attempt.pause.get()), why);
         if !matches!(result, Ok(Ok(_))) {
             permit.fail();
         }
@@ -145,16 +143,6 @@ impl<J: Job> RunShared<'_, J> {
             (Some(counted), _) => permit.settle_with(counted),
             (None, Some(tokens)) => permit.settle(tokens),
             (None, None) => drop(permit),
-        }
-        if let Some(wait) = pause {
-            let why = self.shown(&result);
-            let why = why.or_else(|| attempt.why_paused.get().cloned());
-            let now = self.settings.limiter.clock().now();
-            // The clock cannot hold every time.
-            if let Some(end) = now.checked_add(wait) {
-                self.settings.monitor.set_pause(end, why);
-            }
-            self.settings.events.emit(|| Event::Pause { wait });
         }
         if end != End::Decides {
             self.leave_race();
@@ -170,7 +158,7 @@ impl<J: Job> RunShared<'_, J> {
         }
     }
 
-    fn shown(&self, result: &Caught<J>) -> Option<Error> {
+    pub(super) fn shown<'r>(&self, result: &'r Caught<J>) -> Option<&'r Error> {
         let failed = result.as_ref().ok()?.as_ref().err()?;
         self.job.shown(&failed.0)
     }
@@ -193,8 +181,8 @@ impl<J: Job> RunShared<'_, J> {
         };
         let limiter = &self.settings.limiter;
         let heard = limiter.refused(permit, hint, attempt.is_full.get());
-        let longest_backoff = self.settings.retry.longest_backoff();
-        let (verdict, pause) = verdict.heard(heard, attempt.number, longest_backoff);
+        let max_backoff = self.settings.retry.max_backoff;
+        let (verdict, pause) = verdict.heard(heard, attempt.number, max_backoff);
         (Some(verdict), pause)
     }
 
@@ -216,12 +204,13 @@ impl<J: Job> RunShared<'_, J> {
         item
     }
 
-    /// Stops or pauses everyone, if the attempt asks for that. Returns how long the pause is.
+    /// Stops or pauses everyone, if the attempt asks for that.
     fn apply_throttle(
         &self,
         verdict: Option<Verdict>,
         mut pause: Option<Duration>,
-    ) -> Option<Duration> {
+        why: Option<&Error>,
+    ) {
         let settings = &self.settings;
         let hint = match verdict {
             Some(Verdict::PauseAll(hint) | Verdict::RetryAfter(hint)) => Some(hint),
@@ -234,15 +223,18 @@ impl<J: Job> RunShared<'_, J> {
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
             pause = pause.max(Some(hint));
         }
-        let pause = pause.filter(|pause| !pause.is_zero());
-        if let Some(wait) = pause {
+        if let Some(wait) = pause.filter(|pause| !pause.is_zero()) {
             settings.limiter.pause_for(wait);
+            // The clock cannot hold every time.
+            if let Some(end) = settings.limiter.clock().now().checked_add(wait) {
+                settings.monitor.set_pause(end, why.cloned());
+            }
+            settings.events.emit(|| Event::Pause { wait });
         }
         // Whoever sees it counted finds the limiter paused.
         if hint.is_some() || verdict == Some(Verdict::Throttled) {
             settings.monitor.update(|progress| progress.throttled += 1);
         }
-        pause
     }
 
     #[inline(never)]
@@ -260,7 +252,7 @@ impl<J: Job> RunShared<'_, J> {
             likeness: self.job.likeness(&error),
         };
         let shown = self.job.shown(&error);
-        if item.billed == Billed::No && self.job.possibly_billed(&error) {
+        if item.billed == Billed::No && shown.is_some_and(Error::possibly_billed) {
             item.billed = Billed::Possibly;
         }
         // Dropped after the lock.
@@ -272,8 +264,9 @@ impl<J: Job> RunShared<'_, J> {
             .decide(item.index, &mut item.history, failed, now);
         let probe = state.schedule.next_probe(now);
         if was_in_outage || probe.is_some() {
-            _old_outage = self.settings.monitor.set_outage(probe, shown);
+            _old_outage = self.settings.monitor.set_outage(probe, shown.cloned());
         }
+        let leader = state.parked_leader();
         if let Decision::RetryAt(at) = decision {
             self.settings.monitor.update(|progress| {
                 progress.backing_off += 1;
@@ -292,7 +285,6 @@ impl<J: Job> RunShared<'_, J> {
                 state.schedule.retry_at(item, at);
                 None
             };
-            let leader = state.parked_leader();
             drop(state);
             unpark(leader);
             if let Some(recall) = recall {
@@ -305,7 +297,6 @@ impl<J: Job> RunShared<'_, J> {
             });
             return None;
         }
-        let leader = was_in_outage.then(|| state.parked_leader()).flatten();
         drop(state);
         unpark(leader);
         if decision == Decision::OutOfTime {
@@ -347,9 +338,15 @@ impl<J: Job> RunShared<'_, J> {
     /// Ends an item for a reason of the run's own.
     #[inline(never)]
     pub(super) fn give_up(&self, mut item: JobItem<J>, reason: Error) -> Finished {
-        let abandoned = reason.kind() == ErrorKind::Cancelled;
+        // Another process was asked for a wait that is too long for this run.
+        let stopped_run = reason.kind() == ErrorKind::ServerDelay;
+        if stopped_run {
+            self.settings.cancel.cancel();
+        }
+        let abandoned = stopped_run || reason.kind() == ErrorKind::Cancelled;
         let last = item.last.take();
-        let outcome = item.ended(Err(Failure::NotCompleted { reason, last }));
+        let mut outcome = item.ended(Err(Failure::NotCompleted { reason, last }));
+        outcome.stopped_run = stopped_run;
         self.deliver(outcome, abandoned)
     }
 
@@ -376,7 +373,7 @@ impl<J: Job> RunShared<'_, J> {
             attempts,
             succeeded,
         });
-        if !self.sink.deliver(outcome) {
+        if !(self.sink)(outcome) {
             settings.cancel.cancel();
         }
         Finished {

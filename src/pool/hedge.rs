@@ -63,30 +63,20 @@ impl Latencies {
     }
 }
 
-/// Whether an item has had a copy. It gets one at most.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Copied {
-    #[default]
-    No,
-    Yes,
-    /// Its answer is the copy's.
-    Won,
-}
-
 /// What an item has to know of the race between its attempt and a copy of it.
 #[derive(Debug)]
 pub(crate) struct Race {
     pub(super) id: RaceId,
     pub(super) is_copy: bool,
-    /// Cuts this attempt off, and no other; `None` for a copy that has not been sent.
-    pub(super) cut: Option<Cancel>,
+    /// Cuts this attempt off, and no other.
+    pub(super) cut: Cancel,
 }
 
 /// When the first attempt was sent, and its item's place in the input.
 pub(super) type RaceId = (Instant, u64);
 
-/// How an attempt ended that left the decision to the other one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What an attempt that does not decide adds to its item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Withdrawn {
     /// Requests sent.
     pub(super) attempts: u32,
@@ -95,33 +85,24 @@ pub(super) struct Withdrawn {
 
 /// The two attempts at one item, until one of them decides.
 #[derive(Debug)]
-struct Pair<C> {
+pub(super) struct Pair<C> {
     /// What becomes the copy, until it has gone.
     spare: Option<C>,
     /// What cuts off the first attempt and the copy, while these are under way.
-    under_way: [Option<Cancel>; 2],
-    withdrawn: Option<Withdrawn>,
+    pub(super) under_way: [Option<Cancel>; 2],
+    /// Of the one that has failed, if the other one was under way then.
+    pub(super) withdrawn: Option<Withdrawn>,
 }
 
 /// What becomes of an attempt that has ended.
-#[derive(Debug)]
-pub(super) enum Standing<C> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
     /// It decides about its item.
-    Decides(Decides<C>),
+    Decides,
     /// It has failed, and the other one decides.
     Withdraws,
     /// The other one has decided.
     Lost,
-}
-
-#[derive(Debug)]
-pub(super) struct Decides<C> {
-    /// The other attempt, which is to be cut off.
-    pub(super) cut: Option<Cancel>,
-    /// The other attempt, if it failed before.
-    pub(super) withdrawn: Option<Withdrawn>,
-    /// A copy that nobody needs any more, to be dropped outside the lock.
-    _spare: Option<C>,
 }
 
 /// The items that have an attempt under way, each with the `C` that may become its copy, and how
@@ -194,7 +175,7 @@ impl<C> Hedging<C> {
         let Some(pair) = self.pairs.get_mut(&race.id) else {
             return false;
         };
-        pair.under_way[1].clone_from(&race.cut);
+        pair.under_way[1] = Some(race.cut.clone());
         self.copies += 1;
         true
     }
@@ -217,14 +198,15 @@ impl<C> Hedging<C> {
     }
 
     /// An attempt has ended. It `decides`, however the other one ends, if it has succeeded or the
-    /// run stops for it; else it is `withdrawn` if there is another one.
+    /// run stops for it; else it is `withdrawn` if there is another one. With a decision comes what
+    /// is left of the pair, to be dropped outside the lock.
     pub(super) fn ended(
         &mut self,
         race: &Race,
         took: Duration,
         decides: bool,
         withdrawn: Withdrawn,
-    ) -> Standing<C> {
+    ) -> (End, Option<Pair<C>>) {
         self.not_before = None;
         let under_way = self.pairs.len() as u64;
         let Some(pair) = self.pairs.get_mut(&race.id) else {
@@ -232,25 +214,17 @@ impl<C> Hedging<C> {
             if !race.is_copy {
                 self.latencies.observe(took, under_way);
             }
-            return Standing::Lost;
+            return (End::Lost, None);
         };
         pair.under_way[usize::from(race.is_copy)] = None;
-        let other = pair.under_way[usize::from(!race.is_copy)].take();
-        if other.is_some() && !decides {
-            pair.under_way[usize::from(!race.is_copy)] = other;
+        if !decides && pair.under_way.iter().any(Option::is_some) {
             pair.withdrawn = Some(withdrawn);
-            return Standing::Withdraws;
+            return (End::Withdraws, None);
         }
         if decides {
             self.latencies.observe(took, under_way);
         }
-        let pair = self.pairs.remove(&race.id);
-        let (withdrawn, spare) = pair.map_or((None, None), |pair| (pair.withdrawn, pair.spare));
-        Standing::Decides(Decides {
-            cut: other,
-            withdrawn,
-            _spare: spare,
-        })
+        (End::Decides, self.pairs.remove(&race.id))
     }
 }
 
@@ -303,7 +277,7 @@ mod tests {
             Race {
                 id,
                 is_copy: false,
-                cut: Some(cut),
+                cut,
             }
         };
         let firsts = (0..attempts).map(first).collect();
@@ -315,7 +289,7 @@ mod tests {
         let race = Race {
             id: first.id,
             is_copy: true,
-            cut: Some(Cancel::new()),
+            cut: Cancel::new(),
         };
         assert!(hedging.copy_sent(&race));
         race
@@ -376,22 +350,19 @@ mod tests {
                 }
             };
             let [winner, loser] = pair(&mut hedging, 0);
-            let end = hedging.ended(&winner, ms(1), true, FAILED);
-            let Standing::Decides(Decides { cut: Some(cut), .. }) = end else {
-                panic!("{end:?}")
-            };
-            assert_eq!(cut.id(), loser.cut.as_ref().unwrap().id());
-            let end = hedging.ended(&loser, ms(1), true, FAILED);
-            assert!(matches!(end, Standing::Lost));
+            let (end, left) = hedging.ended(&winner, ms(1), true, FAILED);
+            let cut = left.unwrap().under_way.into_iter().flatten().next();
+            assert_eq!((end, cut.unwrap().id()), (End::Decides, loser.cut.id()));
+            let (end, _) = hedging.ended(&loser, ms(1), true, FAILED);
+            assert_eq!(end, End::Lost);
 
             let [before, after] = pair(&mut hedging, 1);
-            let end = hedging.ended(&before, ms(1), false, FAILED);
-            assert!(matches!(end, Standing::Withdraws));
-            let end = hedging.ended(&after, ms(1), false, FAILED);
-            let Standing::Decides(decides) = end else {
-                panic!("{end:?}")
-            };
-            assert!(decides.cut.is_none() && decides.withdrawn == Some(FAILED));
+            let (end, _) = hedging.ended(&before, ms(1), false, FAILED);
+            assert_eq!(end, End::Withdraws);
+            let (end, left) = hedging.ended(&after, ms(1), false, FAILED);
+            let left = left.unwrap();
+            assert_eq!((end, left.withdrawn), (End::Decides, Some(FAILED)));
+            assert!(left.under_way.iter().all(Option::is_none));
             assert_eq!(hedging.pairs.len(), 38);
         }
     }

@@ -14,7 +14,7 @@ use super::input::InputQueue;
 use super::job::{Attempt, Job};
 use super::leader::{RunShared, Spawner};
 use super::monitor::Monitor;
-use super::outcomes::{JobOutcome, Sink};
+use super::outcomes::JobOutcome;
 use super::settings::Settings;
 use super::worker::work;
 use crate::cancel::Cancel;
@@ -62,19 +62,6 @@ impl Job for Acts {
     }
 }
 
-/// Never held across anything loom knows of, so that a real lock cannot be contended.
-#[derive(Default)]
-struct Tally(Mutex<Vec<u64>>);
-
-impl Sink<&'static Item, (), Verdict> for Tally {
-    fn deliver(&self, outcome: JobOutcome<&'static Item, (), Verdict>) -> bool {
-        self.0.lock().unwrap().push(outcome.index);
-        true
-    }
-
-    fn end(&self) {}
-}
-
 /// The threads of a run, as loom has them.
 #[derive(Default)]
 struct Threads {
@@ -84,7 +71,7 @@ struct Threads {
 }
 
 impl Spawner<'static> for &'static Threads {
-    fn start(self, _number: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    fn start(self, _name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let mut started = self.started.lock().unwrap();
         if started.len() == self.available {
             return Err(io::ErrorKind::OutOfMemory.into());
@@ -129,12 +116,17 @@ fn run(setting: Setting) {
             hedge,
         };
         // Loom's threads cannot borrow: what they share is left to leak, once an interleaving.
-        let tally: &Tally = Box::leak(Box::default());
+        // Never held across anything loom knows of, so that a real lock cannot be contended.
+        let tally: &Mutex<Vec<u64>> = Box::leak(Box::default());
+        let sink: &_ = Box::leak(Box::new(|outcome: JobOutcome<_, _, _>| {
+            tally.lock().unwrap().push(outcome.index);
+            true
+        }));
         let threads: &Threads = Box::leak(Box::new(Threads {
             available,
             ..Threads::default()
         }));
-        let shared = RunShared::new(settings, Acts, InputQueue::filled(items), tally);
+        let shared = RunShared::new(settings, Acts, InputQueue::filled(items), sink);
         if let Some(hedging) = &mut shared.state.lock().schedule.hedging {
             hedging.expect_no_latency(1_000);
         }
@@ -159,7 +151,7 @@ fn run(setting: Setting) {
         if let Some(outsider) = outsider {
             outsider.join().unwrap();
         }
-        let mut outcomes = tally.0.lock().unwrap().clone();
+        let mut outcomes = tally.lock().unwrap().clone();
         outcomes.sort_unstable();
         assert!(
             outcomes.iter().copied().eq(0..items.len() as u64),

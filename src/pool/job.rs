@@ -36,19 +36,15 @@ pub(crate) trait Job: Send + Sync {
         None
     }
 
-    /// Whether a failed attempt may have been paid for all the same.
-    fn possibly_billed(&self, _error: &Self::Error) -> bool {
-        false
-    }
-
     /// The same input for a second attempt beside the first; `None` if the item must not have two
     /// at once.
     fn second(&self, _input: &Self::Input) -> Option<Self::Input> {
         None
     }
 
-    /// The failure in the crate's own terms, to be shown while it keeps the whole run waiting.
-    fn shown(&self, _error: &Self::Error) -> Option<Error> {
+    /// The failure in the crate's own terms. It is shown while it keeps the whole run waiting, and
+    /// says whether the attempt may have been paid for all the same.
+    fn shown<'e>(&self, _error: &'e Self::Error) -> Option<&'e Error> {
         None
     }
 }

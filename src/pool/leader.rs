@@ -14,9 +14,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
-use super::events::Told;
 use super::input::InputQueue;
 use super::job::Job;
 use super::outcomes::Sink;
@@ -31,12 +29,11 @@ use crate::sync::atomic::AtomicUsize;
 /// What the threads of one run share.
 pub(super) struct RunShared<'env, J: Job> {
     pub(super) job: J,
-    pub(super) sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
+    pub(super) sink: &'env Sink<'env, J::Input, J::Output, J::Error>,
     pub(super) settings: Settings,
     /// Threads that ask for a permit while another leads.
     pub(super) contending: AtomicUsize,
     pub(super) state: Mutex<RunState<J>>,
-    pub(super) told: Mutex<Told>,
 }
 
 /// An item of a job.
@@ -117,7 +114,7 @@ impl<'env, J: Job> RunShared<'env, J> {
         settings: Settings,
         job: J,
         input: Arc<InputQueue<J::Input>>,
-        sink: &'env dyn Sink<J::Input, J::Output, J::Error>,
+        sink: &'env Sink<'env, J::Input, J::Output, J::Error>,
     ) -> Self {
         settings.monitor.run_begins(&settings.limiter);
         let now = settings.limiter.clock().now();
@@ -141,7 +138,6 @@ impl<'env, J: Job> RunShared<'env, J> {
             settings,
             contending: AtomicUsize::new(0),
             state: Mutex::new(state),
-            told: Mutex::default(),
         }
     }
 
@@ -152,29 +148,13 @@ impl<'env, J: Job> RunShared<'env, J> {
         }
     }
 
-    /// Tells the observer, if there is one, of a new binding limit and of what was learned.
-    pub(super) fn tell_news(&self, now: Instant) {
-        let settings = &self.settings;
-        if settings.events.0.is_none() || !self.told.lock().is_old(now) {
-            return;
-        }
-        let (binding, learned) = (
-            settings.monitor.snapshot().binding,
-            settings.limiter.learned(),
-        );
-        let news = self.told.lock().news(binding, learned);
-        for event in news.into_iter().flatten() {
-            settings.events.emit(|| event);
-        }
-    }
-
     /// Hands leadership to an idle thread, or leaves it vacant.
     pub(super) fn appoint(&self) {
         let next = self.state.lock().appoint();
         unpark(next);
     }
 
-    /// Ends the run, if it has not ended: every thread exits, and the sink is told.
+    /// Ends the run, if it has not ended: every thread exits.
     pub(super) fn end(&self) {
         let (leader, followers) = {
             let mut state = self.state.lock();
@@ -188,11 +168,10 @@ impl<'env, J: Job> RunShared<'env, J> {
             parker.unpark();
         }
         unpark(leader);
-        self.sink.end();
     }
 }
 
 /// Starts threads that may borrow for `'s`.
 pub(super) trait Spawner<'s>: Copy + Send + 's {
-    fn start(self, number: usize, body: impl FnOnce() + Send + 's) -> io::Result<()>;
+    fn start(self, name: &str, body: impl FnOnce() + Send + 's) -> io::Result<()>;
 }

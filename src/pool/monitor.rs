@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::track::BindingTrack;
 use crate::binding::{Binding, Times};
 use crate::error::{AnnouncedLimit, Error};
-use crate::limit::{Limiter, Waited};
+use crate::limit::Limiter;
 use crate::sync::Mutex;
 
 /// Watches the runs it is given to, from any thread, at any time.
@@ -77,7 +77,7 @@ pub struct Progress {
     pub possibly_billed: u64,
     /// How long runs waited for a permit, by reason. One item of a run waits at a time, so this is
     /// run time and not summed over items.
-    pub limiter_wait: Waited,
+    pub limiter_wait: Times,
     /// Time between attempts, that of an outage included, summed over items. Each wait is added at
     /// its end.
     pub backoff: Duration,
@@ -88,6 +88,8 @@ pub struct Progress {
     pub bound: Times,
     /// What has held runs back most of the last second or so: the binding limit at the moment.
     pub binding: Option<Binding>,
+    /// What holds the run back, by the clock of the limiter of the first run.
+    pub(crate) track: BindingTrack,
 }
 
 /// Why a run sends nothing at the moment. See [retries](crate::_guide::retries).
@@ -127,12 +129,13 @@ impl Monitor {
 
     /// The counters, all of the same moment.
     pub fn snapshot(&self) -> Progress {
-        let mut progress = self.update(|progress| *progress);
-        if let Some(limiter) = self.limiter() {
-            let now = limiter.clock().now();
-            (progress.bound, progress.binding) = self.track(|track| track.settle(now));
-        }
-        progress
+        let now = self.limiter().map(|limiter| limiter.clock().now());
+        self.update(|progress| {
+            if let Some(now) = now {
+                (progress.bound, progress.binding) = progress.track.settle(now);
+            }
+            *progress
+        })
     }
 
     /// A run with this limiter begins.
@@ -149,13 +152,8 @@ impl Monitor {
     pub(super) fn set_binding(&self, binding: Option<Binding>) {
         if let Some(limiter) = self.limiter() {
             let now = limiter.clock().now();
-            self.track(|track| track.set(binding, now));
+            self.update(|progress| progress.track.set(binding, now));
         }
-    }
-
-    fn track<R>(&self, change: impl FnOnce(&mut BindingTrack) -> R) -> R {
-        let track = self.0.track.lock();
-        change(&mut track.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What keeps the run waiting now, if something does. `ends` is when the run's time is over.
@@ -211,14 +209,12 @@ impl Monitor {
 
 #[derive(Debug, Default)]
 struct Counters {
-    /// The standard library's lock, as that of the track: it is held for a few additions, and need
-    /// not be a part of what the model checker explores.
+    /// The standard library's lock: it is held for a few additions, and need not be a part of what
+    /// the model checker explores.
     progress: std::sync::Mutex<Progress>,
     down: Mutex<Option<Down>>,
     /// The last pause and its end, which may have passed.
     pause: Mutex<Option<Down>>,
-    /// What holds the run back, by the clock of the limiter of the first run.
-    track: std::sync::Mutex<BindingTrack>,
     limiter: OnceLock<Limiter>,
 }
 

@@ -36,13 +36,6 @@ impl<T> Reorder<T> {
         Some(next)
     }
 
-    /// The next outcome there is, when no more will come: gaps are skipped.
-    pub(crate) fn pop_any(&mut self) -> Option<T> {
-        let (index, next) = self.held.pop_first()?;
-        self.next = index + 1;
-        Some(next)
-    }
-
     /// All that is left when no more will come, gaps skipped, in order.
     pub(crate) fn into_rest(self) -> impl Iterator<Item = T> {
         self.held.into_values()

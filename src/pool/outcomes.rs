@@ -5,16 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 
-use super::input::InputQueue;
 use super::job::{Billed, Failure, run_over};
 use crate::binding::Times;
-use crate::cancel::Cancel;
 use crate::clock::{Clock, Parker};
-use crate::error::{Error, ErrorKind};
-use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::error::ErrorKind;
 
 /// How one item ended.
 ///
@@ -49,9 +45,6 @@ pub struct Outcome<I, T, E> {
 /// did not is left out.
 pub(crate) type Spans = Vec<Span>;
 
-/// So many attempts at an item are kept, those that came first and the latest.
-const MOST_SPANS: usize = 100;
-
 /// An attempt that was sent: when it was under way, and how it failed, if it did.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
@@ -59,22 +52,6 @@ pub(crate) struct Span {
     pub(crate) ended: Instant,
     /// Its kind, and the status of its answer.
     pub(crate) failure: Option<(ErrorKind, Option<u16>)>,
-}
-
-impl Span {
-    pub(super) fn new(began: Instant, ended: Instant, error: Option<Error>) -> Self {
-        let status = |error: &Error| error.status().map(|status| status.as_u16());
-        Self {
-            began,
-            ended,
-            failure: error.map(|error| (error.kind(), status(&error))),
-        }
-    }
-
-    pub(super) fn note_in(self, spans: &mut Spans) {
-        spans.truncate(MOST_SPANS - 1);
-        spans.push(self);
-    }
 }
 
 impl<I, T, E> Outcome<I, T, E> {
@@ -153,50 +130,20 @@ impl<I, T, E> JobOutcome<I, T, E> {
     }
 }
 
-/// Takes outcomes from a run's threads. May block: the thread then holds no permit.
-pub(crate) trait Sink<I, T, E>: Sync {
-    /// `false` if nobody wants any more.
-    fn deliver(&self, outcome: JobOutcome<I, T, E>) -> bool;
-
-    /// Every outcome has been delivered.
-    fn end(&self);
-}
-
-/// A slot for each index: no order to restore, no thread to wake.
-pub(super) type Slots<I, T, E> = Vec<Mutex<Option<JobOutcome<I, T, E>>>>;
-
-impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Slots<I, T, E> {
-    fn deliver(&self, outcome: JobOutcome<I, T, E>) -> bool {
-        // A slice's indices are those of the slots.
-        let slot = usize::try_from(outcome.index)
-            .ok()
-            .and_then(|index| self.get(index));
-        let replaced = slot.and_then(|slot| slot.lock().replace(outcome));
-        debug_assert!(replaced.is_none(), "one outcome an item");
-        true
-    }
-
-    fn end(&self) {}
-}
-
-/// The sending side of a run whose consumer takes outcomes as they finish.
-pub(crate) struct Channel<I, T, E> {
-    sender: Sender<Option<Delivery<I, T, E>>>,
-    /// Whether a thread waits until its outcome is acknowledged.
-    acknowledged: bool,
-    gone: Arc<AtomicBool>,
-}
+/// Takes outcomes from a run's threads, and returns `false` if nobody wants any more. May block: the
+/// thread then holds no permit.
+pub(super) type Sink<'a, I, T, E> = dyn Fn(JobOutcome<I, T, E>) -> bool + Sync + 'a;
 
 /// An outcome on its way to the consumer.
-pub(crate) struct Delivery<I, T, E> {
-    pub(crate) outcome: JobOutcome<I, T, E>,
-    pub(crate) ack: Option<AckGuard>,
+pub(super) struct Delivery<I, T, E> {
+    pub(super) outcome: JobOutcome<I, T, E>,
+    pub(super) ack: Option<AckGuard>,
 }
 
 /// Holds the thread that delivered an outcome until this is dropped. What has finished and is not
 /// acknowledged is then never more than there are threads, and a consumer that writes outcomes down
 /// loses no more than that when the process is killed.
-pub(crate) struct AckGuard(Arc<Parker>);
+pub(super) struct AckGuard(Arc<Parker>);
 
 impl Drop for AckGuard {
     fn drop(&mut self) {
@@ -204,74 +151,33 @@ impl Drop for AckGuard {
     }
 }
 
-/// The receiving side.
-pub(crate) struct Inbox<I, T, E> {
-    /// `None` is the end.
-    pub(crate) receiver: Receiver<Option<Delivery<I, T, E>>>,
-    gone: Arc<AtomicBool>,
-}
-
-/// What nobody receives stays in a channel for as long as somebody may send, and its guards with
-/// it: whoever leaves drops them.
-impl<I, T, E> Drop for Inbox<I, T, E> {
-    fn drop(&mut self) {
-        // First: a thread that sends after the last look must not begin to wait.
-        self.gone.store(true, Ordering::SeqCst);
-        self.receiver.try_iter().for_each(drop);
-    }
-}
-
-/// With `acknowledged`, each delivery comes with an [`AckGuard`].
-pub(crate) fn channel<I, T, E>(
+/// What takes outcomes as they finish, and where they are received. The end is when all threads of
+/// the run have dropped what takes them.
+///
+/// With `acknowledged`, each delivery comes with an [`AckGuard`]. Such a channel has no bound of its
+/// own: no more can be in it than there are threads. It drops its deliveries, and their guards, when
+/// the receiver is dropped, which a bounded one does not.
+pub(super) fn channel<I: Send, T: Send, E: Send>(
     capacity: usize,
     acknowledged: bool,
-) -> (Channel<I, T, E>, Inbox<I, T, E>) {
-    let (sender, receiver) = bounded(capacity);
-    let gone = Arc::new(AtomicBool::new(false));
-    let channel = Channel {
-        sender,
-        acknowledged,
-        gone: Arc::clone(&gone),
+) -> (
+    impl Fn(JobOutcome<I, T, E>) -> bool + Send + Sync,
+    Receiver<Delivery<I, T, E>>,
+) {
+    let (sender, receiver) = if acknowledged {
+        unbounded()
+    } else {
+        bounded(capacity)
     };
-    (channel, Inbox { receiver, gone })
-}
-
-impl<I: Send, T: Send, E: Send> Sink<I, T, E> for Channel<I, T, E> {
-    fn deliver(&self, outcome: JobOutcome<I, T, E>) -> bool {
-        let parker = self.acknowledged.then(Parker::new);
+    let deliver = move |outcome| {
+        let parker = acknowledged.then(Parker::new);
         let ack = parker.clone().map(AckGuard);
-        let wanted = self.sender.send(Some(Delivery { outcome, ack })).is_ok();
-        if let Some(parker) = parker
-            && wanted
-            && !self.gone.load(Ordering::SeqCst)
-        {
+        let wanted = sender.send(Delivery { outcome, ack }).is_ok();
+        if let Some(parker) = parker {
             // Nothing is waited for but the guard's drop, so the system's clock will do.
             Clock::system().park(&parker, None);
         }
         wanted
-    }
-
-    fn end(&self) {
-        // A consumer that has gone needs no word of the end.
-        let _gone = self.sender.send(None);
-    }
-}
-
-/// Ends a run whose consumer leaves.
-pub(super) struct StopOnDrop<I: Send> {
-    pub(super) cancel: Cancel,
-    pub(super) queue: Arc<InputQueue<I>>,
-    /// What is in flight is ended, too.
-    pub(super) abort: bool,
-}
-
-impl<I: Send> Drop for StopOnDrop<I> {
-    fn drop(&mut self) {
-        if self.abort {
-            self.cancel.abort();
-        } else {
-            self.cancel.cancel();
-        }
-        self.queue.close();
-    }
+    };
+    (deliver, receiver)
 }

@@ -4,38 +4,25 @@
 
 use std::time::Duration;
 
-use super::hedge::{Copied, Race, Standing, Withdrawn};
+use super::hedge::{End, Race, Withdrawn};
 use super::job::{Attempt, Billed, Caught, Job};
 use super::leader::{JobItem, RunShared};
 use super::schedule::Item;
 use crate::binding::Binding;
 use crate::clock::unpark;
+use crate::error::Error;
 use crate::limit::{Cost, Permit, Refusal};
 use crate::retry::Verdict;
 
 /// How long a copy is put off if the limiter cannot say when it will have room.
 const PUT_OFF: Duration = Duration::from_millis(50);
 
-/// What becomes of an attempt that has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// It decides about its item.
-    Decides,
-    /// It has failed, and another attempt decides.
-    Withdraws,
-    /// Another attempt has decided.
-    Lost,
-}
-
 impl<J: Job> RunShared<'_, J> {
     /// Makes a copy ready for an attempt that is about to begin. There is none unless hedging is
     /// on, and the item has had none and may be tried again.
     pub(super) fn let_hedge(&self, item: &mut JobItem<J>) {
         let settings = &self.settings;
-        if !settings.hedge
-            || item.copied != Copied::No
-            || item.history.is_last_attempt(&settings.retry)
-        {
+        if !settings.hedge || item.is_copied || item.history.is_last_attempt(&settings.retry) {
             return;
         }
         let Some(input) = self.job.second(&item.input) else {
@@ -45,24 +32,19 @@ impl<J: Job> RunShared<'_, J> {
         let race = |is_copy, cut| Some(Box::new(Race { id, is_copy, cut }));
         let cut = settings.cancel.child();
         let spare = Box::new(Item {
-            index: item.index,
-            input,
-            history: item.history.clone(),
             cost: item.cost,
-            last: None,
-            backing_off: None,
             times: item.times,
             // What the first attempt repeats is counted by that.
             billed: match item.billed {
                 Billed::Possibly => Billed::PossiblyTwice,
                 other => other,
             },
-            refused: None,
-            race: race(true, None),
-            copied: Copied::Yes,
+            race: race(true, settings.cancel.child()),
+            is_copied: true,
             spans: item.spans.clone(),
+            ..Item::new(item.index, input, item.history.clone())
         });
-        item.race = race(false, Some(cut.clone()));
+        item.race = race(false, cut.clone());
         let mut state = self.state.lock();
         if let Some(hedging) = &mut state.schedule.hedging {
             hedging.first_sent(id, cut, spare);
@@ -74,12 +56,9 @@ impl<J: Job> RunShared<'_, J> {
     }
 
     /// Gets a permit for a copy that is due, if the limiter has room for it now.
-    pub(super) fn admit_copy(&self, mut copy: JobItem<J>) -> Option<(JobItem<J>, Permit)> {
+    pub(super) fn admit_copy(&self, copy: JobItem<J>) -> Option<(JobItem<J>, Permit)> {
         let limiter = &self.settings.limiter;
         let admitted = limiter.try_acquire(copy.cost.unwrap_or(Cost::ONE));
-        if let Some(race) = &mut copy.race {
-            race.cut = admitted.is_ok().then(|| self.settings.cancel.child());
-        }
         let until = match &admitted {
             Err(Refusal::NotUntil(at)) => *at,
             _ => limiter.clock().now() + PUT_OFF,
@@ -92,11 +71,9 @@ impl<J: Job> RunShared<'_, J> {
         {
             match admitted {
                 Ok(permit) if hedging.copy_sent(race) => return Some((copy, permit)),
-                Err(Refusal::NotUntil(_) | Refusal::Busy) => {
-                    _unused = (None, hedging.put_off(race.id, copy, until));
-                }
                 // The first attempt has ended meanwhile.
-                admitted => _unused = (admitted.ok(), Some(copy)),
+                Ok(permit) => _unused = (Some(permit), Some(copy)),
+                Err(_) => _unused = (None, hedging.put_off(race.id, copy, until)),
             }
         }
         state.schedule.leave_race();
@@ -115,46 +92,39 @@ impl<J: Job> RunShared<'_, J> {
             return End::Decides;
         };
         let succeeded = matches!(result, Ok(Ok(_)));
-        let (stops, possibly_billed) = match result {
-            Ok(Err((error, verdict))) => {
-                (self.stops_run(*verdict), self.job.possibly_billed(error))
-            }
-            _ => (false, false),
-        };
+        let stops = matches!(result, Ok(Err((_, verdict))) if self.stops_run(*verdict));
         let withdrawn = Withdrawn {
             attempts: u32::from(attempt.was_sent()),
-            possibly_billed,
+            possibly_billed: self.shown(result).is_some_and(Error::possibly_billed),
         };
         let now = self.settings.limiter.clock().now();
         let took = now.saturating_duration_since(attempt.began);
-        let standing = {
-            let mut state = self.state.lock();
-            let hedging = state.schedule.hedging.as_mut();
-            hedging.map(|hedging| hedging.ended(&race, took, succeeded || stops, withdrawn))
+        let (end, pair) = match &mut self.state.lock().schedule.hedging {
+            Some(hedging) => hedging.ended(&race, took, succeeded || stops, withdrawn),
+            None => (End::Decides, None),
         };
-        let decides = match standing {
-            Some(Standing::Decides(decides)) => decides,
-            Some(Standing::Withdraws) => return End::Withdraws,
-            Some(Standing::Lost) | None => return End::Lost,
+        let Some(pair) = pair else { return end };
+        let other = match (pair.under_way, pair.withdrawn) {
+            ([Some(cut), _] | [_, Some(cut)], _) => {
+                cut.abort();
+                Withdrawn {
+                    attempts: 1,
+                    possibly_billed: true,
+                }
+            }
+            (_, Some(withdrawn)) => withdrawn,
+            (_, None) => return end,
         };
-        let withdrawn = decides.withdrawn.unwrap_or_default();
-        item.history.attempts += withdrawn.attempts;
-        let mut possibly_billed = withdrawn.possibly_billed;
-        if let Some(cut) = decides.cut {
-            cut.abort();
-            item.history.attempts += 1;
-            possibly_billed = true;
-        } else if decides.withdrawn.is_none() {
-            return End::Decides;
-        }
+        item.history.attempts += other.attempts;
         if race.is_copy {
             // Until it was sent the item waited for its first attempt.
             let before = attempt.began.saturating_duration_since(race.id.0);
             item.times.add(Binding::Wire, before);
         }
         let won = race.is_copy && succeeded;
-        item.copied = if won { Copied::Won } else { Copied::Yes };
-        let is_new = possibly_billed && item.billed != Billed::PossiblyTwice;
+        item.is_copied = true;
+        item.by_copy = won;
+        let is_new = other.possibly_billed && item.billed != Billed::PossiblyTwice;
         if is_new {
             item.billed = Billed::PossiblyTwice;
         }
@@ -162,7 +132,7 @@ impl<J: Job> RunShared<'_, J> {
             progress.hedges_won += u64::from(won);
             progress.possibly_billed += u64::from(is_new);
         });
-        End::Decides
+        end
     }
 
     /// An attempt that does not decide has given back its permit.

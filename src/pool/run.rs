@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::thread::{self, Builder, Scope};
 use std::time::Duration;
 
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::input::InputQueue;
 use super::job::{Failure, Job};
 use super::leader::{RunShared, Spawner};
 use super::order::Reorder;
-use super::outcomes::{Delivery, Inbox, JobOutcome, Outcomes, Sink, Slots, StopOnDrop, channel};
+use super::outcomes::{Delivery, JobOutcome, Outcomes, Sink, channel};
 use super::settings::Settings;
 use super::worker::work;
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
 
@@ -27,21 +28,21 @@ use crate::sync::Mutex;
 const STACK: usize = 512 << 10;
 
 impl Settings {
-    /// Runs everything that `input` gives, and returns when all of its outcomes are in `sink`. The
+    /// Runs everything that `input` gives, and returns when `sink` has all of its outcomes. The
     /// calling thread is the first worker. These are the settings of this run alone: it stops when
     /// their flag is raised, and may raise it.
     fn start<J: Job>(
         self,
         job: J,
         input: Arc<InputQueue<J::Input>>,
-        sink: &dyn Sink<J::Input, J::Output, J::Error>,
+        sink: &Sink<'_, J::Input, J::Output, J::Error>,
     ) {
         let run = RunShared::new(self, job, input, sink);
         thread::scope(|scope| work(&run, scope, 0));
     }
 
     /// Runs the whole slice and gives the outcomes in its order; the calling thread is the first
-    /// worker.
+    /// worker. Each outcome has a slot of its own: no order to restore, no thread to wake.
     pub(crate) fn collect<'a, J, T>(
         &self,
         job: J,
@@ -52,8 +53,16 @@ impl Settings {
         T: Sync,
     {
         let settings = self.for_one_run()?;
-        let slots: Slots<_, _, _> = items.iter().map(|_| Mutex::new(None)).collect();
-        settings.start(job, InputQueue::filled(items), &slots);
+        let slots: Vec<_> = items.iter().map(|_| Mutex::new(None)).collect();
+        let deliver = |outcome: JobOutcome<_, _, _>| {
+            // A slice's indices are those of the slots.
+            let slot = usize::try_from(outcome.index).ok();
+            let slot = slot.and_then(|index| slots.get(index));
+            let replaced = slot.and_then(|slot| slot.lock().replace(outcome));
+            debug_assert!(replaced.is_none(), "one outcome an item");
+            true
+        };
+        settings.start(job, InputQueue::filled(items), &deliver);
         let outcomes = (0..).zip(items).zip(slots);
         Ok(outcomes.map(|((index, item), slot)| {
             slot.into_inner()
@@ -68,20 +77,12 @@ impl Settings {
         feed: Feed<'_, J::Input>,
         consumer: &mut impl Consumer<J::Input, J::Output, J::Error>,
     ) -> Result<()> {
-        let settings = self.for_one_run()?;
-        let queue = new_queue(self);
-        let (sink, inbox) = channel(self.backlog(), consumer.idle_interval().is_some());
-        thread::scope(|scope| -> Result<()> {
+        let acknowledged = consumer.idle_interval().is_some();
+        let queue = thread::scope(|scope| -> Result<_> {
             // However this scope is left, its threads must find the end: a consumer that panics,
-            // too, would otherwise wait for them for ever. Declared before the inbox, which a
-            // worker that still has an outcome must find gone.
-            let _stop = StopOnDrop {
-                cancel: settings.cancel.clone(),
-                queue: Arc::clone(&queue),
-                abort: true,
-            };
-            let inbox = inbox;
-            let mut here = feed.begin(scope, &queue).map_err(no_thread)?;
+            // too, would otherwise wait for them for ever.
+            let (run, mut here) = self.begin(job, feed, scope, acknowledged, true)?;
+            let queue = Arc::clone(&run.queue);
             let mut refill = || {
                 if let Some(items) = &mut here
                     && !queue.fill(items)
@@ -90,19 +91,15 @@ impl Settings {
                 }
             };
             refill();
-            let input = Arc::clone(&queue);
-            named("tollgate-0")
-                .spawn_scoped(scope, move || settings.start(job, input, &sink))
-                .map_err(no_thread)?;
             let mut unacknowledged = Vec::new();
             while let Some(Delivery { outcome, ack }) =
-                next_outcome(&inbox, consumer, || unacknowledged.clear())
+                next_outcome(&run.inbox, consumer, || unacknowledged.clear())
             {
                 unacknowledged.extend(ack);
                 queue.delivered(consumer.take(outcome));
                 refill();
             }
-            Ok(())
+            Ok(queue)
         })?;
         // What the iterator gave in the moment in which the run was stopped.
         for (index, input) in queue.take_rest() {
@@ -127,20 +124,9 @@ impl Settings {
         J::Error: 'static,
         I: IntoIterator<Item = J::Input> + Send + 'static,
     {
-        let settings = self.for_one_run()?;
-        let queue = new_queue(self);
-        let (sink, inbox) = channel(self.backlog(), false);
-        // New work stops at once when it is dropped, as on every way out of here that has no thread
-        // to go on with; what is in flight ends by itself and is thrown away.
-        let stop = StopOnDrop {
-            cancel: settings.cancel.clone(),
-            queue: Arc::clone(&queue),
-            abort: false,
-        };
-        feed_detached(items, Arc::clone(&queue)).map_err(no_thread)?;
-        named("tollgate-0")
-            .spawn(move || settings.start(job, queue, &sink))
-            .map_err(no_thread)?;
+        // When it is dropped, new work stops at once. What is in flight ends by itself and is thrown
+        // away.
+        let (run, _) = self.begin(job, Feed::scoped(items), Detached, false, false)?;
         // Holds back what came before its turn.
         let mut reorder = in_order.then(Reorder::new);
         let next = move || {
@@ -148,44 +134,84 @@ impl Settings {
                 if let Some(next) = reorder.as_mut().and_then(Reorder::pop) {
                     break next;
                 }
-                // After the end nobody sends, and nothing is received any more.
-                match (inbox.receiver.recv(), &mut reorder) {
-                    (Ok(Some(Delivery { outcome, .. })), None) => break outcome,
-                    (Ok(Some(Delivery { outcome, .. })), Some(reorder)) => {
-                        reorder.insert(outcome.index, outcome);
-                    }
-                    (_, reorder) => break reorder.as_mut()?.pop_any()?,
+                let Delivery { outcome, .. } = run.inbox.recv().ok()?;
+                match &mut reorder {
+                    None => break outcome,
+                    Some(reorder) => reorder.insert(outcome.index, outcome),
                 }
             };
-            stop.queue.delivered(1);
+            run.queue.delivered(1);
             Some(next)
         };
         Ok(Outcomes(Box::new(iter::from_fn(next))))
     }
-}
 
-fn new_queue<I: Send>(settings: &Settings) -> Arc<InputQueue<I>> {
-    InputQueue::new(settings.window(), settings.limiter.clock().clone())
+    /// Starts a run on other threads than this one. The answer is its other end, and the items that
+    /// this thread is to pull, if it is.
+    fn begin<'s, J: Job + 's>(
+        &self,
+        job: J,
+        feed: Feed<'s, J::Input>,
+        threads: impl Spawner<'s>,
+        acknowledged: bool,
+        abort: bool,
+    ) -> Result<(Running<J>, Option<Items<'s, J::Input>>)> {
+        let settings = self.for_one_run()?;
+        let queue = InputQueue::new(self.window(), self.limiter.clock().clone());
+        let (sink, inbox) = channel(self.backlog(), acknowledged);
+        let run = Running {
+            inbox,
+            cancel: settings.cancel.clone(),
+            queue: Arc::clone(&queue),
+            abort,
+        };
+        let here = feed.begin(threads, &queue).map_err(no_thread)?;
+        let body = move || settings.start(job, queue, &sink);
+        threads.start("tollgate-0", body).map_err(no_thread)?;
+        Ok((run, here))
+    }
 }
 
 type JobFailure<J> = Failure<<J as Job>::Error>;
+type Items<'f, I> = Box<dyn Iterator<Item = I> + 'f>;
 type Feeder<'f, I> = dyn FnOnce(&InputQueue<I>) + Send + 'f;
+
+/// A run on other threads, as whoever takes its outcomes has it. The run stops when this is dropped.
+struct Running<J: Job> {
+    inbox: Receiver<Delivery<J::Input, J::Output, J::Error>>,
+    cancel: Cancel,
+    queue: Arc<InputQueue<J::Input>>,
+    /// What is in flight is ended, too.
+    abort: bool,
+}
+
+impl<J: Job> Drop for Running<J> {
+    fn drop(&mut self) {
+        if self.abort {
+            self.cancel.abort();
+        } else {
+            self.cancel.cancel();
+        }
+        self.queue.close();
+    }
+}
 
 /// Who pulls the items of a lazy input.
 pub(crate) enum Feed<'f, I> {
-    /// A thread that the run waits for.
-    Scoped(Box<Feeder<'f, I>>),
+    /// A thread of the run.
+    Thread(Box<Feeder<'f, I>>),
     /// A thread that the run does not wait for.
     Detached(Box<dyn FnOnce(Arc<InputQueue<I>>) -> io::Result<()> + 'f>),
     /// The consumer's thread, between outcomes: for items that are quickly had, such as the lines
     /// of a regular file.
-    Here(Box<dyn Iterator<Item = I> + 'f>),
+    Here(Items<'f, I>),
 }
 
 impl<'f, I: Send> Feed<'f, I> {
-    /// For an iterator that may borrow: a thread of its own pulls it, and the run waits for that.
+    /// For an iterator that may borrow: a thread of its own pulls it, and a run whose threads are
+    /// scoped waits for that.
     pub(crate) fn scoped(items: impl IntoIterator<Item = I> + Send + 'f) -> Self {
-        Self::Scoped(Box::new(move |queue| queue.feed(items)))
+        Self::Thread(Box::new(move |queue| queue.feed(items)))
     }
 
     /// For an iterator that may block for ever in a read: its thread is not waited for.
@@ -193,39 +219,31 @@ impl<'f, I: Send> Feed<'f, I> {
     where
         I: 'static,
     {
-        Self::Detached(Box::new(move |queue| feed_detached(items, queue)))
+        Self::Detached(Box::new(move |queue| {
+            Detached.start(FEEDER, move || queue.feed(items))
+        }))
     }
 
     /// Starts the thread that pulls, or gives back what is to be pulled here.
-    fn begin<'scope>(
+    fn begin(
         self,
-        scope: &'scope Scope<'scope, '_>,
+        threads: impl Spawner<'f>,
         queue: &Arc<InputQueue<I>>,
-    ) -> io::Result<Option<Box<dyn Iterator<Item = I> + 'f>>>
+    ) -> io::Result<Option<Items<'f, I>>>
     where
-        'f: 'scope,
-        I: 'scope,
+        I: 'f,
     {
         let queue = Arc::clone(queue);
         match self {
-            Self::Scoped(feed) => {
-                named("tollgate-feed").spawn_scoped(scope, move || feed(&queue))?;
-                Ok(None)
-            }
-            Self::Detached(start) => start(queue).map(|()| None),
-            Self::Here(items) => Ok(Some(items)),
+            Self::Thread(feed) => threads.start(FEEDER, move || feed(&queue))?,
+            Self::Detached(start) => start(queue)?,
+            Self::Here(items) => return Ok(Some(items)),
         }
+        Ok(None)
     }
 }
 
-fn feed_detached<I: Send + 'static>(
-    items: impl IntoIterator<Item = I> + Send + 'static,
-    queue: Arc<InputQueue<I>>,
-) -> io::Result<()> {
-    named("tollgate-feed")
-        .spawn(move || queue.feed(items))
-        .map(drop)
-}
+const FEEDER: &str = "tollgate-feed";
 
 /// Takes the outcomes of a run on the thread that started it.
 pub(crate) trait Consumer<I, T, E> {
@@ -253,21 +271,21 @@ impl<I, T, E, F: FnMut(JobOutcome<I, T, E>)> Consumer<I, T, E> for F {
 }
 
 fn next_outcome<I, T, E>(
-    inbox: &Inbox<I, T, E>,
+    inbox: &Receiver<Delivery<I, T, E>>,
     consumer: &mut impl Consumer<I, T, E>,
     mut acknowledge: impl FnMut(),
 ) -> Option<Delivery<I, T, E>> {
     let Some(interval) = consumer.idle_interval() else {
-        return inbox.receiver.recv().ok().flatten();
+        return inbox.recv().ok();
     };
-    if let Ok(next) = inbox.receiver.try_recv() {
-        return next;
+    if let Ok(next) = inbox.try_recv() {
+        return Some(next);
     }
     loop {
         consumer.on_idle();
         acknowledge();
-        match inbox.receiver.recv_timeout(interval) {
-            Ok(next) => return next,
+        match inbox.recv_timeout(interval) {
+            Ok(next) => return Some(next),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return None,
         }
@@ -275,10 +293,18 @@ fn next_outcome<I, T, E>(
 }
 
 impl<'s> Spawner<'s> for &'s Scope<'s, '_> {
-    fn start(self, number: usize, body: impl FnOnce() + Send + 's) -> io::Result<()> {
-        named(&format!("tollgate-{number}"))
-            .spawn_scoped(self, body)
-            .map(drop)
+    fn start(self, name: &str, body: impl FnOnce() + Send + 's) -> io::Result<()> {
+        named(name).spawn_scoped(self, body).map(drop)
+    }
+}
+
+/// Starts threads that nobody waits for.
+#[derive(Clone, Copy)]
+struct Detached;
+
+impl Spawner<'static> for Detached {
+    fn start(self, name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        named(name).spawn(body).map(drop)
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::hedge::{Copied, Hedging, Race};
+use super::hedge::{Hedging, Race};
 use super::input::{InputQueue, Pull};
 use super::job::{Billed, Failure, out_of_time, run_over};
 use super::outcomes::{JobOutcome, Outcome, Spans};
@@ -41,12 +41,34 @@ pub(crate) struct Item<I, E> {
     pub(crate) refused: Option<Precedence>,
     /// Its part in a race, while there may be two attempts at it.
     pub(crate) race: Option<Box<Race>>,
-    pub(crate) copied: Copied,
+    /// It has had a copy, and gets no other.
+    pub(crate) is_copied: bool,
+    /// Its answer is the copy's.
+    pub(crate) by_copy: bool,
     /// Its attempts so far that were sent.
     pub(crate) spans: Spans,
 }
 
 impl<I, E> Item<I, E> {
+    /// An item to which nothing has happened yet but what its history says.
+    pub(super) fn new(index: u64, input: I, history: History) -> Self {
+        Self {
+            index,
+            input,
+            history,
+            cost: None,
+            last: None,
+            backing_off: None,
+            times: Times::default(),
+            billed: Billed::default(),
+            refused: None,
+            race: None,
+            is_copied: false,
+            by_copy: false,
+            spans: Spans::new(),
+        }
+    }
+
     #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
     /// Its outcome.
     pub(super) fn ended<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> JobOutcome<I, T, E> {
@@ -54,7 +76,7 @@ impl<I, E> Item<I, E> {
             attempts: self.history.attempts,
             times: self.times,
             billed: self.billed,
-            by_copy: self.copied == Copied::Won,
+            by_copy: self.by_copy,
             spans: self.spans,
             ..Outcome::not_attempted(self.index, Some(self.input), result)
         }
@@ -299,20 +321,8 @@ impl<I: Send, E> Schedule<I, E> {
                 Pull::Item(index, input, is_last) => {
                     self.exhausted = is_last;
                     self.warmup.begun();
-                    return Next::Attempt(Box::new(Item {
-                        index,
-                        input,
-                        history: self.decider.history(index, now, self.run_deadline),
-                        cost: None,
-                        last: None,
-                        backing_off: None,
-                        times: Times::default(),
-                        billed: Billed::default(),
-                        refused: None,
-                        race: None,
-                        copied: Copied::default(),
-                        spans: Spans::new(),
-                    }));
+                    let history = self.decider.history(index, now, self.run_deadline);
+                    return Next::Attempt(Box::new(Item::new(index, input, history)));
                 }
                 Pull::Broken(index, message) => {
                     self.exhausted = true;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::binding::{Binding, Times};
 
 /// What has held a run back so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BindingTrack {
     /// What holds it back now, and from when on this is not yet added up.
     now: Option<(Binding, Instant)>,

@@ -3,18 +3,19 @@
 //! Memory does not grow with the records: times are in histograms and bins, reasons and slow rows
 //! are the first or the worst so many. All of it takes less than 5 MB.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::histogram::Histogram;
 use super::timeline::Timeline;
+use crate::api::Usd;
 use crate::api::classify::RecordState;
-use crate::api::{Price, Usd};
 use crate::binding::Times;
 use crate::escape::without_numbers;
 use crate::jsonl::facts::Facts;
 
 /// So many reasons of failures are told apart.
-const MOST_REASONS: usize = 100;
+const MOST_REASONS: usize = 40;
 const MOST_SLOW: usize = 10;
 /// Stands for all reasons beyond them.
 const OTHERS: &str = "other reasons";
@@ -50,18 +51,18 @@ pub(super) struct Stats {
     pub(super) times: Times,
     pub(super) timeline: Timeline,
     /// Why rows failed.
-    pub(super) failures: Vec<Reason>,
+    pub(super) failures: Reasons,
     /// Why attempts failed that were followed by another.
-    pub(super) retries: Vec<Reason>,
+    pub(super) retries: Reasons,
     /// The slowest first.
     pub(super) slowest: Vec<SlowRow>,
 }
 
-/// Why rows or attempts failed: with the same kind, and the same message but for numbers.
+/// Why rows or attempts failed, by the kind and by the message without its numbers.
+pub(super) type Reasons = BTreeMap<(String, String), Reason>;
+
 #[derive(Clone, Debug)]
 pub(super) struct Reason {
-    pub(super) kind: String,
-    pattern: String,
     pub(super) count: u64,
     /// Of the first of them. It is not safe to show, and neither is the id.
     pub(super) message: String,
@@ -89,8 +90,8 @@ impl Stats {
         self.transient + self.permanent
     }
 
-    /// Adds a record. With a price, an answer costs that, whatever its record says.
-    pub(super) fn add(&mut self, facts: &Facts, price: Option<Price>) {
+    /// Adds a record.
+    pub(super) fn add(&mut self, facts: &Facts) {
         let answered = facts.failure.is_none();
         match facts.state {
             _ if answered => self.answered += 1,
@@ -102,7 +103,7 @@ impl Stats {
         self.attempts += attempts;
         self.retried += u64::from(attempts > 1);
         self.undated += u64::from(facts.timeline.is_empty() && facts.attempts != Some(0));
-        self.add_usage(facts, price);
+        self.add_usage(facts);
         self.add_times(facts);
         let tokens = facts.usage.map_or(0, |usage| usage.total_tokens);
         let mut spans = facts.timeline.iter().rev();
@@ -120,7 +121,7 @@ impl Stats {
         }
     }
 
-    fn add_usage(&mut self, facts: &Facts, price: Option<Price>) {
+    fn add_usage(&mut self, facts: &Facts) {
         let answered = facts.failure.is_none();
         match &facts.usage {
             Some(usage) => {
@@ -130,16 +131,9 @@ impl Stats {
             }
             None => self.uncounted += u64::from(answered),
         }
-        let cost = match (price, &facts.usage) {
-            (Some(price), usage) => usage.as_ref().map(|usage| price.cost(usage)),
-            (None, _) => facts.cost,
-        };
-        self.priced += u64::from(cost.is_some());
-        self.cost = self
-            .cost
-            .into_iter()
-            .chain(cost)
-            .reduce(|sum, one| sum + one);
+        self.priced += u64::from(facts.cost.is_some());
+        let costs = self.cost.into_iter().chain(facts.cost);
+        self.cost = costs.reduce(|sum, one| sum + one);
     }
 
     fn add_times(&mut self, facts: &Facts) {
@@ -175,29 +169,18 @@ impl Stats {
 }
 
 /// Counts a failure among those that are alike. Beyond [`MOST_REASONS`] all are alike.
-fn count(reasons: &mut Vec<Reason>, kind: &str, message: &str, facts: &Facts) {
-    let pattern = without_numbers(message);
-    let place = |reasons: &[Reason], kind: &str, pattern: &str| {
-        let mut known = reasons.iter();
-        known.position(|known| known.kind == kind && known.pattern == pattern)
-    };
-    let is_told = place(reasons, kind, &pattern).is_some() || reasons.len() < MOST_REASONS;
-    let (kind, pattern, message) = if is_told {
-        (kind, pattern, message)
-    } else {
-        (OTHERS, String::new(), "")
-    };
-    match place(reasons, kind, &pattern) {
-        Some(at) => reasons[at].count += 1,
-        None => reasons.push(Reason {
-            kind: kind.to_owned(),
-            pattern,
-            count: 1,
-            message: message.to_owned(),
-            id: facts.id.clone(),
-            line: facts.line,
-        }),
+fn count(reasons: &mut Reasons, kind: &str, message: &str, facts: &Facts) {
+    let mut key = (kind.to_owned(), without_numbers(message));
+    if !reasons.contains_key(&key) && reasons.len() >= MOST_REASONS {
+        key = (OTHERS.to_owned(), String::new());
     }
+    let reason = reasons.entry(key).or_insert_with(|| Reason {
+        count: 0,
+        message: message.to_owned(),
+        id: facts.id.clone(),
+        line: facts.line,
+    });
+    reason.count += 1;
 }
 
 #[cfg(test)]
@@ -241,7 +224,7 @@ pub(super) mod tests {
     fn stats(all: impl IntoIterator<Item = Facts>) -> Stats {
         let mut stats = Stats::default();
         for facts in all {
-            stats.add(&facts, None);
+            stats.add(&facts);
         }
         stats
     }
@@ -269,13 +252,6 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_price_stands_for_what_the_records_say() {
-        let mut stats = Stats::default();
-        stats.add(&answered("a", 0, 5), Some("100000,200000".parse().unwrap()));
-        assert_eq!(stats.cost, Some("2".parse().unwrap()));
-    }
-
-    #[test]
     fn an_attempt_that_was_followed_by_another_is_a_retry() {
         let stats = stats([of(&json!({
             "custom_id": "a", "response": null, "error": {"code": "timeout", "message": "late"},
@@ -285,10 +261,9 @@ pub(super) mod tests {
                 {"start_ms": START + 200, "end_ms": START + 250, "code": "timeout"},
             ]},
         }))]);
-        let told = |reasons: &[Reason]| {
-            let told = reasons
-                .iter()
-                .map(|reason| (reason.kind.clone(), reason.count));
+        let told = |reasons: &Reasons| {
+            let told = reasons.iter();
+            let told = told.map(|((kind, _), reason)| (kind.clone(), reason.count));
             told.collect::<Vec<_>>()
         };
         assert_eq!(told(&stats.retries), [("HTTP 429".to_owned(), 2)]);
@@ -305,11 +280,12 @@ pub(super) mod tests {
         });
         let alike = (0..50).map(|n| failed("b", 400, &format!("row {n} is bad")));
         let stats = stats(alike.chain(many));
-        assert_eq!(stats.failures[0].count, 50);
+        let first = stats.failures.values().find(|reason| reason.id == "b");
+        assert_eq!(first.map(|reason| reason.count), Some(50));
         assert_eq!(stats.failures.len(), MOST_REASONS + 1);
-        let total: u64 = stats.failures.iter().map(|reason| reason.count).sum();
+        let total: u64 = stats.failures.values().map(|reason| reason.count).sum();
         assert_eq!(total, 1_050);
-        assert_eq!(stats.failures[MOST_REASONS].kind, OTHERS);
+        assert!(stats.failures.keys().any(|(kind, _)| kind == OTHERS));
     }
 
     proptest! {
@@ -337,16 +313,7 @@ pub(super) mod tests {
             turned.rotate_left(cut.index(sent.len()));
             let (one, other) = (all(&sent), all(&turned));
             prop_assert_eq!(one.timeline.range, other.timeline.range);
-            let bins = |stats: &Stats| {
-                let timeline = stats.timeline.clone().coarsened();
-                let (slots, breaks) = timeline.slots();
-                let bins = slots.iter().map(|slot| {
-                    let bin = slot.bin;
-                    (slot.start_ms, slot.place, bin.sent, bin.tokens, bin.busy_ms)
-                });
-                (bins.collect::<Vec<_>>(), breaks)
-            };
-            prop_assert_eq!(bins(&one), bins(&other));
+            prop_assert_eq!(one.timeline.slots(), other.timeline.slots());
         }
     }
 }

@@ -22,27 +22,13 @@ impl Histogram {
     pub(super) fn add(&mut self, time: Duration) {
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let class = CLASSES.class(ms.min(LONGEST_MS));
-        self.add_in(class, 1);
-        self.count += 1;
-        self.sum = self.sum.saturating_add(time);
-        self.longest = self.longest.max(time);
-    }
-
-    fn add_in(&mut self, class: usize, count: u32) {
         if self.counts.len() <= class {
             self.counts.resize(class + 1, 0);
         }
-        self.counts[class] = self.counts[class].saturating_add(count);
-    }
-
-    /// Adds all of another one.
-    pub(super) fn merge(&mut self, other: &Self) {
-        for (class, count) in other.counts.iter().enumerate() {
-            self.add_in(class, *count);
-        }
-        self.count += other.count;
-        self.sum = self.sum.saturating_add(other.sum);
-        self.longest = self.longest.max(other.longest);
+        self.counts[class] = self.counts[class].saturating_add(1);
+        self.count += 1;
+        self.sum = self.sum.saturating_add(time);
+        self.longest = self.longest.max(time);
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -144,22 +130,6 @@ mod tests {
             let exact = times[rank.max(1) - 1] as f64;
             let told = all.quantile(share).as_secs_f64() * 1e3;
             prop_assert!((told - exact).abs() <= 0.01 * exact + 0.5, "{} for {}", told, exact);
-        }
-
-        #[test]
-        fn two_merged_are_as_one(
-            one in prop::collection::vec(any::<u32>(), 0..50),
-            other in prop::collection::vec(any::<u32>(), 0..50),
-        ) {
-            let wide = |times: &[u32]| times.iter().map(|ms| u64::from(*ms)).collect::<Vec<_>>();
-            let mut merged = of(&wide(&one));
-            merged.merge(&of(&wide(&other)));
-            let all = of(&wide(&[one, other].concat()));
-            prop_assert_eq!(merged.count(), all.count());
-            prop_assert_eq!(merged.mean(), all.mean());
-            for share in [0.0, 0.5, 0.95, 1.0] {
-                prop_assert_eq!(merged.quantile(share), all.quantile(share));
-            }
         }
     }
 }

@@ -16,7 +16,6 @@ mod timeline;
 use std::path::{Path, PathBuf};
 
 use self::fold::Stats;
-use crate::api::Price;
 use crate::bar::format;
 use crate::error::Result;
 use crate::jsonl::facts::read_facts;
@@ -59,16 +58,16 @@ pub(crate) struct Limits {
 }
 
 impl Report {
-    /// Adds what is in a file. With a price, its answers cost that.
+    /// Adds what is in a file.
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be read.
-    pub(crate) fn read(&mut self, path: &Path, price: Option<Price>) -> Result<()> {
+    pub(crate) fn read(&mut self, path: &Path) -> Result<()> {
         let (mut records, mut others) = (0, 0);
         read_facts(path, |facts| match facts {
             Some(facts) => {
                 records += 1;
-                self.stats.add(&facts, price);
+                self.stats.add(&facts);
             }
             None => others += 1,
         })?;

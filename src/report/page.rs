@@ -10,11 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde_json::{Value, json};
 
-use super::figures::{Figure, TimeFigures, distribution};
-use super::fold::{Reason, SlowRow, Stats};
+use super::figures::{TimeAxis, distribution};
+use super::fold::{Reason, Reasons, SlowRow, Stats};
 use super::format::{count, counted, rate, time};
 use super::histogram::Histogram;
-use super::timeline::Slot;
 use super::{Report, RunInfo};
 use crate::Binding;
 use crate::api::Usd;
@@ -22,8 +21,6 @@ use crate::api::times::to_rfc3339;
 use crate::error::{Error, ErrorKind, Result};
 use crate::escape::printable;
 
-/// How many reasons the page shows.
-const SHOWN: usize = 20;
 /// The most that it shows of a text, in characters.
 const LONGEST_ID: usize = 48;
 const LONGEST_MESSAGE: usize = 300;
@@ -36,18 +33,15 @@ impl Report {
     pub(crate) fn page(&self, info: &RunInfo) -> Result<String> {
         let stats = &self.stats;
         let limits = info.limits.unwrap_or_default();
-        let timeline = stats.timeline.clone().coarsened();
-        let over_time = TimeFigures::new(&timeline, &limits);
-        let mut figures = Vec::new();
-        if let Some(over_time) = &over_time {
-            figures = over_time.figures(stats, &limits)?;
-        }
+        let over_time = TimeAxis::of(&stats.timeline);
+        let mut figures = match &over_time {
+            Some(over_time) => over_time.figures(stats, &limits)?,
+            None => Vec::new(),
+        };
         if stats.answers.count() > 0 {
             figures.push(distribution(&stats.answers)?);
         }
         let tokens = stats.prompt_tokens.saturating_add(stats.completion_tokens);
-        let thousand = |cost: Usd| cost.as_f64() * 1e3 / stats.priced.max(1) as f64;
-        let thousand = stats.cost.map(|cost| Usd::try_from(thousand(cost)));
         let files = (self.files.iter()).map(|file| {
             json!([
                 printable(&file.name.to_string_lossy(), 200),
@@ -77,11 +71,10 @@ impl Report {
             "uncounted": stats.uncounted,
             "priced": stats.priced,
             "cost": stats.cost.map(Usd::rounded),
-            "thousand": thousand.and_then(std::result::Result::ok).map(Usd::rounded),
             "answers": percentiles(&stats.answers),
             "whole_rows": percentiles(&stats.rows),
             "over_time": over_time.as_ref().map(|it| told(stats, it)),
-            "figures": figures.iter().map(Figure::to_json).collect::<Vec<_>>(),
+            "figures": figures.iter().map(|it| [it.title, &it.caption, &it.svg]).collect::<Vec<_>>(),
             "where": times(stats),
             "failures": reasons(&stats.failures),
             "retries": reasons(&stats.retries),
@@ -111,27 +104,11 @@ fn render(context: &Value) -> Result<String, minijinja::Error> {
     templates.render_str(include_str!("page.html"), context)
 }
 
-/// When requests were sent, and the plots over time as a table.
-fn told(stats: &Stats, over_time: &TimeFigures<'_>) -> Value {
+/// When requests were sent.
+fn told(stats: &Stats, over_time: &TimeAxis<'_>) -> Value {
     let (from, to) = stats.timeline.range.unwrap_or_default();
     let [from, to] = [from, to].map(second);
-    let took = Duration::from_millis(over_time.active_ms());
-    let row = |slot: &Slot<'_>| {
-        let bin = slot.bin;
-        let answer = |share| match bin.answers.count() {
-            0 => String::new(),
-            _ => time(bin.answers.quantile(share)),
-        };
-        json!([
-            second(slot.start_ms),
-            count(bin.sent),
-            count(bin.tokens),
-            rate(over_time.in_flight(bin)),
-            count(bin.failed),
-            answer(0.5),
-            answer(0.95),
-        ])
-    };
+    let took = over_time.active();
     let gap = |(_, gap): &(u64, u64)| time(Duration::from_millis(*gap));
     json!({
         // A day is said once.
@@ -139,9 +116,7 @@ fn told(stats: &Stats, over_time: &TimeFigures<'_>) -> Value {
         "from": from,
         "took": time(took),
         "rate": rate(stats.attempts as f64 / took.as_secs_f64().max(1e-3)),
-        "gaps": over_time.breaks().iter().map(gap).collect::<Vec<_>>(),
-        "width": over_time.width(),
-        "bins": over_time.slots().iter().map(row).collect::<Vec<_>>(),
+        "gaps": over_time.breaks.iter().map(gap).collect::<Vec<_>>(),
     })
 }
 
@@ -168,24 +143,21 @@ fn percentiles(all: &Histogram) -> Option<Vec<String>> {
     Some(quantiles.into_iter().chain(all).map(time).collect())
 }
 
-/// The most frequent reasons, and how many are not shown.
-fn reasons(all: &[Reason]) -> Value {
-    let mut sorted: Vec<&Reason> = all.iter().collect();
-    sorted.sort_by_key(|reason| Reverse(reason.count));
-    let shown = &sorted[..sorted.len().min(SHOWN)];
-    let told = |reason: &&Reason| {
+/// The reasons, the most frequent first.
+fn reasons(all: &Reasons) -> Value {
+    let mut sorted: Vec<_> = all.iter().collect();
+    sorted.sort_by_key(|(_, reason)| Reverse(reason.count));
+    let told = |((kind, _), reason): (&(String, String), &Reason)| {
         json!({
-            "kind": printable(&reason.kind, LONGEST_ID),
+            "kind": printable(kind, LONGEST_ID),
             "count": reason.count,
             "message": printable(&reason.message, LONGEST_MESSAGE),
             "row": row(reason.line, &reason.id),
         })
     };
-    let sum = |some: &[&Reason]| some.iter().map(|reason| reason.count).sum::<u64>();
     json!({
-        "total": sum(&sorted),
-        "shown": shown.iter().map(told).collect::<Vec<_>>(),
-        "rest": sum(&sorted[shown.len()..]),
+        "total": all.values().map(|reason| reason.count).sum::<u64>(),
+        "shown": sorted.into_iter().map(told).collect::<Vec<_>>(),
     })
 }
 
@@ -229,7 +201,7 @@ mod tests {
     fn report(all: impl IntoIterator<Item = Facts>) -> Report {
         let mut report = Report::default();
         for facts in all {
-            report.stats.add(&facts, None);
+            report.stats.add(&facts);
         }
         let records = report.stats.records();
         let name = "p.results.jsonl".into();
@@ -281,7 +253,7 @@ mod tests {
     #[test]
     fn whatever_took_time_has_a_name() {
         let mut bound = report([answered("a", 0, 9)]);
-        for binding in Binding::ALL {
+        for binding in Binding::all() {
             bound.stats.times.add(binding, Duration::from_secs(1));
         }
         let page = bound.page(&RunInfo::default()).unwrap();
@@ -293,9 +265,9 @@ mod tests {
         ] {
             assert!(page.contains(word), "{word}: {page}");
         }
-        let raw = Binding::ALL.map(|binding| format!("row\">{binding}</th>"));
+        let raw = Binding::all().map(|binding| format!("row\">{binding}</th>"));
         // The input is called so.
-        let raw = raw.iter().filter(|raw| page.contains(raw.as_str()));
+        let raw = raw.filter(|raw| page.contains(raw.as_str()));
         assert_eq!(
             raw.collect::<Vec<_>>(),
             ["row\">backoff</th>", "row\">input</th>"]

@@ -44,16 +44,18 @@ impl Ink {
 pub(super) enum Mark {
     /// An area above the axis.
     Area(Ink, Vec<(f64, f64)>),
-    Line(Ink, Vec<(f64, f64)>),
     /// Left, right and height.
-    Bars(Ink, Vec<(f64, f64, f64)>),
+    Bars(Vec<(f64, f64, f64)>),
     /// A line across, with a word above it.
     Limit(f64, String),
-    /// A line from the axis up, with a word on its left or on its right.
-    Before(f64, &'static str),
-    Behind(f64, &'static str),
-    /// Where the axis leaves out a time.
-    Break(f64),
+    /// A line from the axis up, with a word beside its end.
+    Up(Ink, f64, &'static str, Side),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Side {
+    Left,
+    Right,
 }
 
 #[derive(Clone, Debug)]
@@ -124,42 +126,36 @@ impl Plot {
         // plotters counts beyond its numbers where something is far outside of the plot.
         let (right, top) = (self.x.0, self.y.0);
         let inside = |x: f64, y: f64| (x.clamp(0.0, right), y.clamp(0.0, top));
-        let line = |points: &[(f64, f64)], ink: Ink, width: u32| {
+        let line = |points: &[(f64, f64)], ink: Ink| {
             let points = points.iter().map(|(x, y)| inside(*x, *y));
-            PathElement::new(points.collect::<Vec<_>>(), ink.color().stroke_width(width))
+            PathElement::new(points.collect::<Vec<_>>(), ink.color().stroke_width(LINE))
         };
         match mark {
             Mark::Area(ink, points) => {
                 let inside = points.iter().map(|(x, y)| inside(*x, *y));
                 chart.draw_series(AreaSeries::new(inside, 0.0, ink.color().mix(0.16)))?;
-                chart.draw_series([line(points, *ink, LINE)])?;
+                chart.draw_series([line(points, *ink)])?;
             }
-            Mark::Line(ink, points) => {
-                chart.draw_series([line(points, *ink, LINE)])?;
-            }
-            Mark::Bars(ink, bars) => {
-                let style = ink.color().mix(0.75).filled();
+            Mark::Bars(bars) => {
+                let style = Ink::First.color().mix(0.75).filled();
                 let bar = |(left, right, height): &(f64, f64, f64)| {
                     Rectangle::new([inside(*left, 0.0), inside(*right, *height)], style)
                 };
                 chart.draw_series(bars.iter().map(bar))?;
             }
             Mark::Limit(at, word) => {
-                chart.draw_series([line(&[(0.0, *at), (right, *at)], Ink::Limit, LINE)])?;
+                chart.draw_series([line(&[(0.0, *at), (right, *at)], Ink::Limit)])?;
                 let style = text(Ink::Limit, HPos::Right, VPos::Bottom);
                 chart.draw_series([Text::new(word.clone(), inside(right, *at), style)])?;
             }
-            Mark::Before(at, word) | Mark::Behind(at, word) => {
-                chart.draw_series([line(&[(*at, 0.0), (*at, top)], Ink::Second, LINE)])?;
-                let across = match mark {
-                    Mark::Before(..) => HPos::Right,
-                    _ => HPos::Left,
+            Mark::Up(ink, at, word, side) => {
+                chart.draw_series([line(&[(*at, 0.0), (*at, top)], *ink)])?;
+                let across = match side {
+                    Side::Left => HPos::Right,
+                    Side::Right => HPos::Left,
                 };
-                let style = text(Ink::Second, across, VPos::Bottom);
+                let style = text(*ink, across, VPos::Bottom);
                 chart.draw_series([Text::new(*word, inside(*at, top), style)])?;
-            }
-            Mark::Break(at) => {
-                chart.draw_series([line(&[(*at, 0.0), (*at, top)], Ink::Text, HAIRLINE)])?;
             }
         }
         Ok(())
@@ -209,12 +205,10 @@ mod tests {
     fn a_plot_of_anything_is_drawn() {
         let marks = vec![
             Mark::Area(Ink::First, vec![(0.0, 1.0), (1.0, 1.0)]),
-            Mark::Line(Ink::Second, vec![]),
-            Mark::Bars(Ink::First, vec![(0.0, 0.5, 2.0)]),
+            Mark::Bars(vec![(0.0, 0.5, 2.0)]),
             Mark::Limit(1.5, "limit <1>".to_owned()),
-            Mark::Before(0.5, "p50"),
-            Mark::Behind(0.6, "p95"),
-            Mark::Break(0.2),
+            Mark::Up(Ink::Second, 0.5, "p50", Side::Left),
+            Mark::Up(Ink::Text, 0.2, "", Side::Right),
         ];
         for end in [0.0, 1e-9, 1.0, 1e18] {
             let plot = Plot {

@@ -37,13 +37,10 @@ settings! {
     /// Default: 50.
     max_waits: u32 = 50;
 
-    /// The upper bound of the first wait; it doubles with each. Default: 0.5 s.
+    /// The upper bound of the first wait; it doubles with each. It is twice this after an answer
+    /// that the server is asked too fast and that does not say how long to wait; that counts only
+    /// while the server still answers most requests, as otherwise everyone waits. Default: 0.5 s.
     initial_backoff: Duration = Duration::from_millis(500);
-
-    /// As [`initial_backoff`](Retry::initial_backoff), after an answer that the server is asked too
-    /// fast and that does not say how long to wait. It counts only while the server still answers
-    /// most requests: else everyone waits. Default: 1 s.
-    throttled_backoff: Duration = Duration::from_secs(1);
 
     /// The upper bound of every wait that the server did not ask for. Default: 60 s.
     max_backoff: Duration = Duration::from_secs(60);
@@ -88,11 +85,6 @@ impl Retry {
         Self::new().max_attempts(1).max_waits(0)
     }
 
-    /// The longest that an item waits though no server asks for it.
-    pub(crate) const fn longest_backoff(&self) -> Duration {
-        self.max_backoff
-    }
-
     /// The waits of an item whose attempts all fail: one fewer than it has attempts.
     pub fn backoff(&self) -> Backoff {
         Backoff {
@@ -126,25 +118,9 @@ impl Retry {
         Err(config(flaw))
     }
 
-    /// Whether anything may be sent a second time.
-    pub(crate) fn repeats(&self) -> bool {
-        self.max_attempts > 1
-    }
-
     /// Whether a wait that the server asks for is short enough.
     pub(crate) fn obeys(&self, hint: Duration) -> bool {
         self.max_server_delay.is_none_or(|longest| hint <= longest)
-    }
-
-    /// The longest wait that [`obeys`](Self::obeys) allows; `None` is any.
-    pub(crate) const fn longest_wait(&self) -> Option<Duration> {
-        self.max_server_delay
-    }
-
-    /// Bounds a pause that was inferred from headers by the longest the server may ask for.
-    pub(crate) fn longest_pause(&self, pause: Duration) -> Duration {
-        self.max_server_delay
-            .map_or(pause, |longest| pause.min(longest))
     }
 }
 
@@ -159,15 +135,11 @@ pub struct Backoff {
 impl Backoff {
     /// The next wait, however many there were.
     pub(super) fn wait(&mut self, throttled: bool) -> Duration {
-        let first = if throttled {
-            self.policy.throttled_backoff
-        } else {
-            self.policy.initial_backoff
-        };
-        let bound = first
-            .saturating_mul(2_u32.saturating_pow(self.step))
+        let doubled = self.step + u32::from(throttled);
+        self.step += 1;
+        let bound = (self.policy.initial_backoff)
+            .saturating_mul(2_u32.saturating_pow(doubled))
             .min(self.policy.max_backoff);
-        self.step = self.step.saturating_add(1);
         self.up_to(bound)
     }
 

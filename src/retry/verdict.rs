@@ -29,10 +29,9 @@ pub enum Verdict {
     /// [`max_attempts`](crate::Retry::max_attempts).
     Retry,
     /// The server is asked too fast and does not say how long to wait. Everyone waits, for 0.25 s
-    /// at first. If the server still answers most requests, the item alone waits, for the longer
-    /// [`throttled_backoff`](crate::Retry::throttled_backoff). Does not count for `max_attempts`.
-    /// When this is all that comes, the run sends one request at a time to find out when it is
-    /// over.
+    /// at first. If the server still answers most requests, the item alone waits, twice as
+    /// long as after a [`Retry`](Self::Retry). Does not count for `max_attempts`. When this is all
+    /// that comes, the run sends one request at a time to find out when it is over.
     Throttled,
     /// The server asked to wait this long. The limiter is paused, so that all users of it wait, and
     /// the item is tried again before anything new. If the server still answers most requests, the

@@ -151,11 +151,7 @@ impl RowFormat {
             return Row::of_json(text).map_err(RowFlaw::Json);
         };
         let cells = table.cells(text.as_bytes()).ok_or_else(|| {
-            let mut why = "a quote opens here and is never closed".to_owned();
-            let lines = text.lines().count();
-            if lines > 1 {
-                why = format!("{why}, so the {lines} lines to the end are one row");
-            }
+            let why = "a quote opens here and is never closed, so all lines to the end are one row";
             RowFlaw::Other("open_quote", why.into())
         })?;
         Ok(Row::of_texts(&table.columns, texts(cells)))

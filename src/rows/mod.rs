@@ -31,8 +31,6 @@ pub(crate) use absent::{RecordEnds, RowFormat};
 #[cfg(feature = "rows")]
 pub(crate) use format::RowFormat;
 #[cfg(feature = "rows")]
-pub(crate) use row::Row;
-#[cfg(feature = "rows")]
 pub(crate) use table::{RecordEnds, header};
 #[cfg(feature = "rows")]
 pub use template::Template;

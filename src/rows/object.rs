@@ -1,39 +1,54 @@
 //! A JSON object as cells: of an input of plain objects, and of an answer.
 
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::api::json::{JsonVisitor, Take, string, visit};
+use crate::api::json::string;
 
 /// The members of a JSON object, in their order.
 #[derive(Default)]
 pub(crate) struct Members<'a> {
     pub(crate) keys: Vec<String>,
-    values: Vec<&'a RawValue>,
+    pub(super) values: Vec<&'a RawValue>,
 }
 
-impl<'a> JsonVisitor<'a> for Members<'a> {
-    type Place = ();
+impl<'a> Deserialize<'a> for Members<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self::default())
+    }
+}
 
-    fn member(&mut self, (): (), name: &str) -> Take<()> {
-        self.keys.push(name.to_owned());
-        Take::Raw(())
+impl<'a> Visitor<'a> for Members<'a> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
     }
 
-    fn raw(&mut self, (): (), json: &'a RawValue) {
-        self.values.push(json);
+    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some((key, value)) = map.next_entry()? {
+            self.keys.push(key);
+            self.values.push(value);
+        }
+        Ok(self)
     }
 }
 
 impl<'a> Members<'a> {
-    /// `None` if the text is no JSON object.
-    pub(crate) fn of(json: &'a str) -> Option<Self> {
-        let mut members = Self::default();
-        let is_object = json.trim_ascii_start().starts_with('{');
-        (is_object && visit(json, &mut members, ()).is_ok()).then_some(members)
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// `json` is not JSON (`Category::Syntax` or `Eof`), or it is JSON but no object
+    /// (`Category::Data`).
+    pub(crate) fn of(json: &'a str) -> serde_json::Result<Self> {
+        serde_json::from_str(json)
     }
 
-    /// As [`of`](Self::of), of an answer. It may be in a code fence of Markdown, as models like to
-    /// write it.
+    /// As [`of`](Self::of), of an answer; `None` if it is no object. It may be in a code fence of
+    /// Markdown, as models like to write it.
     pub(crate) fn of_answer(text: &'a str) -> Option<Self> {
         let mut json = text.trim();
         if let Some(fenced) = json
@@ -43,7 +58,7 @@ impl<'a> Members<'a> {
             // The first line names the language.
             json = fenced.split_once('\n')?.1.trim();
         }
-        Self::of(json)
+        Self::of(json).ok()
     }
 
     /// A string is its text, null is empty, and anything else is its JSON. Of two members with one
@@ -84,12 +99,12 @@ mod tests {
             ("l", "[1, {\"z\": 2}]"),
             ("e", ""),
         ]);
-        assert_eq!(cells(Members::of(object)), expected);
-        let twice = cells(Members::of(r#"{"a": 1, "a": 2}"#));
+        assert_eq!(cells(Members::of(object).ok()), expected);
+        let twice = cells(Members::of(r#"{"a": 1, "a": 2}"#).ok());
         assert_eq!(twice, pairs([("a", "2"), ("a", "2")]));
         assert_eq!(Members::of("{}").unwrap().cell("none"), "");
         for other in ["", "[1]", "7", "{\"a\":", "{} x", "```{}```"] {
-            assert!(Members::of(other).is_none(), "{other}");
+            assert!(Members::of(other).is_err(), "{other}");
         }
     }
 

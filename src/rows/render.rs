@@ -18,7 +18,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::row::{Names, ROW, Row};
 use super::template::Template;
-use crate::error::{Error, Result, config};
+use crate::error::{Result, config};
 
 const PROMPT: &str = "prompt";
 const SYSTEM: &str = "system";
@@ -53,21 +53,31 @@ impl Renderer {
             fields: Map::new(),
         };
         renderer.add(PROMPT, &template.prompt, &["prompt"])?;
+        let missing = |what, settings| {
+            let why = format!("requests to {endpoint:?} have no {what}: leave one of them out");
+            config(why).with_settings(settings)
+        };
         if let Some(system) = &template.system {
-            shape.check_system(endpoint)?;
+            if shape.system.is_empty() {
+                return Err(missing("system message", &["system", "endpoint"]));
+            }
             renderer.add(SYSTEM, system, &["system"])?;
         }
         let fields = &mut renderer.fields;
         fields.insert("model".to_owned(), template.model.as_str().into());
         if let Some(tokens) = template.max_tokens {
-            fields.insert(shape.max_tokens(endpoint)?.to_owned(), tokens.into());
+            if shape.max_tokens.is_empty() {
+                let what = "limit on the tokens of an answer";
+                return Err(missing(what, &["max_tokens", "endpoint"]));
+            }
+            fields.insert(shape.max_tokens.to_owned(), tokens.into());
         }
         fields.extend(template.params.clone());
         if fields.get("stream") == Some(&true.into()) {
             let why = "streams are not read: leave out the field \"stream\"";
             return Err(config(why).with_settings(&["param"]));
         }
-        if shape == Shape::Messages && !fields.contains_key("max_tokens") {
+        if shape.system == ANTHROPICS && !fields.contains_key("max_tokens") {
             let why = "Anthropic's messages need a limit on the tokens of an answer: set one";
             return Err(config(why).with_settings(&["max_tokens"]));
         }
@@ -170,108 +180,67 @@ fn environment() -> Environment<'static> {
     clippy::needless_pass_by_value,
     reason = "a filter is given its options so"
 )]
-fn to_json(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<String, JinjaError> {
-    let indent = match indent {
-        Some(indent) => Some(indent),
-        None => options.get("indent")?,
-    };
+fn to_json(value: &Value, options: Kwargs) -> Result<String, JinjaError> {
+    let indent: Option<usize> = options.get("indent")?;
     options.assert_all_used()?;
-    let mut out = Vec::new();
-    let written = match indent.map(|indent| " ".repeat(indent.min(100))) {
-        Some(indent) => {
-            let formatter = PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut Serializer::with_formatter(&mut out, formatter))
-        }
-        None => value.serialize(&mut Serializer::new(&mut out)),
-    };
     let no_json = |_| JinjaError::new(ErrorKind::InvalidOperation, "no JSON can be made of this");
+    let Some(indent) = indent else {
+        return serde_json::to_string(value).map_err(no_json);
+    };
+    let (mut out, indent) = (Vec::new(), " ".repeat(indent.min(100)));
+    let formatter = PrettyFormatter::with_indent(indent.as_bytes());
+    let written = value.serialize(&mut Serializer::with_formatter(&mut out, formatter));
     written.map_err(no_json)?;
     Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
-/// Where a prompt stands in a body, which the endpoint's path tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    /// `OpenAI`'s chats, and all paths that are not known.
-    Chat,
-    /// Anthropic's messages.
-    Messages,
-    /// `OpenAI`'s responses.
-    Responses,
-    /// `OpenAI`'s completions.
-    Completion,
-    /// Embeddings and moderations.
-    Input,
+/// The field that holds messages, and not a text.
+const MESSAGES: &str = "messages";
+/// The field of the system message in Anthropic's bodies.
+const ANTHROPICS: &str = "system";
+
+/// The fields of a body, which the endpoint's path tells. An empty name is that of no field.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    prompt: &'static str,
+    system: &'static str,
+    max_tokens: &'static str,
 }
 
 impl Shape {
     fn of(endpoint: &str) -> Self {
         let path = endpoint.split('?').next().unwrap_or_default();
         let mut names = path.trim_end_matches('/').rsplit('/');
-        match (names.next(), names.next()) {
-            (Some("messages"), _) => Self::Messages,
-            (Some("responses"), _) => Self::Responses,
-            (Some("completions"), before) if before != Some("chat") => Self::Completion,
-            (Some("embeddings" | "moderations"), _) => Self::Input,
-            _ => Self::Chat,
+        let (prompt, system, max_tokens) = match (names.next(), names.next()) {
+            (Some("messages"), _) => (MESSAGES, ANTHROPICS, "max_tokens"),
+            (Some("responses"), _) => ("input", "instructions", "max_output_tokens"),
+            (Some("completions"), before) if before != Some("chat") => ("prompt", "", "max_tokens"),
+            (Some("embeddings" | "moderations"), _) => ("input", "", ""),
+            // OpenAI's chats, and all paths that are not known.
+            _ => (MESSAGES, MESSAGES, "max_tokens"),
+        };
+        Self {
+            prompt,
+            system,
+            max_tokens,
         }
-    }
-
-    fn check_system(self, endpoint: &str) -> Result<()> {
-        match self {
-            Self::Completion | Self::Input => {
-                Err(Self::not_taken("system message", endpoint)
-                    .with_settings(&["system", "endpoint"]))
-            }
-            Self::Chat | Self::Messages | Self::Responses => Ok(()),
-        }
-    }
-
-    /// The name of the field.
-    fn max_tokens(self, endpoint: &str) -> Result<&'static str> {
-        match self {
-            Self::Responses => Ok("max_output_tokens"),
-            Self::Input => Err(
-                Self::not_taken("limit on the tokens of an answer", endpoint)
-                    .with_settings(&["max_tokens", "endpoint"]),
-            ),
-            Self::Chat | Self::Messages | Self::Completion => Ok("max_tokens"),
-        }
-    }
-
-    fn not_taken(what: &str, endpoint: &str) -> Error {
-        config(format!(
-            "requests to {endpoint:?} have no {what}: leave one of them out"
-        ))
     }
 
     fn fill(self, body: &mut Map<String, Json>, prompt: String, system: Option<String>) {
-        let mut set = |name: &str, value: Json| drop(body.insert(name.to_owned(), value));
         let message = |role: &str, content: String| json!({"role": role, "content": content});
-        let user = |prompt| message("user", prompt);
-        let system_field = match self {
-            Self::Chat => {
-                let system = system.map(|text| message("system", text));
-                set(
-                    "messages",
-                    system.into_iter().chain([user(prompt)]).collect(),
-                );
-                return;
-            }
-            Self::Messages => {
-                set("messages", json!([user(prompt)]));
-                "system"
-            }
-            Self::Responses => {
-                set("input", prompt.into());
-                "instructions"
-            }
-            Self::Completion => return set("prompt", prompt.into()),
-            Self::Input => return set("input", prompt.into()),
-        };
-        if let Some(text) = system {
-            set(system_field, text.into());
+        let mut messages = Vec::new();
+        match system {
+            Some(text) if self.system == MESSAGES => messages.push(message("system", text)),
+            Some(text) => drop(body.insert(self.system.to_owned(), text.into())),
+            None => {}
         }
+        let prompt = if self.prompt == MESSAGES {
+            messages.push(message("user", prompt));
+            messages.into()
+        } else {
+            prompt.into()
+        };
+        body.insert(self.prompt.to_owned(), prompt);
     }
 }
 

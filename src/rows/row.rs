@@ -1,12 +1,13 @@
 //! One row, as a template sees it: names and values.
 
-use std::fmt;
 use std::sync::Arc;
 
 use minijinja::Value;
 use minijinja::value::{Enumerator, Object, ObjectExt};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value as Json;
+use serde_json::value::RawValue;
+
+use super::object::Members;
 
 /// A row of a table: its cells are texts, or what a JSON object has.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,10 +30,14 @@ impl Row {
     /// `text` is not JSON (`Category::Syntax` or `Eof`), or it is JSON but no object
     /// (`Category::Data`).
     pub(crate) fn of_json(text: &str) -> serde_json::Result<Self> {
-        let Members(columns, cells) = serde_json::from_str(text)?;
+        let members = Members::of(text)?;
+        // What is JSON and cannot be held, as 1e999, stands as its text.
+        let cell = |json: &RawValue| {
+            serde_json::from_str(json.get()).unwrap_or_else(|_| json.get().into())
+        };
         Ok(Self {
-            columns: columns.into(),
-            cells,
+            columns: members.keys.into(),
+            cells: members.values.into_iter().map(cell).collect(),
         })
     }
 
@@ -71,34 +76,6 @@ impl Object for Names {
             ROW => Some(Value::from_dyn_object(Arc::clone(&self.0))),
             _ => self.0.get_value(key),
         }
-    }
-}
-
-/// The members of an object in their order.
-struct Members(Vec<String>, Vec<Json>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-struct MembersVisitor;
-
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-        let mut members = Members(Vec::new(), Vec::new());
-        while let Some((name, value)) = map.next_entry()? {
-            members.0.push(name);
-            members.1.push(value);
-        }
-        Ok(members)
     }
 }
 

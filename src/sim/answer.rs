@@ -7,7 +7,6 @@ use http::StatusCode;
 use httpdate::HttpDate;
 
 use super::api_error::ApiError;
-use super::content::Content;
 use super::endpoints::Draft;
 use super::gauge::{Limit, Quota};
 use super::manners::{Dialect, Hints};
@@ -19,22 +18,20 @@ use crate::api::times::to_rfc3339;
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// What is written, piece by piece: head and body in one, or a stream's head and then each of
-    /// its events. Half of it if the ruling is [`Fate::Cut`], none if it is [`Fate::Reset`].
-    pub(super) pieces: Vec<Vec<u8>>,
+    /// What is written: the head, and the body or, if the ruling is [`Fate::Cut`], half of it.
+    pub(super) bytes: Vec<u8>,
 }
 
 const BAD_GATEWAY: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
     <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
 
-/// Puts what `ruling` makes of `draft` into bytes. The answer to HEAD is all but the body; `close`
-/// says that the connection is closed after it.
+/// Puts what `ruling` makes of `draft` into bytes. `close` says that the connection is closed after
+/// it.
 pub(super) fn render(
     draft: Draft,
     ruling: &Ruling,
     date: SystemTime,
     spec: &SimSpec,
-    head_only: bool,
     close: bool,
 ) -> Answer {
     let outcome = match ruling.fate {
@@ -52,14 +49,12 @@ pub(super) fn render(
         Ok(_) => (200, None),
         Err(error) => (error.status, error.allow),
     };
-    let is_stream = matches!(outcome, Ok(Content::Events(_)));
-    let (content_type, mut parts) = match outcome {
-        Ok(Content::Json(body)) => ("application/json", vec![body]),
-        Ok(Content::Events(events)) => ("text/event-stream; charset=utf-8", chunks(&events)),
-        Err(error) if error.status == 502 => ("text/html", vec![BAD_GATEWAY.into()]),
+    let (content_type, body) = match outcome {
+        Ok(body) => ("application/json", body.to_string()),
+        Err(error) if error.status == 502 => ("text/html", BAD_GATEWAY.to_owned()),
         Err(error) => (
             "application/json",
-            vec![error.body(draft.anthropic, &request_id)],
+            error.body(draft.anthropic, &request_id).to_string(),
         ),
     };
 
@@ -72,23 +67,17 @@ pub(super) fn render(
         let _ = write!(head, "{name}: {value}\r\n");
     };
     field("date", &HttpDate::from(date));
-    if draft.anthropic {
-        field("request-id", &request_id);
-    } else {
-        field("x-request-id", &request_id);
-    }
-    if draft.metered && !draft.anthropic {
-        field("openai-processing-ms", &ruling.delay.as_millis());
-    }
+    let id = if draft.anthropic { "" } else { "x-" };
+    field(&format!("{id}request-id"), &request_id);
     for quota in &ruling.quotas {
-        let is_of_a_day = spec.dialect == Dialect::Groq && quota.limit == Limit::Requests;
-        let day = is_of_a_day.then(|| of_a_day(quota, ruling.number));
-        let quota = day.as_ref().unwrap_or(quota);
-        let refused = matches!(ruling.fate, Fate::Limited { by, .. } if by == quota.limit);
-        let refused = refused && !is_of_a_day;
-        let remaining = quota.most.saturating_sub(quota.used);
-        let remaining = if refused { 0 } else { remaining };
-        announce(spec.dialect, quota, remaining, date, &mut field);
+        let mut quota = *quota;
+        if matches!(ruling.fate, Fate::Limited { by, .. } if by == quota.limit) {
+            quota.used = quota.most;
+        }
+        if spec.dialect == Dialect::Groq && quota.limit == Limit::Requests {
+            quota = of_a_day(&quota, ruling.number);
+        }
+        announce(spec.dialect, &quota, date, &mut field);
     }
     if let Some(wait) = ruling.fate.wait() {
         let millis = wait.as_nanos().div_ceil(1_000_000);
@@ -104,34 +93,15 @@ pub(super) fn render(
         field("allow", &methods);
     }
     field("content-type", &content_type);
-    if is_stream {
-        field("transfer-encoding", &"chunked");
-    } else {
-        field("content-length", &parts.iter().map(Vec::len).sum::<usize>());
-    }
+    field("content-length", &body.len());
     if close {
         field("connection", &"close");
     }
     head.push_str("\r\n");
-
-    match &mut parts[..] {
-        _ if ruling.fate != Fate::Cut => {}
-        [body] if !is_stream => body.truncate(body.len() / 2),
-        _ => parts.truncate(parts.len() / 2),
-    }
-    if head_only {
-        parts.clear();
-    }
-    let mut pieces = vec![head.into_bytes()];
-    if is_stream {
-        pieces.append(&mut parts);
-    } else if let Some(body) = parts.pop() {
-        pieces[0].extend_from_slice(&body);
-    }
-    if ruling.fate == Fate::Reset {
-        pieces.clear();
-    }
-    Answer { status, pieces }
+    let halves = if ruling.fate == Fate::Cut { 1 } else { 2 };
+    let mut bytes = head.into_bytes();
+    bytes.extend_from_slice(&body.as_bytes()[..body.len() * halves / 2]);
+    Answer { status, bytes }
 }
 
 /// Tells of one limit as a provider of this dialect does. `OpenAI`'s is a bucket one minute deep,
@@ -139,36 +109,28 @@ pub(super) fn render(
 fn announce(
     dialect: Dialect,
     quota: &Quota,
-    remaining: u64,
     date: SystemTime,
     field: &mut impl FnMut(&str, &dyn Display),
 ) {
     let (name, _) = quota.limit.names();
     let (most, full_in) = (quota.most, quota.full_in);
-    let since_1970 = (date + full_in).duration_since(SystemTime::UNIX_EPOCH);
-    let since_1970 = since_1970.unwrap_or_default();
-    match dialect {
-        Dialect::OpenAi | Dialect::Azure | Dialect::Groq => {
-            let reset = match dialect {
-                Dialect::Azure => full_in.as_secs().to_string(),
-                _ => go_duration(full_in),
-            };
-            field(&format!("x-ratelimit-limit-{name}"), &most);
-            field(&format!("x-ratelimit-remaining-{name}"), &remaining);
-            field(&format!("x-ratelimit-reset-{name}"), &reset);
-        }
-        Dialect::Anthropic => {
-            // In whole seconds.
-            let reset = to_rfc3339(date + full_in);
-            let reset = format!("{}Z", &reset[..19]);
-            field(&format!("anthropic-ratelimit-{name}-limit"), &most);
-            field(&format!("anthropic-ratelimit-{name}-remaining"), &remaining);
-            field(&format!("anthropic-ratelimit-{name}-reset"), &reset);
-        }
+    let remaining = most.saturating_sub(quota.used);
+    let at = date + full_in;
+    let (header, reset) = match dialect {
+        Dialect::OpenAi | Dialect::Groq => (format!("x-ratelimit-*-{name}"), go_duration(full_in)),
+        Dialect::Azure => (
+            format!("x-ratelimit-*-{name}"),
+            full_in.as_secs().to_string(),
+        ),
+        // In whole seconds.
+        Dialect::Anthropic => (
+            format!("anthropic-ratelimit-{name}-*"),
+            format!("{}Z", &to_rfc3339(at)[..19]),
+        ),
         Dialect::OpenRouter if quota.limit == Limit::Requests => {
-            field("x-ratelimit-limit", &most);
-            field("x-ratelimit-remaining", &remaining);
-            field("x-ratelimit-reset", &since_1970.as_millis());
+            let since_1970 = at.duration_since(SystemTime::UNIX_EPOCH);
+            let millis = since_1970.unwrap_or_default().as_millis();
+            ("x-ratelimit-*".to_owned(), millis.to_string())
         }
         Dialect::Ietf => {
             let window = quota.period.as_secs();
@@ -176,9 +138,13 @@ fn announce(
             field("ratelimit-policy", &policy);
             let left = format!("\"{name}\";r={remaining};t={}", full_in.as_secs());
             field("ratelimit", &left);
+            return;
         }
-        Dialect::OpenRouter | Dialect::Silent => {}
-    }
+        Dialect::OpenRouter | Dialect::Silent => return,
+    };
+    field(&header.replace('*', "limit"), &most);
+    field(&header.replace('*', "remaining"), &remaining);
+    field(&header.replace('*', "reset"), &reset);
 }
 
 /// What is left of a day's requests, when so many have come.
@@ -194,15 +160,6 @@ fn of_a_day(quota: &Quota, came: u64) -> Quota {
     }
 }
 
-fn chunks(events: &[String]) -> Vec<Vec<u8>> {
-    let chunk = |event: &String| format!("{:x}\r\n{event}\r\n", event.len()).into_bytes();
-    let mut chunks: Vec<Vec<u8>> = events.iter().map(chunk).collect();
-    if let Some(last) = chunks.last_mut() {
-        last.extend(b"0\r\n\r\n");
-    }
-    chunks
-}
-
 fn limited(
     by: Limit,
     asked: u64,
@@ -212,24 +169,22 @@ fn limited(
 ) -> ApiError {
     let (name, short) = by.names();
     let quota = quotas.iter().find(|quota| quota.limit == by);
-    let (limit, used) = quota.map_or((0, 0), |quota| (quota.most, quota.used));
-    let message = match wait {
-        Some(wait) if hints == Hints::Words => {
-            let wait = go_duration(wait);
-            format!("You exceeded your current rate of {name}. Please retry in {wait}.")
-        }
-        Some(_) if hints != Hints::Exact || quota.is_none() => {
-            format!("Rate limit reached on {name}")
-        }
-        Some(wait) => format!(
-            "Rate limit reached on {name} per min ({short}): Limit {limit}, Used {used}, \
-             Requested {asked}. Please try again in {}.",
-            go_duration(wait)
-        ),
-        None => format!(
-            "Request too large on {name} per min ({short}): Limit {limit}, Requested {asked}. \
+    // Without a limit it is a stray refusal.
+    let numbers = quota.map(|quota| {
+        let (limit, used) = (quota.most, quota.used);
+        format!(" per min ({short}): Limit {limit}, Used {used}, Requested {asked}")
+    });
+    let numbers = numbers.unwrap_or_default();
+    let message = match (wait, hints) {
+        (None, _) => format!(
+            "Request too large on {name}{numbers}. \
              The input or output tokens must be reduced in order to run successfully."
         ),
+        (Some(wait), Hints::Exact | Hints::Words) => {
+            let wait = go_duration(wait);
+            format!("Rate limit reached on {name}{numbers}. Please try again in {wait}.")
+        }
+        (Some(_), _) => format!("Rate limit reached on {name}{numbers}."),
     };
     ApiError::new(429, name, message).code("rate_limit_exceeded")
 }
@@ -306,11 +261,11 @@ mod tests {
         };
         let draft = Draft {
             metered: true,
-            ..Draft::free(Ok(Content::Json(Vec::new())), false)
+            ..Draft::free(Ok(serde_json::Value::Null), false)
         };
         let spec = spec.parse().unwrap();
-        let answer = render(draft, &ruling, SystemTime::UNIX_EPOCH, &spec, false, false);
-        String::from_utf8_lossy(&answer.pieces[0]).into_owned()
+        let answer = render(draft, &ruling, SystemTime::UNIX_EPOCH, &spec, false);
+        String::from_utf8_lossy(&answer.bytes).into_owned()
     }
 
     #[test]
@@ -335,7 +290,7 @@ mod tests {
             }
         }
         let text = refusal("headers=none,hints=words");
-        assert!(text.contains("Please retry in 1.001s."), "{text}");
+        assert!(text.contains("Please try again in 1.001s."), "{text}");
         assert!(!text.contains("retry-after"), "{text}");
     }
 }

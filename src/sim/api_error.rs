@@ -1,7 +1,7 @@
 //! An error in the shape of OpenAI's API (its specification's `Error`: `message`, `type`, `param`
 //! and `code`, all four always there), or of Anthropic's.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::classify::anthropic_error_type;
 
@@ -64,8 +64,8 @@ impl ApiError {
     }
 
     /// The answer's body. Anthropic's holds the id of the request as well.
-    pub(super) fn body(&self, anthropic: bool, request_id: &str) -> Vec<u8> {
-        let body = if anthropic {
+    pub(super) fn body(&self, anthropic: bool, request_id: &str) -> Value {
+        if anthropic {
             let error = json!({"type": self.anthropic_kind(), "message": self.message});
             json!({"type": "error", "error": error, "request_id": request_id})
         } else {
@@ -75,8 +75,7 @@ impl ApiError {
                 "param": self.param,
                 "code": self.code,
             }})
-        };
-        body.to_string().into_bytes()
+        }
     }
 
     /// Anthropic has one type for each status.

@@ -7,8 +7,6 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
 use super::api_error::ApiError;
-use super::chat::chat;
-use super::content::{CREATED, Content};
 use super::fields::Fields;
 use super::generate::{Digest, embed};
 use super::http::ReceivedRequest;
@@ -16,7 +14,7 @@ use super::http::ReceivedRequest;
 /// An answer not given yet.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Draft {
-    pub(super) outcome: Result<Content, ApiError>,
+    pub(super) outcome: Result<Value, ApiError>,
     /// Whether it is one of the requests that limits, latency and errors are for.
     pub(super) metered: bool,
     /// Whether an error has the shape of Anthropic's.
@@ -29,20 +27,8 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// A request of which nothing but its size is known.
-    #[cfg(feature = "cli")]
-    pub(crate) fn of_size(prompt_tokens: u64, completion_tokens: u64, identity: u64) -> Self {
-        Self {
-            metered: true,
-            prompt_tokens,
-            completion_tokens,
-            identity,
-            ..Self::free(Ok(Content::Json(Vec::new())), false)
-        }
-    }
-
     /// The answer to what limits, latency and errors are not for.
-    pub(super) fn free(outcome: Result<Content, ApiError>, anthropic: bool) -> Self {
+    pub(super) fn free(outcome: Result<Value, ApiError>, anthropic: bool) -> Self {
         Self {
             outcome,
             metered: false,
@@ -53,6 +39,9 @@ impl Draft {
         }
     }
 }
+
+/// Constant, so that equal requests get equal bytes: 2026-01-01 00:00:00 UTC.
+const CREATED: u64 = 1_767_225_600;
 
 /// The models that the list names; any other name is taken as well.
 const LISTED: [&str; 3] = ["gpt-4o-mini", "gpt-4o", "text-embedding-3-small"];
@@ -66,7 +55,7 @@ const CATEGORIES: &str = "harassment harassment/threatening hate hate/threatenin
 pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
     let path = request.path();
     let (method, anthropic) = (request.method.as_str(), request.is_anthropic());
-    let endpoint: fn(&mut Fields) -> Result<Content, ApiError> = match path {
+    let endpoint: fn(&mut Fields) -> Result<Value, ApiError> = match path {
         "/chat/completions" => chat,
         "/completions" => completions,
         "/embeddings" => embeddings,
@@ -95,8 +84,38 @@ pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
     draft
 }
 
-fn completions(fields: &mut Fields) -> Result<Content, ApiError> {
-    fields.refuse_stream()?;
+fn chat(fields: &mut Fields) -> Result<Value, ApiError> {
+    fields.conversation("messages")?;
+    fields.form()?;
+    let limit = fields.count("max_completion_tokens", u64::MAX)?;
+    let limit = limit.or(fields.count("max_tokens", u64::MAX)?);
+    let limit = limit.unwrap_or(u64::MAX);
+    let count = fields.count("n", 128)?.unwrap_or(1);
+    let choice = |index| {
+        let text = fields.answer(index, limit);
+        let finish = fields.finish_reason(&text);
+        let mut message = json!({"role": "assistant", "content": text.words, "refusal": null});
+        if let Some(name) = fields.tool() {
+            let function = json!({"name": name, "arguments": text.words});
+            let call = json!({"id": fields.id("call"), "type": "function", "function": function});
+            message["content"] = Value::Null;
+            message["tool_calls"] = json!([call]);
+        }
+        json!({"index": index, "message": message, "logprobs": null, "finish_reason": finish})
+    };
+    let choices: Vec<Value> = (0..count).map(choice).collect();
+    Ok(json!({
+        "id": fields.id("chatcmpl"),
+        "object": "chat.completion",
+        "created": CREATED,
+        "model": fields.model,
+        "choices": choices,
+        "usage": fields.usage(),
+        "system_fingerprint": "fp_simulated",
+    }))
+}
+
+fn completions(fields: &mut Fields) -> Result<Value, ApiError> {
     let prompts = fields.inputs("prompt")?;
     let limit = fields.count("max_tokens", u64::MAX)?.unwrap_or(16);
     let each = fields.count("n", 128)?.unwrap_or(1);
@@ -110,17 +129,17 @@ fn completions(fields: &mut Fields) -> Result<Content, ApiError> {
         json!({"index": index, "text": text.words, "logprobs": null, "finish_reason": finish})
     };
     let choices: Vec<Value> = (0..count).map(choice).collect();
-    Ok(Content::of(&json!({
+    Ok(json!({
         "id": fields.id("cmpl"),
         "object": "text_completion",
         "created": CREATED,
         "model": fields.model,
         "choices": choices,
         "usage": fields.usage(),
-    })))
+    }))
 }
 
-fn embeddings(fields: &mut Fields) -> Result<Content, ApiError> {
+fn embeddings(fields: &mut Fields) -> Result<Value, ApiError> {
     let inputs = fields.inputs("input")?;
     // The size of OpenAI's small model; 4096 bounds what one request can make the server write.
     let dimensions = fields.count("dimensions", 4096)?.unwrap_or(1536);
@@ -140,16 +159,15 @@ fn embeddings(fields: &mut Fields) -> Result<Content, ApiError> {
         json!({"object": "embedding", "index": index, "embedding": embedding})
     };
     let data: Vec<Value> = inputs.iter().enumerate().map(one).collect();
-    Ok(Content::of(&json!({
+    Ok(json!({
         "object": "list",
         "data": data,
         "model": fields.model,
         "usage": {"prompt_tokens": fields.prompt_tokens, "total_tokens": fields.prompt_tokens},
-    })))
+    }))
 }
 
-fn responses(fields: &mut Fields) -> Result<Content, ApiError> {
-    fields.refuse_stream()?;
+fn responses(fields: &mut Fields) -> Result<Value, ApiError> {
     if let Ok(Value::String(instructions)) = fields.required("instructions") {
         fields.text(&instructions);
     }
@@ -175,7 +193,7 @@ fn responses(fields: &mut Fields) -> Result<Content, ApiError> {
             "content": [{"type": "output_text", "text": text.words, "annotations": []}],
         }),
     };
-    Ok(Content::of(&json!({
+    Ok(json!({
         "id": fields.id("resp"),
         "object": "response",
         "created_at": CREATED,
@@ -199,12 +217,12 @@ fn responses(fields: &mut Fields) -> Result<Content, ApiError> {
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": fields.prompt_tokens + fields.completion_tokens,
         },
-    })))
+    }))
 }
 
 /// Nothing is ever flagged: what is simulated is a judge without an opinion. There is no usage, as
 /// OpenAI counts none for it.
-fn moderations(fields: &mut Fields) -> Result<Content, ApiError> {
+fn moderations(fields: &mut Fields) -> Result<Value, ApiError> {
     let inputs = fields.inputs("input")?;
     let each = |value: &Value| -> Value {
         let named = CATEGORIES.split(' ');
@@ -216,16 +234,15 @@ fn moderations(fields: &mut Fields) -> Result<Content, ApiError> {
         "category_scores": each(&json!(0.0)),
         "category_applied_input_types": each(&json!(["text"])),
     });
-    Ok(Content::of(&json!({
+    Ok(json!({
         "id": fields.id("modr"),
         "model": fields.model,
         "results": vec![result; inputs.len()],
-    })))
+    }))
 }
 
 /// Anthropic's messages.
-fn messages(fields: &mut Fields) -> Result<Content, ApiError> {
-    fields.refuse_stream()?;
+fn messages(fields: &mut Fields) -> Result<Value, ApiError> {
     if let Ok(system) = fields.required("system") {
         fields.content(&system, "system")?;
     }
@@ -245,7 +262,7 @@ fn messages(fields: &mut Fields) -> Result<Content, ApiError> {
         }
         None => (json!({"type": "text", "text": text.words}), "end_turn"),
     };
-    Ok(Content::of(&json!({
+    Ok(json!({
         "id": fields.id("msg"),
         "type": "message",
         "role": "assistant",
@@ -259,11 +276,11 @@ fn messages(fields: &mut Fields) -> Result<Content, ApiError> {
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
         },
-    })))
+    }))
 }
 
 /// The list of models, one model, or no such path.
-fn models(method: &str, path: &str) -> Result<Content, ApiError> {
+fn models(method: &str, path: &str) -> Result<Value, ApiError> {
     let model =
         |id: &str| json!({"id": id, "object": "model", "created": CREATED, "owned_by": "tollgate"});
     let one = path.strip_prefix("/models/").filter(|id| !id.is_empty());
@@ -271,14 +288,12 @@ fn models(method: &str, path: &str) -> Result<Content, ApiError> {
         let message = format!("Invalid URL ({method} {path})");
         return Err(ApiError::invalid(404, message));
     }
-    if !matches!(method, "GET" | "HEAD") {
-        return Err(ApiError::method(method, path, "GET, HEAD"));
+    if method != "GET" {
+        return Err(ApiError::method(method, path, "GET"));
     }
     match one {
-        None => Ok(Content::of(
-            &json!({"object": "list", "data": LISTED.map(model)}),
-        )),
-        Some(id) if LISTED.contains(&id) => Ok(Content::of(&model(id))),
+        None => Ok(json!({"object": "list", "data": LISTED.map(model)})),
+        Some(id) if LISTED.contains(&id) => Ok(model(id)),
         Some(id) => {
             let error = ApiError::invalid(404, format!("The model '{id}' does not exist."));
             Err(error.param("model").code("model_not_found"))

@@ -49,6 +49,10 @@ impl Fields {
             (Err(missing), None) => return Err(missing),
         };
         self.digest.part(self.model.as_bytes());
+        if self.get("stream") == Some(&Value::Bool(true)) {
+            let message = "Streams are not simulated: leave `stream` out.";
+            return Err(ApiError::invalid(400, message).param("stream"));
+        }
         Ok(())
     }
 
@@ -71,20 +75,6 @@ impl Fields {
             Some(Some(count)) if (1..=most).contains(&count) => Ok(Some(count)),
             Some(_) => Err(ApiError::wrong_value(name, "a whole number in its range")),
         }
-    }
-
-    /// Whether a flag is there and true.
-    pub(super) fn is_set(&self, name: &str) -> bool {
-        self.get(name).and_then(Value::as_bool) == Some(true)
-    }
-
-    /// For the endpoints whose answers are only ever whole.
-    pub(super) fn refuse_stream(&self) -> Result<(), ApiError> {
-        if self.is_set("stream") {
-            let message = "Only chat completions are simulated as a stream.";
-            return Err(ApiError::invalid(400, message).param("stream"));
-        }
-        Ok(())
     }
 
     /// Adds a prompt's text to what the answer depends on and to the tokens it costs.

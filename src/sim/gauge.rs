@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::manners::Judged;
-use super::meter::{Meter, default_burst};
+use super::meter::{Judge, Meter, default_burst, share_of};
 use super::window::Window;
 use crate::Rate;
 
@@ -38,38 +38,17 @@ pub(crate) struct Quota {
 #[derive(Debug)]
 pub(super) struct Gauge {
     pub(super) limit: Limit,
-    a_minute: u64,
     burst: u64,
     dearest: u64,
     /// By how much the worst window so far was above the limit, counting every arrival.
     pub(super) over: u64,
-    let_in: Judge,
+    let_in: Box<dyn Judge>,
     arrived: Meter,
-    /// The whole limit, and the share of it that holds now.
     rate: Rate,
+    /// The limit as headers tell it, and its period.
+    told: (u64, Duration),
+    /// The share of the limit that holds now.
     share: f64,
-}
-
-#[derive(Debug)]
-enum Judge {
-    Bucket(Meter),
-    Window(Window),
-}
-
-impl Judge {
-    fn wait(&self, at: Duration, cost: u64) -> Duration {
-        match self {
-            Self::Bucket(meter) => meter.wait(at, cost),
-            Self::Window(window) => window.wait(at, cost),
-        }
-    }
-
-    fn charge(&mut self, at: Duration, cost: u64) {
-        match self {
-            Self::Bucket(meter) => meter.charge(at, cost),
-            Self::Window(window) => window.charge(at, cost),
-        }
-    }
 }
 
 impl Gauge {
@@ -79,48 +58,38 @@ impl Gauge {
         burst: Option<u64>,
         judged: Judged,
     ) -> Option<Self> {
+        const MINUTE: Duration = Duration::from_secs(60);
         let rate = rate?;
         let burst = burst.unwrap_or_else(|| default_burst(rate));
         let nanos = rate.period().as_nanos().max(1);
-        let a_minute = u128::from(rate.units()) * 60_000_000_000 / nanos;
+        let a_minute = u128::from(rate.units()) * MINUTE.as_nanos() / nanos;
+        let a_minute = u64::try_from(a_minute).unwrap_or(u64::MAX).max(1);
+        let let_in: Box<dyn Judge> = match judged {
+            Judged::Bucket => Box::new(Meter::new(rate, burst)),
+            Judged::Fixed => Box::new(Window::new(rate, false)),
+            Judged::Sliding => Box::new(Window::new(rate, true)),
+        };
         Some(Self {
             limit,
-            a_minute: u64::try_from(a_minute).unwrap_or(u64::MAX).max(1),
             burst,
             dearest: 0,
             over: 0,
-            let_in: match judged {
-                Judged::Bucket => Judge::Bucket(Meter::new(rate, burst)),
-                Judged::Fixed | Judged::Sliding => {
-                    let is_sliding = judged == Judged::Sliding;
-                    Judge::Window(Window::new(rate.period(), rate.units(), is_sliding))
-                }
-            },
+            let_in,
             arrived: Meter::new(rate, burst),
             rate,
+            told: match judged {
+                Judged::Bucket => (a_minute, MINUTE),
+                Judged::Fixed | Judged::Sliding => (rate.units(), rate.period()),
+            },
             share: 1.0,
         })
     }
 
     /// Goes on with a share of the limit.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub(super) fn set_share(&mut self, share: f64, at: Duration) {
-        if (share - self.share).abs() < f64::EPSILON {
-            return;
-        }
-        self.share = share;
-        match &mut self.let_in {
-            Judge::Bucket(meter) => {
-                // In thousandths, so that a share of a small rate is not rounded to nothing.
-                let units = (self.rate.units() as f64 * share * 1e3).max(1.0) as u64;
-                let rate = Rate::new(units, self.rate.period() * 1_000);
-                let used = meter.above(at, 0);
-                *meter = Meter::new(rate, self.burst);
-                meter.charge(at, used);
-            }
-            Judge::Window(window) => {
-                window.set_limit((self.rate.units() as f64 * share).max(1.0) as u64);
-            }
+        if (share - self.share).abs() > f64::EPSILON {
+            self.share = share;
+            self.let_in.set_share(share, at);
         }
     }
 
@@ -142,26 +111,13 @@ impl Gauge {
     }
 
     pub(super) fn quota(&self, at: Duration) -> Quota {
-        let (whole, period, used, full_in) = match &self.let_in {
-            Judge::Bucket(meter) => {
-                let (used, full_in) = (meter.above(at, 0), meter.time_to_empty(at));
-                (self.a_minute, MINUTE, used, full_in)
-            }
-            Judge::Window(window) => {
-                let (used, full_in) = (window.used(at), window.time_to_empty(at));
-                (self.rate.units(), self.rate.period(), used, full_in)
-            }
-        };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let most = (whole as f64 * self.share).max(1.0) as u64;
+        let (whole, period) = self.told;
         Quota {
             limit: self.limit,
-            most,
+            most: share_of(whole, self.share),
             period,
-            used,
-            full_in,
+            used: self.let_in.used(at),
+            full_in: self.let_in.time_to_empty(at),
         }
     }
 }
-
-const MINUTE: Duration = Duration::from_secs(60);

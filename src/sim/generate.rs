@@ -123,23 +123,13 @@ pub(super) fn compose(identity: u64, choice: u64, limit: u64) -> Text {
     let natural = u64::from(NATURAL.start) + random.below(NATURAL.len()) as u64;
     let tokens = natural.min(limit);
     let mut words = String::with_capacity(1024);
-    let mut left_in_sentence = 0;
     for index in 0..tokens {
         match index {
             0 => words.push_str("Simulated"),
             1 => words.push_str(" answer:"),
             _ => {
                 words.push(' ');
-                let start = words.len();
                 words.push_str(WORDS[random.below(WORDS.len())]);
-                if left_in_sentence == 0 {
-                    left_in_sentence = 6 + random.below(8);
-                    words[start..=start].make_ascii_uppercase();
-                }
-                left_in_sentence -= 1;
-                if left_in_sentence == 0 || index + 1 == natural {
-                    words.push('.');
-                }
             }
         }
     }
@@ -237,7 +227,7 @@ mod tests {
     #[test]
     fn a_limit_cuts_the_same_text() {
         let whole = compose(42, 0, u64::MAX);
-        assert!(!whole.cut && whole.words.ends_with('.'));
+        assert!(!whole.cut);
         assert_eq!(whole.words.split(' ').count() as u64, whole.tokens);
         for limit in 0..whole.tokens {
             let part = compose(42, 0, limit);

@@ -51,7 +51,7 @@ pub enum Hints {
 
 /// A share of the limits that holds for a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Cut {
+pub(crate) struct Cut {
     pub(super) from: Duration,
     pub(super) to: Duration,
     pub(super) share: f64,
@@ -59,14 +59,14 @@ pub(super) struct Cut {
 
 /// A limit on requests at once, and the wait that a refusal asks for, if it asks for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AtOnce {
+pub(crate) struct AtOnce {
     pub(super) most: usize,
     pub(super) wait: Option<Duration>,
 }
 
 /// A latency that rises with the number of requests worked on at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Load {
+pub(crate) struct Load {
     pub(super) above: usize,
     /// The factor by which the latency rises. `None` means in proportion to that number.
     pub(super) times: Option<f64>,
@@ -81,26 +81,3 @@ impl Load {
         self.times.unwrap_or(at_once as f64 / self.above as f64)
     }
 }
-
-pub(super) const JUDGED: &[(&str, Judged)] = &[
-    ("bucket", Judged::Bucket),
-    ("fixed", Judged::Fixed),
-    ("sliding", Judged::Sliding),
-];
-
-pub(super) const DIALECTS: &[(&str, Dialect)] = &[
-    ("openai", Dialect::OpenAi),
-    ("azure", Dialect::Azure),
-    ("groq", Dialect::Groq),
-    ("anthropic", Dialect::Anthropic),
-    ("openrouter", Dialect::OpenRouter),
-    ("ietf", Dialect::Ietf),
-    ("none", Dialect::Silent),
-];
-
-pub(super) const HINTS: &[(&str, Hints)] = &[
-    ("ms", Hints::Exact),
-    ("s", Hints::Seconds),
-    ("words", Hints::Words),
-    ("none", Hints::Silent),
-];

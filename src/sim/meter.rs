@@ -9,16 +9,43 @@
 //! The other is charged with every arrival: its highest level ever above the burst is exactly by
 //! how much the worst window exceeded burst + rate·T.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::Rate;
 
+/// Decides what is let in.
+pub(super) trait Judge: fmt::Debug + Send {
+    /// How long from `at` until `cost` units fit; nothing if they do.
+    fn wait(&self, at: Duration, cost: u64) -> Duration;
+
+    /// Charges `cost` units at `at`, whether they fit or not.
+    fn charge(&mut self, at: Duration, cost: u64);
+
+    /// The units that count at `at`.
+    fn used(&self, at: Duration) -> u64;
+
+    /// How long from `at` until nothing counts any more.
+    fn time_to_empty(&self, at: Duration) -> Duration;
+
+    /// Goes on with a share of the limit.
+    fn set_share(&mut self, share: f64, at: Duration);
+}
+
+/// A share of so many units, at least 1.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub(super) fn share_of(units: u64, share: f64) -> u64 {
+    (units as f64 * share).max(1.0) as u64
+}
+
 /// Time is counted in ticks of 1/`units` ns, so that one unit drains in exactly `period` ticks.
 #[derive(Clone, Debug)]
 pub(super) struct Meter {
+    /// The whole limit.
+    rate: Rate,
     units: u128,
     period: u128,
-    burst: u128,
+    burst: u64,
     /// The theoretical arrival time, in ticks.
     drained_at: u128,
 }
@@ -26,28 +53,12 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn new(rate: Rate, burst: u64) -> Self {
         Self {
+            rate,
             units: u128::from(rate.units()).max(1),
             period: rate.period().as_nanos().max(1),
-            burst: u128::from(burst),
+            burst,
             drained_at: 0,
         }
-    }
-
-    /// How long from `at` until `cost` units fit; nothing if they do.
-    ///
-    /// A cost above the burst fits once at most half of the burst is in use: asked to find it
-    /// empty, a client that paces exactly would be refused for a millisecond of network jitter.
-    pub(super) fn wait(&self, at: Duration, cost: u64) -> Duration {
-        let cost = u128::from(cost);
-        let room = self.burst.checked_sub(cost).unwrap_or(self.burst / 2);
-        self.span(self.backlog(at).saturating_sub(room * self.period))
-    }
-
-    /// Charges `cost` units at `at`, whether they fit or not.
-    pub(super) fn charge(&mut self, at: Duration, cost: u64) {
-        let from = self.drained_at.max(self.ticks(at));
-        let ticks = u128::from(cost).saturating_mul(self.period);
-        self.drained_at = from.saturating_add(ticks);
     }
 
     /// By how many units the level at `at` is above `allowed`, rounded up.
@@ -55,11 +66,6 @@ impl Meter {
         let allowed = u128::from(allowed) * self.period;
         let above = self.backlog(at).saturating_sub(allowed);
         u64::try_from(above.div_ceil(self.period)).unwrap_or(u64::MAX)
-    }
-
-    /// How long from `at` until nothing is left to drain.
-    pub(super) fn time_to_empty(&self, at: Duration) -> Duration {
-        self.span(self.backlog(at))
     }
 
     fn backlog(&self, at: Duration) -> u128 {
@@ -74,6 +80,39 @@ impl Meter {
     fn span(&self, ticks: u128) -> Duration {
         let nanos = ticks.div_ceil(self.units);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+impl Judge for Meter {
+    /// A cost above the burst fits once at most half of the burst is in use: asked to find it
+    /// empty, a client that paces exactly would be refused for a millisecond of network jitter.
+    fn wait(&self, at: Duration, cost: u64) -> Duration {
+        let room = self.burst.checked_sub(cost).unwrap_or(self.burst / 2);
+        let room = u128::from(room) * self.period;
+        self.span(self.backlog(at).saturating_sub(room))
+    }
+
+    fn charge(&mut self, at: Duration, cost: u64) {
+        let from = self.drained_at.max(self.ticks(at));
+        let ticks = u128::from(cost).saturating_mul(self.period);
+        self.drained_at = from.saturating_add(ticks);
+    }
+
+    fn used(&self, at: Duration) -> u64 {
+        self.above(at, 0)
+    }
+
+    fn time_to_empty(&self, at: Duration) -> Duration {
+        self.span(self.backlog(at))
+    }
+
+    fn set_share(&mut self, share: f64, at: Duration) {
+        let (rate, used) = (self.rate, self.used(at));
+        // In thousandths, so that a share of a small rate is not rounded to nothing.
+        let units = share_of(rate.units(), share * 1e3);
+        *self = Self::new(Rate::new(units, rate.period() * 1_000), self.burst);
+        self.rate = rate;
+        self.charge(at, used);
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! | Method and path (with or without `/v1`) | Simulated |
 //! |---|---|
-//! | `POST /v1/chat/completions` | `n`, `max_completion_tokens` or `max_tokens`, `response_format`, `tool_choice`, `stream` with `stream_options.include_usage` |
+//! | `POST /v1/chat/completions` | `n`, `max_completion_tokens` or `max_tokens`, `response_format`, `tool_choice` |
 //! | `POST /v1/completions` | one prompt or several, `n`, `max_tokens` (16 unless given) |
 //! | `POST /v1/embeddings` | text or tokens, one or many, `encoding_format` float or base64, `dimensions` |
 //! | `POST /v1/responses` | text or messages, `instructions`, `max_output_tokens`, `text.format`, `tool_choice` |
@@ -15,13 +15,14 @@
 //! | `POST /v1/messages` | Anthropic's: text or parts, `system`, `max_tokens`, `output_config.format`, `tool_choice` |
 //! | `GET /v1/models`, `GET /v1/models/{id}` | three models; 404 for the id of another |
 //!
-//! Any key is taken, or none. Requests for answers may name any model. Everything else that a
-//! request holds is accepted and ignored. Errors have the shape of OpenAI's, or of Anthropic's on
-//! its paths; there 529 stands for 503. Texts start with "Simulated answer".
+//! Any key is taken, or none. Requests for answers may name any model. A request for a stream is
+//! refused. Everything else that a request holds is accepted and ignored. Errors have the shape of
+//! OpenAI's, or of Anthropic's on its paths; there 529 stands for 503. Texts start with "Simulated
+//! answer".
 //!
-//! JSON that a request asks for by a schema has the fields, types and values of that schema, except
-//! for a `pattern`. A tool is called if `tool_choice` demands a call; a request that leaves the
-//! choice to the model gets a text.
+//! JSON that a request asks for by a schema has the fields, types and values of that schema. Of its
+//! bounds, `minimum`, `maximum` and `maxLength` are kept. A tool is called if `tool_choice` demands
+//! a call; a request that leaves the choice to the model gets a text.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -47,8 +48,6 @@
 
 mod answer;
 mod api_error;
-mod chat;
-mod content;
 mod endpoints;
 mod fields;
 mod form;
@@ -63,14 +62,9 @@ mod spec;
 mod stats;
 mod window;
 
+#[cfg(feature = "cli")]
+pub(crate) use generate::NATURAL;
 pub use manners::{Dialect, Hints, Judged};
 pub use server::{SimServer, SimServerBuilder};
 pub use spec::SimSpec;
 pub use stats::SimStats;
-#[cfg(feature = "cli")]
-pub(crate) use {
-    endpoints::Draft,
-    gauge::{Limit, Quota},
-    generate::NATURAL,
-    model::{Fate, Model, Ruling},
-};

@@ -256,7 +256,7 @@ impl Connection<'_> {
     fn serve(&self) {
         // Without it an answer sent in two writes waits for the client's delayed acknowledgement.
         let _ = self.stream.set_nodelay(true);
-        let _listening = self.shared.stop.listen(&self.parker);
+        self.shared.stop.listen(&self.parker);
         self.shared.stop.on_abort(&self.stream);
         if self.shared.stop.is_aborted() {
             return;
@@ -266,20 +266,17 @@ impl Connection<'_> {
             let received = reader.next();
             let arrived = self.shared.clock.now();
             let refused = received.is_err();
-            let (draft, head_only, close) = match received {
-                Ok(request) => {
-                    let draft = draft(self.shared.spec.seed, &request);
-                    (draft, request.method == "HEAD", request.close)
-                }
+            let (draft, close) = match received {
+                Ok(request) => (draft(self.shared.spec.seed, &request), request.close),
                 Err(ReadError::Refused(error, anthropic)) => {
-                    (Draft::free(Err(error), anthropic), false, true)
+                    (Draft::free(Err(error), anthropic), true)
                 }
                 Err(ReadError::Closed) => return,
             };
             let since_start = arrived.saturating_duration_since(self.shared.started);
             let ruling = self.shared.model.lock().rule(since_start, &draft);
             let date = self.shared.clock.wall();
-            let answer = render(draft, &ruling, date, &self.shared.spec, head_only, close);
+            let answer = render(draft, &ruling, date, &self.shared.spec, close);
             let sent = self.send(&answer, &ruling, arrived);
             if refused && sent.is_ok() {
                 self.linger();
@@ -290,28 +287,15 @@ impl Connection<'_> {
         }
     }
 
-    /// Sends an answer at its time: whole when its latency is over, a stream's events spread over
-    /// it.
+    /// Sends an answer when its latency is over.
     fn send(&self, answer: &Answer, ruling: &Ruling, arrived: Instant) -> io::Result<()> {
         let (fate, status) = (ruling.fate, answer.status);
-        let pieces = &answer.pieces;
-        let (before, last) = pieces.split_at(pieces.len().saturating_sub(1));
-        let step = ruling.delay / u32::try_from(before.len().max(1)).unwrap_or(u32::MAX);
-        // The head goes with the first event.
-        let mut due = (0..).map(|piece: u32| arrived + step * piece.max(1));
-        let mut write = |piece: &Vec<u8>| {
-            self.wait_until(due.next().unwrap_or(arrived))?;
-            (&*self.stream).write_all(piece)
-        };
-        let on_time = before
-            .iter()
-            .try_for_each(&mut write)
-            .and_then(|()| self.wait_until(arrived + ruling.delay));
+        let on_time = self.wait_until(arrived + ruling.delay);
         self.shared.model.lock().answered(ruling, status);
         let sent = on_time.and_then(|()| match fate {
             // With no time to linger, closing sends RST in place of FIN.
             Fate::Reset => SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO)),
-            _ => last.iter().try_for_each(write),
+            _ => (&*self.stream).write_all(&answer.bytes),
         });
         if sent.is_err() {
             self.shared.model.lock().unsent(fate, status);

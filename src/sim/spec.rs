@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::manners::{AtOnce, Cut, DIALECTS, Dialect, HINTS, Hints, JUDGED, Judged, Load};
+use super::manners::{AtOnce, Cut, Dialect, Hints, Judged, Load};
 use crate::Rate;
 use crate::api::times;
 use crate::error::{Error, ErrorKind, Result};
@@ -146,76 +146,147 @@ settings! {
     seed: u64 = 7;
 }
 
-const SHARE: &str = "a number from 0 to 1";
+const SHARE: &str = "a number from 0 to 1, at most 1 for errors, strays and faults together";
 const WHOLE: &str = "a whole number without a sign";
-const JITTER: &str = "a number from 0 to 3";
+const RATE: &str = "a rate above zero and not beyond reason";
+const WINDOWS: &str = "bucket, fixed, sliding";
+const DIALECTS: &str = "openai, azure, groq, anthropic, openrouter, ietf, none";
+const HINTS: &str = "ms, s, words, none";
+const AT_ONCE: &str =
+    "a number of requests above 0, with a wait behind an @ if refusals ask for one, such as 3@60s";
+
+/// The fields of the text, and what they take.
+const FIELDS: [(&str, &str); 18] = [
+    ("latency", "a duration of at most an hour, such as 500ms"),
+    ("jitter", "a number from 0 to 3"),
+    (
+        "load",
+        "a number of requests above 0, with a factor behind an @ if it is fixed, such as 40@2",
+    ),
+    ("rps", RATE),
+    ("rpm", RATE),
+    ("tpm", RATE),
+    ("burst", "a whole number of at least 1"),
+    ("window", WINDOWS),
+    ("refused", "count"),
+    ("headers", DIALECTS),
+    ("hints", HINTS),
+    ("cut", "two times and a share, such as 20s-40s@0.33"),
+    ("places", AT_ONCE),
+    ("overload", AT_ONCE),
+    ("errors", SHARE),
+    ("strays", SHARE),
+    ("faults", SHARE),
+    ("seed", WHOLE),
+];
+
 const LONGEST_LATENCY: Duration = Duration::from_secs(3600);
-const MOST_JITTER: f64 = 3.0;
-const MOST_TIMES: f64 = 1000.0;
 
 impl SimSpec {
-    /// The mean latency and its jitter.
+    /// What a plan goes by: the mean latency and its jitter, the share of attempts that fail, and
+    /// the limits on requests and on model tokens.
     #[cfg(feature = "cli")]
-    pub(crate) fn latency_and_jitter(&self) -> (Duration, f64) {
-        (self.latency, self.jitter)
-    }
-
-    /// Whose headers tell of the limits, and how a refusal says how long to wait.
-    #[cfg(feature = "cli")]
-    pub(crate) fn manners(&self) -> (Dialect, Hints) {
-        (self.dialect, self.hints)
-    }
-
-    /// The same with another seed, which is so much more.
-    #[cfg(feature = "cli")]
-    pub(crate) fn reseeded(self, more: u64) -> Self {
-        self.seed(self.seed.wrapping_add(more))
+    pub(crate) fn to_plan(self) -> (Duration, f64, f64, [Option<Rate>; 2]) {
+        let failing = self.errors + self.faults;
+        (
+            self.latency,
+            self.jitter,
+            failing,
+            [self.requests, self.tokens],
+        )
     }
 
     /// Refuses what cannot be simulated, naming the field.
     pub(super) fn checked(self) -> Result<Self> {
-        if self.latency > LONGEST_LATENCY {
-            return Err(unusable("latency", "at most an hour"));
-        }
-        if !(0.0..=MOST_JITTER).contains(&self.jitter) {
-            return Err(unusable("jitter", JITTER));
-        }
-        for (field, value, takes) in [
-            ("errors", self.errors, SHARE),
-            ("strays", self.strays, SHARE),
-            ("faults", self.faults, SHARE),
-            ("cut", self.cut.map_or(0.0, |cut| cut.share), CUT),
-        ] {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(unusable(field, takes));
-            }
-        }
-        if self.errors + self.strays + self.faults > 1.0 {
-            return Err(unusable(
-                "errors",
-                "at most 1 together with strays and faults",
-            ));
-        }
-        let most = |at_once: Option<AtOnce>| at_once.map(|at_once| at_once.most as u64);
-        for (field, number, takes) in [
-            ("burst", self.burst, "a whole number of at least 1"),
-            ("places", most(self.places), AT_ONCE),
-            ("overload", most(self.overload), AT_ONCE),
-            ("load", self.load.map(|load| load.above as u64), LOAD),
-        ] {
-            if number == Some(0) {
-                return Err(unusable(field, takes));
-            }
-        }
-        let times = self.load.and_then(|load| load.times).unwrap_or(1.0);
-        if !(0.0..=MOST_TIMES).contains(&times) {
-            return Err(unusable("load", LOAD));
+        let is_share = |value: f64| (0.0..=1.0).contains(&value);
+        let is_places = |at_once: Option<AtOnce>| at_once.is_none_or(|it| it.most > 0);
+        let is_load =
+            |load: Load| load.above > 0 && (0.0..=1000.0).contains(&load.times.unwrap_or_default());
+        let in_all = self.errors + self.strays + self.faults;
+        let fields = [
+            ("latency", self.latency <= LONGEST_LATENCY),
+            ("jitter", (0.0..=3.0).contains(&self.jitter)),
+            ("load", self.load.is_none_or(is_load)),
+            ("burst", self.burst != Some(0)),
+            ("cut", self.cut.is_none_or(|cut| is_share(cut.share))),
+            ("places", is_places(self.places)),
+            ("overload", is_places(self.overload)),
+            ("errors", is_share(self.errors) && in_all <= 1.0),
+            ("strays", is_share(self.strays)),
+            ("faults", is_share(self.faults)),
+        ];
+        if let Some((field, _)) = fields.iter().find(|(_, is_usable)| !is_usable) {
+            return Err(unusable(field));
         }
         for rate in self.requests.into_iter().chain(self.tokens) {
             rate.checked("simulated")?;
         }
         Ok(self)
     }
+
+    /// With one of the [`FIELDS`] as it is typed; `None` if the value is not what it takes.
+    fn with(self, field: &str, value: &str) -> Option<Self> {
+        use Dialect::{Anthropic, Azure, Groq, Ietf, OpenAi, OpenRouter};
+        const WINDOW: [Judged; 3] = [Judged::Bucket, Judged::Fixed, Judged::Sliding];
+        const HINT: [Hints; 4] = [Hints::Exact, Hints::Seconds, Hints::Words, Hints::Silent];
+        let dialects = [
+            OpenAi,
+            Azure,
+            Groq,
+            Anthropic,
+            OpenRouter,
+            Ietf,
+            Dialect::Silent,
+        ];
+        Some(match field {
+            "latency" => self.latency(times::typed(value)?),
+            "jitter" => self.jitter(value.parse().ok()?),
+            "load" => {
+                let (above, times) = with_more(value, |times| times.parse().ok())?;
+                self.load(above, times)
+            }
+            "rps" => self.requests(Rate::try_per_second(value.parse().ok()?).ok()?),
+            "rpm" => self.requests(Rate::try_per_minute(value.parse().ok()?).ok()?),
+            "tpm" => self.tokens(Rate::try_per_minute(value.parse().ok()?).ok()?),
+            "burst" => self.burst(value.parse().ok()?),
+            "window" => self.judged(word(value, WINDOWS, &WINDOW)?),
+            "refused" if value == "count" => self.refused_count(),
+            "headers" => self.dialect(word(value, DIALECTS, &dialects)?),
+            "hints" => self.hints(word(value, HINTS, &HINT)?),
+            "cut" => {
+                let (times, share) = value.split_once('@')?;
+                let (from, to) = times.split_once('-')?;
+                self.cut(times::typed(from)?, times::typed(to)?, share.parse().ok()?)
+            }
+            "places" => {
+                let (most, wait) = with_more(value, times::typed)?;
+                self.places(most, wait)
+            }
+            "overload" => {
+                let (most, wait) = with_more(value, times::typed)?;
+                self.overload(most, wait)
+            }
+            "errors" => self.errors(value.parse().ok()?),
+            "strays" => self.strays(value.parse().ok()?),
+            "faults" => self.faults(value.parse().ok()?),
+            "seed" => self.seed(value.parse().ok()?),
+            _ => return None,
+        })
+    }
+}
+
+/// Reads a number, and what stands behind an @ if there is one.
+fn with_more<T>(value: &str, read: fn(&str) -> Option<T>) -> Option<(usize, Option<T>)> {
+    Some(match value.split_once('@') {
+        Some((number, more)) => (number.parse().ok()?, Some(read(more)?)),
+        None => (value.parse().ok()?, None),
+    })
+}
+
+/// What a word of a list means.
+fn word<T: Copy>(value: &str, words: &str, meanings: &[T]) -> Option<T> {
+    let at = words.split(", ").position(|word| word == value)?;
+    meanings.get(at).copied()
 }
 
 impl FromStr for SimSpec {
@@ -237,36 +308,13 @@ impl FromStr for SimSpec {
                 return Err(wrong(format!("{name} is given twice")));
             }
             given.push(name);
-            match name {
-                "latency" => {
-                    let takes = "a duration such as 500ms, 2s or 1m";
-                    spec.latency = times::typed(value).ok_or_else(|| unusable(name, takes))?;
-                }
-                "jitter" => spec.jitter = number(name, value, JITTER)?,
-                "rps" => spec.requests = Some(rate(name, value, Rate::try_per_second)?),
-                "rpm" => spec.requests = Some(rate(name, value, Rate::try_per_minute)?),
-                "tpm" => spec.tokens = Some(rate(name, value, Rate::try_per_minute)?),
-                "burst" => spec.burst = Some(number(name, value, WHOLE)?),
-                "errors" => spec.errors = number(name, value, SHARE)?,
-                "strays" => spec.strays = number(name, value, SHARE)?,
-                "faults" => spec.faults = number(name, value, SHARE)?,
-                "window" => spec.judged = word(name, value, JUDGED)?,
-                "refused" => spec.refused_count = word(name, value, &[("count", true)])?,
-                "headers" => spec.dialect = word(name, value, DIALECTS)?,
-                "hints" => spec.hints = word(name, value, HINTS)?,
-                "cut" => spec.cut = Some(cut(value).ok_or_else(|| unusable(name, CUT))?),
-                "load" => spec.load = Some(load(value).ok_or_else(|| unusable(name, LOAD))?),
-                "places" => spec.places = Some(at_once(name, value)?),
-                "overload" => spec.overload = Some(at_once(name, value)?),
-                "seed" => spec.seed = number(name, value, WHOLE)?,
-                _ => {
-                    return Err(wrong(format!(
-                        "there is no field `{name}`: it takes latency, jitter, load, rps, rpm, tpm, \
-                         burst, window, refused, headers, hints, cut, places, overload, errors, \
-                         strays, faults and seed"
-                    )));
-                }
+            if !FIELDS.iter().any(|(known, _)| *known == name) {
+                let names = FIELDS.map(|(name, _)| name).join(", ");
+                return Err(wrong(format!(
+                    "there is no field `{name}`: it takes {names}"
+                )));
             }
+            spec = spec.with(name, value).ok_or_else(|| unusable(name))?;
         }
         if given.contains(&"rps") && given.contains(&"rpm") {
             return Err(wrong("rps and rpm say the same thing: give one of them"));
@@ -275,62 +323,9 @@ impl FromStr for SimSpec {
     }
 }
 
-const CUT: &str = "two times and a share, such as 20s-40s@0.33";
-
-fn cut(value: &str) -> Option<Cut> {
-    let (times, share) = value.split_once('@')?;
-    let (from, to) = times.split_once('-')?;
-    Some(Cut {
-        from: times::typed(from)?,
-        to: times::typed(to)?,
-        share: share.parse().ok()?,
-    })
-}
-
-const AT_ONCE: &str =
-    "a number of requests above 0, with a wait behind an @ if refusals ask for one, such as 3@60s";
-
-fn at_once(name: &str, value: &str) -> Result<AtOnce> {
-    let at_once = with_more(value, times::typed).map(|(most, wait)| AtOnce { most, wait });
-    at_once.ok_or_else(|| unusable(name, AT_ONCE))
-}
-
-const LOAD: &str =
-    "a number of requests above 0, with a factor behind an @ if it is fixed, such as 40@2";
-
-fn load(value: &str) -> Option<Load> {
-    let (above, times) = with_more(value, |times| times.parse().ok())?;
-    Some(Load { above, times })
-}
-
-/// Reads a number, and what stands behind an @ if there is one.
-fn with_more<T>(value: &str, read: fn(&str) -> Option<T>) -> Option<(usize, Option<T>)> {
-    Some(match value.split_once('@') {
-        Some((number, more)) => (number.parse().ok()?, Some(read(more)?)),
-        None => (value.parse().ok()?, None),
-    })
-}
-
-/// Reads a word of a table of names.
-fn word<T: Copy>(name: &str, value: &str, names: &[(&str, T)]) -> Result<T> {
-    let found = names.iter().find(|(known, _)| *known == value);
-    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
-        let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-        unusable(name, &names.join(", "))
-    })
-}
-
-fn number<T: FromStr>(name: &str, value: &str, takes: &str) -> Result<T> {
-    value.parse().map_err(|_| unusable(name, takes))
-}
-
-fn rate(name: &str, value: &str, make: fn(f64) -> Result<Rate>) -> Result<Rate> {
-    make(number(name, value, "a number")?).map_err(|cause| {
-        unusable(name, "a rate above zero and not beyond reason").with_source(cause)
-    })
-}
-
-fn unusable(field: &str, takes: &str) -> Error {
+fn unusable(field: &str) -> Error {
+    let known = FIELDS.iter().find(|(name, _)| *name == field);
+    let takes = known.map_or("", |(_, takes)| takes);
     wrong(format!("{field} takes {takes}"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::meter::Meter;
+use super::meter::{Judge, Meter};
 use crate::Rate;
 
 /// Counts of what a simulated provider saw and did, from its start to the moment of asking.

@@ -3,9 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::meter::{Judge, share_of};
+use crate::Rate;
+
 #[derive(Clone, Debug)]
 pub(super) struct Window {
-    period: Duration,
+    /// The whole limit.
+    rate: Rate,
     limit: u64,
     is_sliding: bool,
     /// What was let in and still counts, by its time.
@@ -13,21 +17,38 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(period: Duration, limit: u64, is_sliding: bool) -> Self {
+    pub(super) fn new(rate: Rate, is_sliding: bool) -> Self {
         Self {
-            period,
-            limit,
+            rate,
+            limit: rate.units(),
             is_sliding,
             counted: VecDeque::new(),
         }
     }
 
-    pub(super) fn set_limit(&mut self, limit: u64) {
-        self.limit = limit;
+    fn in_force(&self, at: Duration) -> impl Iterator<Item = &(Duration, u64)> {
+        let period = self.rate.period();
+        let counts = |then: Duration| {
+            if self.is_sliding {
+                then + period > at
+            } else {
+                then + period >= at + self.left(at)
+            }
+        };
+        let old = self.counted.partition_point(|(then, _)| !counts(*then));
+        self.counted.range(old..)
     }
 
-    /// How long from `at` until `cost` units fit; nothing if they do.
-    pub(super) fn wait(&self, at: Duration, cost: u64) -> Duration {
+    /// What is left of a fixed period.
+    fn left(&self, at: Duration) -> Duration {
+        let period = self.rate.period();
+        let gone = u64::try_from(at.as_nanos() % period.as_nanos().max(1)).unwrap_or(0);
+        period.saturating_sub(Duration::from_nanos(gone))
+    }
+}
+
+impl Judge for Window {
+    fn wait(&self, at: Duration, cost: u64) -> Duration {
         let mut free = self.limit.saturating_sub(self.used(at));
         if free >= cost {
             return Duration::ZERO;
@@ -38,49 +59,32 @@ impl Window {
         for (then, units) in self.in_force(at) {
             free += units;
             if free >= cost {
-                return (*then + self.period).saturating_sub(at);
+                return (*then + self.rate.period()).saturating_sub(at);
             }
         }
-        self.period
+        self.rate.period()
     }
 
-    pub(super) fn charge(&mut self, at: Duration, cost: u64) {
+    fn charge(&mut self, at: Duration, cost: u64) {
         let old = self.counted.len() - self.in_force(at).count();
         self.counted.drain(..old);
         self.counted.push_back((at, cost));
     }
 
-    pub(super) fn used(&self, at: Duration) -> u64 {
+    fn used(&self, at: Duration) -> u64 {
         self.in_force(at).map(|(_, units)| units).sum()
     }
 
-    /// How long from `at` until nothing counts any more.
-    pub(super) fn time_to_empty(&self, at: Duration) -> Duration {
-        let last = self.in_force(at).last();
-        match last {
+    fn time_to_empty(&self, at: Duration) -> Duration {
+        match self.in_force(at).last() {
             _ if !self.is_sliding => self.left(at),
-            Some((then, _)) => (*then + self.period).saturating_sub(at),
+            Some((then, _)) => (*then + self.rate.period()).saturating_sub(at),
             None => Duration::ZERO,
         }
     }
 
-    fn in_force(&self, at: Duration) -> impl Iterator<Item = &(Duration, u64)> {
-        let counts = |then: Duration| {
-            if self.is_sliding {
-                then + self.period > at
-            } else {
-                then + self.period >= at + self.left(at)
-            }
-        };
-        let old = self.counted.partition_point(|(then, _)| !counts(*then));
-        self.counted.range(old..)
-    }
-
-    /// What is left of a fixed period.
-    fn left(&self, at: Duration) -> Duration {
-        let period = self.period.as_nanos().max(1);
-        let gone = u64::try_from(at.as_nanos() % period).unwrap_or(0);
-        self.period.saturating_sub(Duration::from_nanos(gone))
+    fn set_share(&mut self, share: f64, _: Duration) {
+        self.limit = share_of(self.rate.units(), share);
     }
 }
 
@@ -94,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_fixed_window_lets_all_in_at_its_start() {
-        let mut window = Window::new(at(60), 3, false);
+        let mut window = Window::new(Rate::per_minute(3), false);
         for second in [10, 20, 59] {
             assert_eq!(window.wait(at(second), 1), at(0));
             window.charge(at(second), 1);
@@ -109,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_sliding_window_counts_the_last_period() {
-        let mut window = Window::new(at(60), 3, true);
+        let mut window = Window::new(Rate::per_minute(3), true);
         for second in [0, 20, 59] {
             assert_eq!(window.wait(at(second), 1), at(0));
             window.charge(at(second), 1);

@@ -119,7 +119,7 @@ fn the_page_stands_alone_in_a_browser_and_fits_a_phone() {
     let found = look(&browser, &folder, &folder.path("look.html"));
     assert!(found["lines"].as_u64() > Some(20), "{found}");
     let expected = json!({
-        "overflow": 0, "plots": 5, "lines": found["lines"], "color": found["color"], "loaded": 0,
+        "overflow": 0, "plots": 4, "lines": found["lines"], "color": found["color"], "loaded": 0,
         "scripts": 0, "hostile": 0, "text": true, "titled": true,
     });
     assert_eq!(found, expected);

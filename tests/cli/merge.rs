@@ -88,8 +88,7 @@ fn what_counts_of_an_id_is_its_last_answer_wherever_it_is() {
         .write("anthropic.jsonl", r#"{"custom_id":"v","result":{"type":"succeeded","message":{"type":"message","content":[{"type":"text","text":"hi"}]}}}"#);
     let files = ["a.results.jsonl", "b.jsonl", "anthropic.jsonl"];
     let ended = merge(&folder, &files).code(1).says(&[
-        "1 id has several answers, of which the last is kept:",
-        "\"x\": line 1 of \"a.results.jsonl\", line 1 of \"b.jsonl\"",
+        "1 id has several answers, of which the last is kept:\n  \"x\"\n",
         "5 records of 4 files: 4 answered, 1 failed",
     ]);
     assert_eq!(ids(&ended.stdout), ["y", "w", "x", "z", "v"]);

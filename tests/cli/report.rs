@@ -44,7 +44,7 @@ fn records_say_when_attempts_were_and_the_page_shows_it_from_several_files() {
     folder.write("other.jsonl", format!("{other}\nno record\n"));
     folder.write("other.errors.jsonl", format!("{gone}\n"));
     let ended = folder
-        .tool(&["report", "p.results.jsonl", "other.jsonl", "--price", "1,1"])
+        .tool(&["report", "p.results.jsonl", "other.jsonl"])
         .run();
     ended.code(0).says(&["p.report.html", "5 rows, 4 answered"]);
     let page = folder.read("p.report.html");

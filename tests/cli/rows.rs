@@ -353,7 +353,7 @@ fn a_row_that_cannot_be_asked_is_one_failed_row() {
         ("line-7", "line 7: \"id\" is empty, and must name the row"),
         (
             "line-9",
-            "line 9: a quote opens here and is never closed, so the 2 lines to the end are one row",
+            "line 9: a quote opens here and is never closed, so all lines to the end are one row",
         ),
     ];
     assert_eq!(

@@ -25,7 +25,6 @@ fn quick() -> Retry {
     Retry::new()
         .max_attempts(3)
         .initial_backoff(little)
-        .throttled_backoff(little)
         .max_backoff(2 * little)
 }
 

@@ -40,23 +40,26 @@ fn an_error_answer_keeps_status_headers_and_body() {
 }
 
 #[test]
-fn an_error_body_is_kept_to_64_kib_and_the_connection_with_it() {
-    let (tell, seen) = mpsc::channel();
-    let tell = Mutex::new(tell);
-    let address = server(move |number, mut stream| {
-        while read_request(&mut stream).is_some() {
-            tell.lock().unwrap().send(number).unwrap();
-            let body = vec![b'x'; 100_000];
-            let _ = stream.write_all(b"HTTP/1.1 500 No\r\ncontent-length: 100000\r\n\r\n");
-            let _ = stream.write_all(&body);
+fn an_error_body_is_kept_to_64_kib_and_the_connection_unless_it_is_longer() {
+    for (length, kept, connected) in [(60_000, 60_000, 1), (100_000, 65_536, 3)] {
+        let (tell, seen) = mpsc::channel();
+        let mut answer =
+            format!("HTTP/1.1 500 No\r\ncontent-length: {length}\r\n\r\n").into_bytes();
+        answer.resize(answer.len() + length, b'x');
+        let tell = Mutex::new(tell);
+        let address = server(move |number, mut stream| {
+            while read_request(&mut stream).is_some() {
+                tell.lock().unwrap().send(number).unwrap();
+                let _ = stream.write_all(&answer);
+            }
+        });
+        let transport = transport();
+        for _ in 0..3 {
+            let answer = post(&transport, &url(address), b"{}").unwrap();
+            assert_eq!((answer.status.as_u16(), answer.body.len()), (500, kept));
         }
-    });
-    let transport = transport();
-    for _ in 0..3 {
-        let answer = post(&transport, &url(address), b"{}").unwrap();
-        assert_eq!((answer.status.as_u16(), answer.body.len()), (500, 65536));
+        assert_eq!(connections(&seen), connected, "{length}");
     }
-    assert_eq!(connections(&seen), 1);
 }
 
 #[test]
@@ -156,7 +159,6 @@ fn no_body_where_there_is_none() {
 fn interim_answers_are_skipped() {
     let address = answering(
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n\
-         HTTP/1.1 100 Continue\r\ndate: now\r\ncontent-length: 0\r\n\r\n\
          HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
     );
     let answer = post(&transport(), &url(address), b"{}").unwrap();
@@ -168,16 +170,24 @@ fn interim_answers_are_skipped() {
 
 #[test]
 fn no_connection_is_kept_whose_answer_may_end_elsewhere() {
-    let chunked = "2\r\nok\r\n0\r\n\r\n";
+    let chunked = "transfer-encoding: chunked";
     for (head, kept) in [
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked", true),
+        (format!("HTTP/1.1 200 OK\r\n{chunked}"), true),
         (
-            "HTTP/1.1 200 OK\r\ncontent-length: 12\r\ntransfer-encoding: chunked",
+            format!("HTTP/1.1 200 OK\r\ncontent-length: 12\r\n{chunked}"),
+            false,
+        ),
+        (
+            format!("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n{chunked}"),
+            false,
+        ),
+        (
+            format!("HTTP/1.1 200 OK\r\n{chunked}\r\ntransfer-encoding: gzip"),
             false,
         ),
     ] {
         let (tell, seen) = mpsc::channel();
-        let address = repeating(format!("{head}\r\n\r\n{chunked}"), tell);
+        let address = repeating(format!("{head}\r\n\r\n2\r\nok\r\n0\r\n\r\n"), tell);
         let transport = transport();
         for _ in 0..3 {
             let answer = post(&transport, &url(address), b"{}").unwrap();
@@ -185,38 +195,6 @@ fn no_connection_is_kept_whose_answer_may_end_elsewhere() {
         }
         let expected = if kept { 1 } else { 3 };
         assert_eq!(connections(&seen), expected, "{head}");
-    }
-}
-
-#[test]
-fn a_body_in_an_encoding_nobody_understands_is_none() {
-    for (version, coding) in [
-        ("1.1", "gzip, chunked"),
-        ("1.1", "chunked, gzip"),
-        ("1.1", "gzip\r\ncontent-length: 2"),
-        ("1.0", "chunked"),
-    ] {
-        let (tell, seen) = mpsc::channel();
-        let answer = |status| {
-            format!("HTTP/{version} {status} X\r\ntransfer-encoding: {coding}\r\n\r\n2\r\nok")
-        };
-        let transport = transport();
-        let success = url(repeating(answer(200), tell.clone()));
-        let error = post(&transport, &success, b"{}").unwrap_err();
-        assert_eq!(
-            (error.kind, error.stage),
-            (TransportErrorKind::Protocol, TransportStage::Answering)
-        );
-        let named = coding.lines().next().unwrap();
-        assert!(error.message.contains(named), "{error}");
-
-        // A refusal is one without its words, too.
-        let refusal = url(repeating(answer(429), tell));
-        for _ in 0..2 {
-            let answer = post(&transport, &refusal, b"{}").unwrap();
-            assert_eq!((answer.status.as_u16(), &answer.body[..]), (429, &b""[..]));
-        }
-        assert_eq!(seen.try_iter().filter(|number| *number == 0).count(), 2);
     }
 }
 
@@ -298,18 +276,21 @@ fn a_small_body_does_not_unpack_to_more_than_is_allowed() {
 fn an_odd_head_is_read_if_there_is_one_way_to_read_it() {
     for (head, expected) in [
         ("HTTP/1.1 200\r\ncontent-length: 2", true),
-        ("HTTP/1.1 200 OK\r\nx-a: b\r\n c\r\ncontent-length: 2", true),
         (
             "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2",
             true,
         ),
-        ("HTTP/1.1 200 OK\r\nx-a : b\r\ncontent-length: 2", true),
-        ("HTTP/1.1 200 OK\r\nx a: b\r\ncontent-length: 2", true),
-        ("HTTP/1.1 200 OK\r\n: b\r\ncontent-length: 2", true),
         (
             "HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\ncontent-length: 2",
             true,
         ),
+        (
+            "HTTP/1.1 200 OK\r\nx-a: b\r\n c\r\ncontent-length: 2",
+            false,
+        ),
+        ("HTTP/1.1 200 OK\r\nx-a : b\r\ncontent-length: 2", false),
+        ("HTTP/1.1 200 OK\r\nx a: b\r\ncontent-length: 2", false),
+        ("HTTP/1.1 200 OK\r\n: b\r\ncontent-length: 2", false),
         ("HTTP/1.1 200 OK\r\ncontent-length : 2", false),
         (
             "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3",
@@ -321,9 +302,7 @@ fn an_odd_head_is_read_if_there_is_one_way_to_read_it() {
         match post(&transport(), &url(address), b"{}") {
             Ok(answer) => assert!(expected && answer.body == b"ok", "{head:?} {answer:?}"),
             Err(error) => assert!(
-                !expected
-                    && error.kind == TransportErrorKind::Protocol
-                    && error.message.contains("content-length"),
+                !expected && error.kind == TransportErrorKind::Protocol,
                 "{head:?} {error:?}"
             ),
         }
@@ -337,35 +316,15 @@ fn an_odd_head_is_read_if_there_is_one_way_to_read_it() {
 }
 
 #[test]
-fn a_line_without_an_end_is_no_chunk_and_behind_the_last_one_no_matter() {
-    for (start, expected) in [("", None), ("2\r\nok\r\n0\r\n", Some(b"ok"))] {
-        let address = server(move |_, mut stream| {
-            read_request(&mut stream);
-            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-            let _ = stream.write_all(format!("{head}{start}").as_bytes());
-            let ones = [b'1'; 4096];
-            while stream.write_all(&ones).is_ok() {}
-        });
-        match (post(&transport(), &url(address), b"{}"), expected) {
-            (Ok(answer), Some(body)) => assert_eq!(answer.body, body),
-            (Err(error), None) => {
-                assert_eq!(error.kind, TransportErrorKind::Protocol, "{error}");
-                assert!(error.message.contains("line"), "{error}");
-            }
-            (other, _) => panic!("{start:?}: {other:?}"),
-        }
-    }
-}
-
-#[test]
-fn an_answer_that_says_nothing_of_its_empty_body_is_over() {
-    let (tell, _seen) = mpsc::channel();
-    let address = repeating("HTTP/1.1 205 Reset Content\r\n\r\n", tell);
-    let transport = transport();
-    for _ in 0..3 {
-        let answer = post(&transport, &url(address), b"{}").unwrap();
-        assert_eq!((answer.status.as_u16(), &answer.body[..]), (205, &b""[..]));
-    }
+fn a_line_without_an_end_is_no_chunk() {
+    let address = server(move |_, mut stream| {
+        read_request(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        let ones = [b'1'; 4096];
+        while stream.write_all(&ones).is_ok() {}
+    });
+    let error = post(&transport(), &url(address), b"{}").unwrap_err();
+    assert_eq!(error.kind, TransportErrorKind::Protocol, "{error}");
 }
 
 #[test]

@@ -176,7 +176,7 @@ fn what_tls_gives_up_on_after_the_handshake_is_a_broken_connection() {
     for error in [unopened, plain, alert] {
         assert_eq!(
             (error.kind, error.stage),
-            (TransportErrorKind::Broken, TransportStage::SentOnReused),
+            (TransportErrorKind::Broken, TransportStage::Sent),
             "{error:?}"
         );
         let cause = std::error::Error::source(&error).unwrap();
@@ -232,7 +232,7 @@ fn a_server_that_asks_for_a_certificate_of_ours_refuses_the_handshake() {
 }
 
 #[test]
-fn a_handshake_that_fails_where_others_have_stood_is_a_hiccup_unless_it_is_about_who_they_are() {
+fn a_handshake_that_fails_is_a_hiccup_unless_it_would_fail_again() {
     const LAST: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
     const INTERNAL_ERROR: &[u8] = b"\x15\x03\x03\x00\x02\x02\x50";
     const ACCESS_DENIED: &[u8] = b"\x15\x03\x03\x00\x02\x02\x31";
@@ -241,7 +241,7 @@ fn a_handshake_that_fails_where_others_have_stood_is_a_hiccup_unless_it_is_about
         (INTERNAL_ERROR, TransportErrorKind::Connect),
         (
             b"HTTP/1.1 503 Service Unavailable\r\n\r\n",
-            TransportErrorKind::Connect,
+            TransportErrorKind::Tls,
         ),
         (ACCESS_DENIED, TransportErrorKind::Tls),
     ] {

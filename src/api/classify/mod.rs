@@ -28,7 +28,7 @@ use super::usage::Usage;
 use crate::error::{Error, ErrorKind};
 use crate::escape::printable;
 use crate::retry::Verdict;
-use answer::{AnswerBody, NoAnswer, holds_answer};
+use answer::{AnswerBody, holds_answer};
 use rules::Rule;
 
 /// A failed attempt: what to tell, and what to do.
@@ -71,16 +71,13 @@ fn classify_success(response: &ResponseView<'_>) -> Result<Option<Usage>, Attemp
     let Ok(answer) = AnswerBody::read(body) else {
         return Err(classify_unreadable(response, body));
     };
-    let Err(why) = answer.keeps(response.promise) else {
+    let Err(failure) = answer.keeps(response.promise) else {
         return Ok(answer.usage());
     };
     // OpenRouter answers 200 once the model has started, even if it fails later; OpenAI's responses
     // answer 200 for a model that failed.
-    let is_failure = matches!(why, NoAnswer::Failed(_));
-    let mut error = match why {
-        NoAnswer::Failed(error) => *error,
-        NoAnswer::Missing => answer.says(),
-    };
+    let is_failure = failure.is_some();
+    let mut error = failure.map_or_else(|| answer.says(), |error| *error);
     let (rule, hints) = embedded(&error, response.longest_wait);
     if is_failure || tells_why_unanswered(rule.kind) {
         return Err(failed(response, &rule, &error, &hints));
@@ -193,17 +190,21 @@ fn tells_why_unanswered(kind: ErrorKind) -> bool {
     )
 }
 
-/// What OpenAI, Anthropic and Gemini call the statuses, for errors without one.
+/// What OpenAI, Anthropic and Gemini call the statuses, and MiniMax's numbers for them, for errors
+/// without one.
 const STATUS_WORDS: [(u16, &str); 8] = [
     (400, "invalid_request_error|invalid_prompt"),
     (400, "context_length_exceeded|INVALID_ARGUMENT"),
-    (401, "authentication_error|invalid_api_key|UNAUTHENTICATED"),
+    (
+        401,
+        "authentication_error|invalid_api_key|UNAUTHENTICATED|1004|2049",
+    ),
     (403, "permission_error|PERMISSION_DENIED"),
     (404, "not_found_error|model_not_found|NOT_FOUND"),
     (413, "request_too_large"),
     (
         429,
-        "rate_limit_exceeded|rate_limit_error|RESOURCE_EXHAUSTED",
+        "rate_limit_exceeded|rate_limit_error|RESOURCE_EXHAUSTED|1002|1039|1041|2045",
     ),
     (503, "server_is_overloaded|overloaded_error|UNAVAILABLE"),
 ];
@@ -221,7 +222,7 @@ fn embedded(error: &ErrorBody, longest_wait: Option<Duration>) -> (Rule, RetryHi
     // A server that hides a refusal in a 200 often calls it 500.
     let status = number.filter(|status| *status < 500).or_else(in_words);
     let hints = RetryHints {
-        delay: error.delay(),
+        delay: error.delay,
         ..RetryHints::default()
     };
     let mut rule = Rule::of(status.or(number).unwrap_or(500), error, &hints);

@@ -257,7 +257,6 @@ mod tests {
             (Some(402), "", None, true),
             (Some(403), "", None, false),
             (Some(404), "", None, false),
-            (Some(407), "", None, true),
             (Some(408), "", None, true),
             (Some(413), "", None, false),
             (Some(422), "", None, false),

@@ -35,13 +35,7 @@ impl Rule {
                 "the server redirects; a redirect is never followed, as it could take the API key \
                  elsewhere: set the base URL to the final address",
             ),
-            429 if body.never_fits() => NEVER_FITS,
-            429 if body.has_no_quota() => (
-                K::Quota,
-                V::Stop,
-                "the API key has no quota for this model; \
-                 choose another model or plan, then run again",
-            ),
+            413 | 429 if body.never_fits() => NEVER_FITS,
             // Only words: a few rows say it before the run stops.
             400 | 403..=406 | 410..=412 | 414..=424 | 426..=499
                 if hints.delay.is_none() && body.speaks_of_money() && !body.is_content_filter() =>
@@ -49,34 +43,16 @@ impl Rule {
                 let verdict = if status == 429 { V::Throttled } else { V::Fail };
                 (K::Quota, verdict, OUT_OF_MONEY)
             }
-            // LiteLLM says so while every deployment cools down, also after a backend refused its
-            // key (BerriAI/litellm#2493). The few seconds that its words name would be waited for
-            // row by row; as a refusal without a hint it comes to an end.
-            429 if body.message.contains("No deployments available")
-                && hints.header_delay.is_none() =>
-            {
-                (
-                    K::RateLimited,
-                    V::Throttled,
-                    "the gateway has no deployment available; if it stays so, the rate may be above its \
-                     limit (lower it, with --rpm on the command line), or its backends refuse their keys",
-                )
-            }
             429 => (
                 K::RateLimited,
                 pause_or(V::Throttled),
-                "the server asks for a slower pace; \
-                 a later attempt may succeed, but lower the rate if it happens often",
+                "the server asks for a slower pace; a later attempt may succeed, but if it happens \
+                 often, lower the rate or, at a gateway, see whether its backends refuse their keys",
             ),
             400..500 if body.is_content_filter() => (
                 K::ContentFilter,
                 V::Fail,
                 "the content filter refused the request; change its content",
-            ),
-            400 if body.wants_tls => (
-                K::Config,
-                V::Stop,
-                "the server expects TLS on this port; use https:// in the base URL",
             ),
             // Gemini, and LiteLLM without a database, refuse a key with 400.
             400 if body.is_wrong_key() => WRONG_KEY,
@@ -105,19 +81,12 @@ impl Rule {
                 V::FailOrStopIfRepeated(status),
                 "there is no such endpoint or model; check the base URL and the model's name",
             ),
-            407 => (
-                K::Config,
-                V::Stop,
-                "the proxy wants credentials; \
-                 set them in the proxy's URL, or except this host with NO_PROXY",
-            ),
             // It may concern this request alone, so the others go on.
             408 | 409 | 425 => (
                 K::Server,
                 hints.delay.map_or(V::Retry, V::RetryAfter),
                 "the server could not take the request just now; a later attempt may succeed",
             ),
-            413 if body.never_fits() => NEVER_FITS,
             413 => (
                 K::TooLarge,
                 V::Fail,
@@ -149,10 +118,6 @@ impl Rule {
                 pause_or(V::Throttled),
                 "the server is overloaded or not ready; a later attempt may succeed",
             ),
-            // Only words, here too.
-            500..600 if hints.delay.is_none() && body.lacks_money() => {
-                (K::Quota, V::Retry, OUT_OF_MONEY)
-            }
             500..600 => (
                 K::Server,
                 pause_or(V::Retry),

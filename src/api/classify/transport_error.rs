@@ -14,11 +14,6 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
 
     let nothing_sent = error.stage == TransportStage::NothingSent;
     let (kind, verdict, next) = match error.kind {
-        T::Resolve => (
-            K::Unreachable,
-            V::Unreachable,
-            "check the base URL's host name and the network",
-        ),
         // The proxy may be out of order for a moment. One that never lets anything through ends the
         // run, as a server that never answers does.
         T::Proxy => (
@@ -40,15 +35,11 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
             "check the base URL and this machine's clock",
         ),
         // Something answered, so each attempt may be billed: a few attempts, not all.
-        T::Protocol => (
+        T::Protocol | T::Encoded => (
             K::Protocol,
             V::Unusable,
-            "check that the base URL is that of an HTTP server",
-        ),
-        T::Encoded => (
-            K::Protocol,
-            V::Unusable,
-            "the server, or a proxy before it, compresses unasked: turn that off there",
+            "check that the base URL is that of an HTTP server, and that nothing before it compresses \
+             unasked",
         ),
         T::TooLarge => (
             K::BodyTooLarge,
@@ -69,7 +60,7 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
         T::Broken if !nothing_sent => (K::Network, V::Retry, "a later attempt may succeed"),
         T::Truncated if !nothing_sent => (K::Truncated, V::Retry, "a later attempt may succeed"),
         // As long as nothing was sent, trying again costs nothing, whatever broke.
-        T::Connect | T::Timeout | T::Broken | T::Truncated => (
+        T::Resolve | T::Connect | T::Timeout | T::Broken | T::Truncated => (
             K::Unreachable,
             V::Unreachable,
             "check the base URL and the network",
@@ -99,26 +90,21 @@ fn refused_by_proxy(status: u16) -> (ErrorKind, Verdict, &'static str) {
              http://user:password@host:port, percent-encoded (they are sent as Basic; no other scheme \
              is known here)",
         ),
-        400 | 405 | 501 => (
-            Verdict::Stop,
-            "at this address may be no proxy, or one without CONNECT, which is used for http:// as \
-             well: check the address, or except this host with NO_PROXY",
-        ),
         // Of these, some say so of a server that is gone for a moment.
         404 | 408 | 425 | 429 => (Verdict::Unreachable, GONE),
-        401..=499 | 511 => (
+        400..=499 | 501 | 511 => (
             Verdict::Stop,
-            "ask whoever runs it to allow CONNECT to this host and port \
-             (many allow port 443 alone, and CONNECT is used for http:// as well), or except this host \
-             with NO_PROXY",
+            "it may be no proxy, or one that is to allow CONNECT to this host and port first (many \
+             allow port 443 alone, and CONNECT is used for http:// as well): check its address, ask \
+             whoever runs it, or except this host with NO_PROXY",
         ),
         _ => (Verdict::Unreachable, GONE),
     };
     (ErrorKind::Unreachable, verdict, next)
 }
 
-const GONE: &str = "the proxy may not have reached the server: check the base URL and the proxy, or except \
-                    this host with NO_PROXY";
+const GONE: &str = "the proxy may not have reached the server: check the base URL and the proxy, or \
+                    except this host with NO_PROXY";
 
 #[cfg(test)]
 mod tests {
@@ -128,7 +114,7 @@ mod tests {
     fn every_transport_error_has_its_verdict() {
         use ErrorKind as K;
         use TransportErrorKind as T;
-        use TransportStage::{Answering, NothingSent, Sent, SentOnReused};
+        use TransportStage::{Answering, NothingSent, Sent};
         use Verdict as V;
 
         let refused = |status, verdict| {
@@ -179,7 +165,6 @@ mod tests {
             ),
             (T::Timeout, Sent, K::Timeout, V::Retry, true),
             (T::Timeout, Answering, K::Timeout, V::Retry, true),
-            (T::Broken, SentOnReused, K::Network, V::Retry, true),
             (T::Broken, Sent, K::Network, V::Retry, true),
             (T::Truncated, Answering, K::Truncated, V::Retry, true),
             (T::Tls, NothingSent, K::Tls, V::Stop, false),

@@ -4,12 +4,12 @@
 //! own would cost each of them more than all else; here they come from one small pool when bytes
 //! are about to move and go back as soon as they have. All transports of a process share the pool.
 
-use std::fmt;
 use std::mem;
 use std::sync::LazyLock;
 
 use ureq::unversioned::transport::Buffers;
 
+use crate::opaque::opaque;
 use crate::sync::Mutex;
 
 /// The room there is at least for what is to be sent: a whole TLS record fits, with what it adds to
@@ -34,12 +34,8 @@ pub(super) struct Lent {
     end: usize,
 }
 
-/// What it holds may be secret.
-impl fmt::Debug for Lent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.bytes().len())
-    }
-}
+// What it holds may be secret.
+opaque!(Lent, "Lent", |it| bytes: it.bytes().len());
 
 impl Lent {
     pub(super) fn bytes(&self) -> &[u8] {

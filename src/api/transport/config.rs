@@ -26,10 +26,6 @@ settings! {
     /// How long a connection may take to stand: address, TCP, proxy and TLS together. Default 10 s.
     connect_timeout: Duration = Duration::from_secs(10);
 
-    /// How long a peer may be silent, neither taking nor sending a byte. Default: until the call's
-    /// deadline, for a completion may take minutes to its first byte.
-    idle_timeout: Option<Duration> = None;
-
     /// A PEM file of certificates to trust *in place of* the built-in ones: a private CA's, or a
     /// server's own self-signed certificate, as `openssl req -x509` makes it. Default: none.
     ///

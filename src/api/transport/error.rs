@@ -15,10 +15,8 @@ use super::HttpResponse;
 pub enum TransportStage {
     /// Not one byte of the request was sent.
     NothingSent,
-    /// Something was sent and nothing came back, on a connection that had been used before: most
-    /// likely the server closed it as the request went out.
-    SentOnReused,
-    /// Something was sent and nothing came back, on a fresh connection.
+    /// Something was sent and nothing came back. On a connection that had been used before, the
+    /// server has most likely closed it as the request went out.
     Sent,
     /// The answer had begun.
     Answering,
@@ -32,9 +30,9 @@ pub enum TransportErrorKind {
     Resolve,
     /// Refused, no route, no free port, or no answer to the connect in time.
     Connect,
-    /// The certificate, or the TLS handshake of a transport that never had one succeed; later ones
-    /// that fail for other reasons are [`Connect`](Self::Connect). Once the handshake is over, a
-    /// connection that TLS gives up on is [`Broken`](Self::Broken) or
+    /// The certificate of one of the two, or a TLS handshake with a peer that speaks no TLS or none
+    /// that is safe. A handshake that fails for another reason is [`Connect`](Self::Connect). Once
+    /// it is over, a connection that TLS gives up on is [`Broken`](Self::Broken) or
     /// [`Truncated`](Self::Truncated) like any other.
     Tls,
     /// The deadline came, or the peer was silent for too long.
@@ -118,17 +116,43 @@ impl TransportError {
     fn end_of_what_happened(&self) -> usize {
         self.message.find("; ").unwrap_or(self.message.len())
     }
+}
 
-    /// The connection to a proxy failed so, not the one through it.
-    pub(super) fn blame_proxy(&mut self) {
-        use TransportErrorKind::{Connect, Proxy, ProxyTls, Resolve, Timeout, Tls};
-        self.kind = match self.kind {
-            Tls => ProxyTls,
-            Resolve | Connect | Timeout => Proxy,
-            kind => kind,
-        };
-        // The advice was about the server.
-        self.message.truncate(self.end_of_what_happened());
+/// Ends a call so; ureq hands it up to [`ours`].
+pub(super) fn fail(kind: TransportErrorKind, why: impl Into<String>) -> ureq::Error {
+    let error = TransportError::new(kind, TransportStage::NothingSent, why);
+    ureq::Error::Other(Box::new(error))
+}
+
+/// As [`fail`], with the cause, which must not hold anything secret.
+pub(super) fn fail_for(
+    kind: TransportErrorKind,
+    why: impl Into<String>,
+    cause: impl StdError + Send + Sync + 'static,
+) -> ureq::Error {
+    let error = TransportError::new(kind, TransportStage::NothingSent, why);
+    ureq::Error::Other(Box::new(error.because(cause)))
+}
+
+/// What [`fail`] has made of a failure, or ureq's own error.
+pub(super) fn ours(error: ureq::Error) -> Result<TransportError, ureq::Error> {
+    match error {
+        ureq::Error::Other(ours) => ours.downcast().map(|it| *it).map_err(ureq::Error::Other),
+        error => Err(error),
+    }
+}
+
+/// What it means that the connection to a proxy fails with `error`, not the one through it.
+pub(super) fn blame_proxy(error: ureq::Error) -> ureq::Error {
+    use TransportErrorKind::{Proxy, ProxyTls, Tls};
+    match ours(error) {
+        Ok(mut failure) => {
+            failure.kind = if failure.kind == Tls { ProxyTls } else { Proxy };
+            // The advice was about the server.
+            failure.message.truncate(failure.end_of_what_happened());
+            ureq::Error::Other(Box::new(failure))
+        }
+        Err(error) => error,
     }
 }
 

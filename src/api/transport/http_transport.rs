@@ -1,24 +1,33 @@
 //! The real transport, carried by ureq.
+//!
+//! An agent of ureq's keeps connections behind one lock, and does work under it in proportion to
+//! their number: 75 µs a request with 1,000 of them. So a transport has many, each for a few
+//! requests at once ([`REQUESTS_PER_AGENT`]), all over the same connector.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http::Uri;
+use http::Request;
 use ureq::Agent;
 
 use super::abort::Sockets;
-use super::agents::{Agents, SharedConnector};
-use super::context::{self, CallContext, fail};
-use super::error::{is_https, port};
-use super::proxy::{Proxies, ProxySetting};
-use super::resolver::CachingResolver;
-use super::tls::TlsConnector;
+use super::connector::SharedConnector;
+use super::context::{self, CallContext};
+use super::error::fail;
+use super::proxy::{NamedProxy, Proxies};
+use super::request::USER_AGENT;
 use super::{
     HttpConfig, HttpRequest, HttpResponse, Transport, TransportError, TransportErrorKind,
     TransportStage, request, response,
 };
 use crate::error;
 use crate::opaque::opaque;
+
+/// Requests at once through an agent.
+const REQUESTS_PER_AGENT: usize = 32;
+/// Agents at least, however few workers there are: others may use a client too, from threads of
+/// their own. When all are full, the first takes more.
+const MIN_AGENTS: usize = 64;
 
 /// The real [`Transport`]: HTTP/1.1 over TCP and TLS, blocking, carried by
 /// [ureq](https://docs.rs/ureq).
@@ -29,14 +38,14 @@ use crate::opaque::opaque;
 ///
 /// Connections are kept and reused. Each is looked at before it carries another request, which
 /// costs a system call (under half a microsecond): if the server has said anything on it since its
-/// last answer, or closed it, it is not used again, and neither is one that has waited for 8 s. No
+/// last answer, or closed it, it is not used again, and neither is one that has waited for 15 s. No
 /// thread looks after them: connections that no request comes by, for there are fewer requests than
 /// there were or none, are held until the transport is dropped, one for each request that was under
 /// way at once at most.
 ///
 /// To the `log` crate goes what ureq says: at `debug` which server is asked and which connection
-/// serves, at `trace` (from `ureq_proto`) what frames an answer, and its body. Of a request only
-/// what frames it: no key, no path, no query; of neither any other header.
+/// serves, at `trace` (from `ureq_proto`) all of an answer. Of a request only what frames it: no
+/// key, no path, no query, no other header.
 ///
 /// After a `fork` both processes would talk over the same connections, and threads are in one of
 /// them only: make a new transport in the child.
@@ -47,13 +56,14 @@ pub struct HttpTransport {
     config: HttpConfig,
     sockets: Arc<Sockets>,
     proxies: Proxies,
-    direct: Agents,
-    http_proxy: Option<Route>,
-    https_proxy: Option<Route>,
+    agents: Box<[BusyAgent]>,
 }
 
-/// The agents that go through a proxy, or what is wrong with the proxy's setting.
-type Route = Result<Agents, String>;
+/// An agent, and how many requests it has under way.
+struct BusyAgent {
+    agent: Agent,
+    busy: AtomicUsize,
+}
 
 impl HttpTransport {
     /// A transport with no connection yet.
@@ -62,23 +72,30 @@ impl HttpTransport {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the CA file cannot be read or holds no
     /// certificate, or if there is one and the crate was built without `rustls`.
     pub fn new(config: HttpConfig) -> error::Result<Self> {
-        let connector = SharedConnector {
-            sockets: Arc::default(),
-            resolver: CachingResolver::system(),
-            tls: Arc::new(TlsConnector::new(&config)?),
-            login: Arc::default(),
+        let connector = SharedConnector::new(&config)?;
+        // What is not said here, heads and limits of time, is said below ureq.
+        let settings = Agent::config_builder()
+            .proxy(None)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .allow_non_standard_methods(true)
+            // No more than requests at once, in any case.
+            .max_idle_connections(usize::MAX)
+            .max_idle_connections_per_host(usize::MAX)
+            // For proxies.
+            .user_agent(USER_AGENT)
+            .build();
+        let agent = |_| {
+            let resolver = connector.resolver.clone();
+            BusyAgent {
+                agent: Agent::with_parts(settings.clone(), connector.clone(), resolver),
+                busy: AtomicUsize::new(0),
+            }
         };
-        let agents = |proxy, name| Agents::new(connector.clone(), proxy, name, config.workers);
-        let route = |setting: &ProxySetting| {
-            let (proxy, name) = setting.parse()?;
-            Ok(agents(Some(proxy), name))
-        };
-        let proxies = Proxies::new(&config.proxy, |name| std::env::var(name).ok());
+        let count = config.workers.div_ceil(REQUESTS_PER_AGENT);
         Ok(Self {
-            direct: agents(None, String::new()),
-            http_proxy: proxies.http.as_ref().map(route),
-            https_proxy: proxies.https.as_ref().map(route),
-            proxies,
+            agents: (0..count.max(MIN_AGENTS)).map(agent).collect(),
+            proxies: Proxies::new(&config.proxy, |name| std::env::var(name).ok()),
             sockets: connector.sockets,
             config,
         })
@@ -92,47 +109,39 @@ impl HttpTransport {
     /// `rustls`, or if its proxy's URL is unusable.
     pub fn check_url(&self, url: &str) -> error::Result<()> {
         let uri = request::parse(url).map_err(error::config)?;
-        self.route(&uri)
-            .map_err(|why| error::config(why.to_owned()))?;
-        Ok(())
+        let proxy = self.proxies.of(&uri);
+        proxy.map(drop).map_err(|why| error::config(why.to_owned()))
     }
 
-    /// What can be done before a connection is looked for; in a frame of its own, for later ones
-    /// are deep.
+    /// In a frame of its own, for later ones are deep.
     #[inline(never)]
-    fn prepare(
-        &self,
-        request: &HttpRequest<'_>,
-    ) -> Result<(Box<CallContext>, &Agents), TransportError> {
-        use TransportErrorKind::{Aborted, Proxy, Timeout, Unsendable};
-        let stage = TransportStage::NothingSent;
+    fn begin(&self, request: &HttpRequest<'_>) -> Result<Box<CallContext>, TransportError> {
+        let (kind, stage) = (TransportErrorKind::Unsendable, TransportStage::NothingSent);
         let uri = request::parse(request.url);
-        let uri = uri.map_err(|why| TransportError::new(Unsendable, stage, why))?;
-        let refuse = |kind, why: &str| TransportError::new(kind, stage, why).at(stage, &uri, "");
-        if request.cancel.is_aborted() {
-            return Err(refuse(Aborted, "aborted before anything was sent"));
-        }
-        if Instant::now() >= request.deadline {
-            return Err(refuse(Timeout, "no time was left to send anything"));
-        }
-        let agents = self.route(&uri).map_err(|why| refuse(Proxy, why))?;
+        let uri = uri.map_err(|why| TransportError::new(kind, stage, why))?;
         request.cancel.on_abort(&self.sockets);
-        Ok((CallContext::new(request, uri, &self.config), agents))
+        Ok(CallContext::new(request, uri, &self.config))
     }
+}
 
-    /// The agents that reach `uri`, through its proxy if it has one.
-    fn route(&self, uri: &Uri) -> Result<&Agents, &str> {
-        let proxy = if is_https(uri) {
-            &self.https_proxy
-        } else {
-            &self.http_proxy
-        };
-        let host = uri.host().unwrap_or_default();
-        match proxy {
-            Some(_) if self.proxies.is_direct(host, port(uri)) => Ok(&self.direct),
-            Some(Ok(agents)) => Ok(agents),
-            Some(Err(why)) => Err(why),
-            None => Ok(&self.direct),
+impl Transport for HttpTransport {
+    fn send(&self, request: &HttpRequest<'_>) -> Result<HttpResponse, TransportError> {
+        let context = self.begin(request)?;
+        let proxy = self.proxies.of(&context.uri);
+        let mut answer = Box::new(HttpResponse::default());
+        // The first that is free, so that connections are found again however many threads take
+        // turns. Two that look at once may both think it free, which does no harm.
+        let is_free = |it: &&BusyAgent| it.busy.load(Ordering::Relaxed) < REQUESTS_PER_AGENT;
+        let slot = self.agents.iter().find(is_free);
+        let BusyAgent { agent, busy } = slot.unwrap_or(&self.agents[0]);
+        busy.fetch_add(1, Ordering::Relaxed);
+        context::swap(Some(context));
+        let carried = carry(agent, request, proxy, &mut answer);
+        let context = context::swap(None).unwrap_or_else(CallContext::expired);
+        busy.fetch_sub(1, Ordering::Relaxed);
+        match carried {
+            Ok(()) => Ok(*answer),
+            Err(error) => Err(context.explain(error, proxy.ok().flatten(), answer)),
         }
     }
 }
@@ -142,23 +151,31 @@ impl HttpTransport {
 fn carry(
     agent: &Agent,
     request: &HttpRequest<'_>,
+    proxy: Result<Option<&NamedProxy>, &str>,
     answer: &mut HttpResponse,
 ) -> Result<(), ureq::Error> {
+    use TransportErrorKind::{Proxy, Unsendable};
+    if request.cancel.is_aborted() {
+        return Err(ureq::Error::ConnectionFailed);
+    }
+    context::time_left()?;
     let shown = context::with(|context| request::shown(request, &context.uri));
-    let shown = shown.map_err(|why| fail(TransportErrorKind::Unsendable, why))?;
+    let mut shown = shown.map_err(|why| fail(Unsendable, why))?;
+    if let Some(proxy) = proxy.map_err(|why| fail(Proxy, why))? {
+        shown = go_through(proxy, agent, *shown);
+    }
     response::receive(agent.run(*shown)?, request, answer)
 }
 
-impl Transport for HttpTransport {
-    fn send(&self, request: &HttpRequest<'_>) -> Result<HttpResponse, TransportError> {
-        let (context, agents) = self.prepare(request)?;
-        let mut answer = Box::new(HttpResponse::default());
-        let carry = |agent: &Agent| carry(agent, request, &mut answer);
-        match context::during(context, || agents.with(carry)) {
-            (Ok(()), _) => Ok(*answer),
-            (Err(error), context) => Err(context.explain(error, &agents.through, answer)),
-        }
-    }
+/// In a frame of its own: a request's settings are large.
+#[inline(never)]
+fn go_through<'a>(
+    (proxy, _): &NamedProxy,
+    agent: &Agent,
+    request: Request<&'a [u8]>,
+) -> Box<Request<&'a [u8]>> {
+    let settings = agent.configure_request(request);
+    Box::new(settings.proxy(Some(proxy.clone())).build())
 }
 
 opaque!(HttpTransport, "HttpTransport", |it| config: it.config);

@@ -3,25 +3,23 @@
 //! A [`Transport`] carries one HTTP exchange on the calling thread. The real one is carried by ureq
 //! (this folder is the only place that names it); the in-memory one answers from a closure.
 //!
-//! Above ureq: `http_transport` gives a request to one of the `agents`, shows ureq what `request`
+//! Above ureq: `http_transport` gives a request to one of ureq's agents, shows it what `request`
 //! says of it, and has `response` read the answer. Below ureq, plugged into it: `resolver`, and
-//! connections. A connection is `tcp`, perhaps with `tls` on it, with `buffers` borrowed while
-//! bytes move, and `connection` on top, which puts the head of the request before its body and uses
-//! `head` to know an answer when it comes too early. `context` is what all of them know of the
-//! present call, `abort` how an abort finds its socket, and `error` how they say that it failed.
-//! `proxy` chooses a proxy, and `login` tries its password.
+//! connections, which `connector` makes. A connection is `tcp`, perhaps with `tls` on it, with
+//! `buffers` borrowed while bytes move, and `connection` on top, which puts the head of the request
+//! before its body and hears an answer that comes too early. `context` is what all of them know of
+//! the present call, `abort` how an abort finds its socket, and `error` how they say that it failed.
+//! `proxy` chooses a proxy.
 
 mod abort;
-mod agents;
 mod buffers;
 mod config;
 mod connection;
+mod connector;
 mod context;
 mod decode;
 mod error;
-mod head;
 mod http_transport;
-mod login;
 mod memory;
 mod proxy;
 mod request;

@@ -5,15 +5,15 @@
 //! head, made here, in the place of what ureq wrote.
 
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderName, Method, Request, Uri};
 
 use super::HttpRequest;
-use super::error::{is_https, port};
+use super::error::is_https;
 
 /// Who asks, as servers and proxies are told.
 pub(super) const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
-/// A host name has 255 bytes at most; ureq is to write all it is shown at once.
-const LONGEST_HOST: usize = 1024;
+/// What a host name has at most, in bytes.
+const LONGEST_HOST: usize = 255;
 
 /// The URL, or why it cannot be asked for, without a word of what it says.
 pub(super) fn parse(url: &str) -> Result<Uri, &'static str> {
@@ -27,14 +27,11 @@ pub(super) fn parse(url: &str) -> Result<Uri, &'static str> {
     if is_https(&uri) && !cfg!(feature = "rustls") {
         return Err("https needs TLS: build with the feature `rustls`, or use an http URL");
     }
-    let spoken = matches!(uri.scheme_str(), Some("http" | "https"));
-    let named = uri.host().is_some_and(|host| {
-        // A port that is not a number below 65,536 is dropped silently by the parser.
-        !host.is_empty()
-            && host.len() <= LONGEST_HOST
-            && (uri.port_u16().is_some() || authority.ends_with(host))
-    });
-    if spoken && named {
+    let host = uri.host().unwrap_or_default();
+    let is_spoken = matches!(uri.scheme_str(), Some("http" | "https"));
+    // A port that is not a number below 65,536 is dropped silently by the parser.
+    let has_port = uri.port_u16().is_some() || authority.ends_with(host);
+    if is_spoken && has_port && (1..=LONGEST_HOST).contains(&host.len()) {
         Ok(uri)
     } else {
         Err(UNUSABLE)
@@ -47,14 +44,6 @@ pub(super) fn shown<'a>(
     request: &HttpRequest<'a>,
     uri: &Uri,
 ) -> Result<Box<Request<&'a [u8]>>, &'static str> {
-    let method =
-        Method::from_bytes(request.method.as_bytes()).map_err(|_| "not a method of HTTP")?;
-    let mut origin = uri.clone().into_parts();
-    origin.path_and_query = Some(PathAndQuery::from_static("/"));
-    let mut shown = Box::new(Request::new(request.body));
-    *shown.method_mut() = method;
-    *shown.uri_mut() = Uri::from_parts(origin).map_err(|_| UNSENDABLE)?;
-    let headers = shown.headers_mut();
     // Other characters are read in many ways.
     let is_visible = |byte: u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t');
     for (name, value) in request.headers {
@@ -62,44 +51,36 @@ pub(super) fn shown<'a>(
         if !value.bytes().all(is_visible) {
             return Err("a header's value is bad");
         }
-        match name {
-            // How long the body is, is said by whoever sends it.
-            header::CONTENT_LENGTH | header::TRANSFER_ENCODING => {
-                return Err("the body's length is not for the caller's headers to say");
-            }
-            // The body follows its head at once: a wait of a second for the word to go on would
-            // cost more than any body here.
-            header::EXPECT => return Err("the header `expect` is not supported: leave it out"),
-            // What ureq does depends on it.
-            header::CONNECTION => {
-                let value = HeaderValue::from_str(value).map_err(|_| UNSENDABLE)?;
-                headers.append(name, value);
-            }
-            _ => {}
+        // The body follows its head at once, and its length is said by whoever sends it.
+        if ["content-length", "transfer-encoding", "expect"].contains(&name.as_str()) {
+            return Err(
+                "the headers `content-length`, `transfer-encoding` and `expect` are not for the \
+                 caller to set: leave them out",
+            );
         }
     }
+    let mut origin = uri.clone().into_parts();
+    origin.path_and_query = Some(PathAndQuery::from_static("/"));
+    let mut shown = Box::new(Request::new(request.body));
+    *shown.method_mut() =
+        Method::from_bytes(request.method.as_bytes()).map_err(|_| "not a method of HTTP")?;
+    *shown.uri_mut() = Uri::from_parts(origin).map_err(|_| "the URL cannot be asked for")?;
     Ok(shown)
-}
-
-const UNSENDABLE: &str = "the request cannot be sent";
-
-/// Whether the length of the body is said, be it 0.
-fn has_body(request: &HttpRequest<'_>) -> bool {
-    !request.body.is_empty() || ["POST", "PUT", "PATCH"].contains(&request.method)
 }
 
 /// The whole head of `request`, which [`shown`] has found fit to be sent.
 pub(super) fn head(request: &HttpRequest<'_>, uri: &Uri) -> String {
-    let (host, length) = (host(uri), request.body.len().to_string());
+    let length = request.body.len().to_string();
     let own = [
-        ("host", &*host),
+        ("host", uri.authority().map_or("", |host| host.as_str())),
         ("content-length", &*length),
         ("user-agent", USER_AGENT),
         ("accept", "*/*"),
         // Left unsaid, any coding would do (RFC 9110, 12.5.3).
         ("accept-encoding", "identity"),
     ];
-    let is_due = |name: &str| name != "content-length" || has_body(request);
+    let has_body = !request.body.is_empty() || ["POST", "PUT", "PATCH"].contains(&request.method);
+    let is_due = |name: &str| name != "content-length" || has_body;
     let own = own
         .iter()
         .filter(|(name, _)| is_due(name) && !says(request, name));
@@ -113,15 +94,6 @@ pub(super) fn head(request: &HttpRequest<'_>, uri: &Uri) -> String {
         head.extend([name, ": ", value, "\r\n"]);
     }
     head + "\r\n"
-}
-
-/// The host of `uri`, with its port if that is not the scheme's own.
-fn host(uri: &Uri) -> String {
-    let host = uri.host().unwrap_or_default();
-    match (port(uri), is_https(uri)) {
-        (443, true) | (80, false) => host.to_owned(),
-        (port, _) => format!("{host}:{port}"),
-    }
 }
 
 /// Whether the caller's headers say something under `name`.
@@ -156,7 +128,7 @@ mod tests {
                 "GET",
                 "http://h:80",
                 "",
-                "GET / HTTP/1.1\r\nhost: h\r\n\r\n",
+                "GET / HTTP/1.1\r\nhost: h:80\r\n\r\n",
             ),
             (
                 "POST",

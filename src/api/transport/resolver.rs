@@ -1,8 +1,8 @@
-//! Host names to addresses, once every half minute and not once a request.
+//! Host names to addresses, once every half minute and not once a connection.
 //!
-//! ureq asks before every request, though most go over a connection that is kept; and a thousand
-//! connections may be opened at once. So an answer is kept for [`FRESH_FOR`], one lookup at a time
-//! is made for a name whoever asks, and nobody waits for it while an older answer will do. Failures
+//! ureq asks before every request, though most go over a connection that is kept. So it is told
+//! nothing, and whoever makes a connection asks here. A thousand may be made at once: so one lookup
+//! at a time is made for a name whoever asks, and what it finds is kept for [`FRESH_FOR`]. Failures
 //! are not kept. The one thread a lookup takes is what lets a caller give up on it: the system's
 //! resolver cannot be interrupted.
 
@@ -18,40 +18,29 @@ use ureq::config::Config;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use super::TransportErrorKind;
-use super::context::{self, fail_for};
-use super::error::{bare_host, origin, port};
+use super::error::{bare_host, fail_for, origin, port};
+use super::{TransportErrorKind, context};
 use crate::opaque::opaque;
 use crate::sync::{Condvar, Mutex};
 
 /// How long an answer is good for: long enough to cost nothing, short enough to follow a failover.
 const FRESH_FOR: Duration = Duration::from_secs(30);
-/// How long it is used while, or because, no newer one is to be had.
-const USABLE_FOR: Duration = Duration::from_secs(330);
-/// Addresses tried at most; ureq has room for no more.
-const MAX_ADDRESSES: usize = 16;
 
-type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+type Find = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// The resolver all connections of a transport share.
 #[derive(Clone)]
-pub(super) struct CachingResolver(Arc<Shared>);
-
-struct Shared {
-    names: Mutex<HashMap<String, Known>>,
-    /// A lookup has ended.
-    looked_up: Condvar,
-    lookup: Box<Lookup>,
+pub(super) struct CachingResolver {
+    lookups: Arc<Mutex<HashMap<String, Arc<Lookup>>>>,
+    find: Arc<Find>,
 }
 
-/// What is known of a name.
-#[derive(Default)]
-struct Known {
-    addresses: Vec<IpAddr>,
-    since: Option<Instant>,
-    is_looking: bool,
-    /// Why the last lookup failed, if it did.
-    failure: Option<Arc<io::Error>>,
+/// One lookup of a name.
+struct Lookup {
+    begun: Instant,
+    /// `None` while it is under way.
+    found: Mutex<Option<Result<Vec<IpAddr>, Arc<io::Error>>>>,
+    ended: Condvar,
 }
 
 impl CachingResolver {
@@ -59,94 +48,78 @@ impl CachingResolver {
         Self::new(|host| Ok((host, 0).to_socket_addrs()?.map(|it| it.ip()).collect()))
     }
 
-    fn new(lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Shared {
-            names: Mutex::default(),
-            looked_up: Condvar::default(),
-            lookup: Box::new(lookup),
-        }))
+    fn new(find: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
+        let (lookups, find) = (Arc::default(), Arc::new(find));
+        Self { lookups, find }
+    }
+
+    /// Where to connect to for `uri`.
+    pub(super) fn addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, ureq::Error> {
+        let host = bare_host(uri);
+        let found = match host.parse() {
+            Ok(address) => Ok(vec![address]),
+            Err(_) => self.find(host, context::with(|context| context.connect_by)),
+        };
+        let found = found.map_err(|error| {
+            let why = format!("no address for the host of {}", origin(uri));
+            fail_for(TransportErrorKind::Resolve, why, error)
+        })?;
+        let with_port = |address| SocketAddr::new(address, port(uri));
+        Ok(found.into_iter().map(with_port).collect())
     }
 
     /// The addresses of `host`; waits for them until `by`.
-    fn addresses(&self, host: &str, by: Instant) -> io::Result<Vec<IpAddr>> {
-        let mut names = self.0.names.lock();
-        let mut has_waited = false;
+    fn find(&self, host: &str, by: Instant) -> io::Result<Vec<IpAddr>> {
+        let lookup = self.lookup(host)?;
+        let mut found = lookup.found.lock();
         loop {
-            let known = names.entry(host.to_owned()).or_default();
-            let age = known.since.map_or(USABLE_FOR, |since| since.elapsed());
-            if age >= FRESH_FOR && !known.is_looking && !has_waited {
-                (known.is_looking, known.failure) = (true, None);
-                if let Err(error) = self.look_up(host) {
-                    known.learn(Err(error));
-                }
+            match &*found {
+                Some(Ok(addresses)) => return Ok(addresses.clone()),
+                Some(Err(error)) => return Err(io::Error::new(error.kind(), Arc::clone(error))),
+                None if Instant::now() >= by => return Err(io::ErrorKind::TimedOut.into()),
+                None => found = lookup.ended.wait_until(found, by),
             }
-            if age < USABLE_FOR {
-                return Ok(known.addresses.clone());
-            }
-            if let Some(error) = known.failure.clone() {
-                return Err(io::Error::new(error.kind(), error));
-            }
-            if Instant::now() >= by {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            names = self.0.looked_up.wait_until(names, by);
-            has_waited = true;
         }
     }
 
-    /// Looks `host` up on a thread of its own.
-    fn look_up(&self, host: &str) -> io::Result<()> {
-        let (shared, host) = (Arc::clone(&self.0), host.to_owned());
+    /// The lookup of `host` that is under way or fresh, or a new one, on a thread of its own.
+    fn lookup(&self, host: &str) -> io::Result<Arc<Lookup>> {
+        let mut lookups = self.lookups.lock();
+        if let Some(known) = lookups.get(host) {
+            let is_usable = match &*known.found.lock() {
+                None => true,
+                Some(Ok(_)) => known.begun.elapsed() < FRESH_FOR,
+                Some(Err(_)) => false,
+            };
+            if is_usable {
+                return Ok(Arc::clone(known));
+            }
+        }
+        let lookup = Arc::new(Lookup {
+            begun: Instant::now(),
+            found: Mutex::default(),
+            ended: Condvar::default(),
+        });
+        let (this, find, name) = (Arc::clone(&lookup), Arc::clone(&self.find), host.to_owned());
         let thread = thread::Builder::new().name("tollgate-dns".into());
         thread.spawn(move || {
-            let found = (shared.lookup)(&host);
-            shared.names.lock().entry(host).or_default().learn(found);
-            shared.looked_up.notify_all();
+            let found = find(&name).map_err(Arc::new);
+            *this.found.lock() = Some(found);
+            this.ended.notify_all();
         })?;
-        Ok(())
-    }
-
-    /// Puts `address` behind the others of `uri` until the next lookup: nobody answered there. A
-    /// host with a dead first address would otherwise make every connection wait for it.
-    pub(super) fn avoid(&self, uri: &Uri, address: SocketAddr) {
-        if let Some(known) = self.0.names.lock().get_mut(bare_host(uri)) {
-            // Stable, so that the others keep their places.
-            known.addresses.sort_by_key(|it| *it == address.ip());
-        }
-    }
-}
-
-impl Known {
-    fn learn(&mut self, found: io::Result<Vec<IpAddr>>) {
-        self.is_looking = false;
-        match found {
-            Ok(addresses) => (self.addresses, self.since) = (addresses, Some(Instant::now())),
-            Err(error) => self.failure = Some(Arc::new(error)),
-        }
+        lookups.insert(host.to_owned(), Arc::clone(&lookup));
+        Ok(lookup)
     }
 }
 
 impl Resolver for CachingResolver {
     fn resolve(
         &self,
-        uri: &Uri,
+        _: &Uri,
         _: &Config,
         _: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let host = bare_host(uri);
-        let addresses = match host.parse() {
-            Ok(address) => Ok(vec![address]),
-            Err(_) => self.addresses(host, context::with(|context| context.connect_by)),
-        };
-        let addresses = addresses.map_err(|error| {
-            let why = format!("no address for the host of {}", origin(uri));
-            fail_for(TransportErrorKind::Resolve, why, error)
-        })?;
-        let mut resolved = self.empty();
-        for address in addresses.into_iter().take(MAX_ADDRESSES) {
-            resolved.push(SocketAddr::new(address, port(uri)));
-        }
-        Ok(resolved)
+        Ok(self.empty())
     }
 }
 
@@ -179,36 +152,13 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     start.wait();
-                    resolver.addresses("host.test", soon()).unwrap();
+                    resolver.find("host.test", soon()).unwrap();
                 });
             }
         });
-        let kept = resolver.addresses("host.test", soon()).unwrap();
+        let kept = resolver.find("host.test", soon()).unwrap();
         assert_eq!(kept, two_addresses());
         assert_eq!(lookups.load(Ordering::SeqCst), 1);
-    }
-
-    #[test]
-    fn an_address_where_nobody_answers_goes_last_until_the_next_lookup() {
-        let resolver = CachingResolver::new(|_| Ok(two_addresses()));
-        let uri: Uri = "http://host.test:80/".parse().unwrap();
-        let [silent, lively] = two_addresses()[..] else {
-            panic!("there are two")
-        };
-        let order = || resolver.addresses("host.test", soon()).unwrap();
-        assert_eq!(order(), [silent, lively]);
-        for _ in 0..2 {
-            resolver.avoid(&uri, SocketAddr::new(silent, 80));
-            assert_eq!(order(), [lively, silent]);
-        }
-        // The answer has grown old: it is used once more, and a new one forgets what was.
-        let age = |known: &mut Known| known.since = Instant::now().checked_sub(FRESH_FOR);
-        resolver.0.names.lock().get_mut("host.test").map(age);
-        let wait = soon();
-        while order() != [silent, lively] {
-            assert!(Instant::now() < wait, "no second lookup");
-            thread::yield_now();
-        }
     }
 
     #[test]
@@ -220,8 +170,8 @@ mod tests {
             }
             Ok(two_addresses())
         });
-        assert!(resolver.addresses("host.test", soon()).is_err());
-        assert!(resolver.addresses("host.test", soon()).is_ok());
+        assert!(resolver.find("host.test", soon()).is_err());
+        assert!(resolver.find("host.test", soon()).is_ok());
     }
 
     #[test]
@@ -238,11 +188,11 @@ mod tests {
         });
         for _ in 0..3 {
             let by = Instant::now() + Duration::from_millis(5);
-            let error = resolver.addresses("host.test", by).unwrap_err();
+            let error = resolver.find("host.test", by).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         }
         drop(release);
-        assert!(resolver.addresses("host.test", soon()).is_ok());
+        assert!(resolver.find("host.test", soon()).is_ok());
         assert_eq!(lookups.load(Ordering::SeqCst), 1);
     }
 }

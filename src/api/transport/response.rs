@@ -1,15 +1,16 @@
 //! An answer as it comes in: its head, then its body as far as it is wanted.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::response::Parts;
-use http::{Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, Response, Version};
+use serde::de::IgnoredAny;
 use ureq::Body;
 
-use super::context::{self, fail};
+use super::context;
 use super::decode::decode;
+use super::error::fail;
 use super::{HttpRequest, HttpResponse, TransportErrorKind, request};
 use crate::escape::printable;
 
@@ -17,9 +18,6 @@ use crate::escape::printable;
 const MAX_ERROR_BODY: usize = 64 * 1024;
 /// How long it is waited for: the status is known, and so is what to do.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much more of it is read, and for how long, to keep the connection.
-const MAX_DRAINED: u64 = 64 * 1024;
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Memory reserved for a body on the server's word alone, and where nothing is said of its length.
 const MAX_RESERVED: usize = 256 * 1024;
 const RESERVED_WITHOUT_LENGTH: usize = 2 * 1024;
@@ -33,101 +31,64 @@ pub(super) fn receive(
     request: &HttpRequest<'_>,
     answer: &mut HttpResponse,
 ) -> Result<(), ureq::Error> {
-    let (shown, mut body) = response.into_parts();
-    let head = context::with(|context| {
-        context.awaits_head = false;
-        // With two lengths a gateway may have seen the end elsewhere (RFC 9112, 6.3 and 11.2).
-        let says = |name| shown.headers.contains_key(name);
-        context.is_spoiled |= says(TRANSFER_ENCODING) && says(CONTENT_LENGTH);
-        context.answer_head.take().unwrap_or_default()
-    });
-    let is_success = shown.status.is_success();
+    use TransportErrorKind::{Encoded, Truncated};
+    let (parts, mut body) = response.into_parts();
+    (answer.status, answer.headers) = (parts.status, parts.headers);
+    let (headers, bytes) = (&answer.headers, &mut answer.body);
+    let is_success = answer.status.is_success();
     let most = if is_success {
         request.max_body
     } else {
         MAX_ERROR_BODY
     };
-    answer.status = shown.status;
-    let bytes = &mut answer.body;
-    let came = match unreadable(&shown) {
-        _ if has_no_body(request, &shown) => Ok(()),
-        None if is_success => read_whole(&mut body, bytes, most),
-        None => read_start(&mut body, bytes),
-        Some(why) if is_success => Err(fail(TransportErrorKind::Protocol, why)),
-        // The status of a refusal says enough.
-        Some(_) => Ok(()),
-    };
-    // Not before: the body that is kept would have a hole of its size in front of it.
-    answer.headers = head.headers();
+    // Somebody on the way may have seen the end elsewhere, if there are two ways to find it (RFC
+    // 9112, 6.1, 6.3 and 11.2).
+    let framing = list(headers, &TRANSFER_ENCODING);
+    let is_chunked = framing.eq_ignore_ascii_case("chunked") && parts.version == Version::HTTP_11;
+    if !framing.is_empty() && (!is_chunked || headers.contains_key(CONTENT_LENGTH)) {
+        context::with(|context| context.is_spoiled = true);
+    }
+    if is_success {
+        read_whole(&mut body, bytes, most)?;
+    } else {
+        read_start(&mut body, bytes);
+    }
     // A caller who has asked for codings undoes them.
     if !request::says(request, "accept-encoding") {
-        let codings = head.all(&CONTENT_ENCODING);
-        match decode(bytes, &codings, most) {
-            _ if came.is_err() => {}
-            Ok(()) if bytes.len() > most && is_success => return Err(too_large(most)),
-            Ok(()) => bytes.truncate(most),
-            Err(()) if is_success => {
+        let codings = list(headers, &CONTENT_ENCODING);
+        if decode(bytes, &codings, most).is_err() {
+            if is_success {
                 let codings = printable(&codings, MAX_QUOTED);
-                let why = format!(
-                    "the answer is compressed as \"{codings}\", which is not understood here"
-                );
-                return Err(fail(TransportErrorKind::Encoded, why));
+                let why = format!("the answer is compressed as \"{codings}\", unknown here");
+                return Err(fail(Encoded, why));
             }
-            Err(()) => bytes.clear(),
+            bytes.clear();
         }
+        if is_success && bytes.len() > most {
+            return Err(too_large(most));
+        }
+        bytes.truncate(most);
     }
-    came?;
-    // TLS says when the stream is over; without that, anybody on the way may have cut it. An object
-    // or an array says so itself.
-    let is_cut_short = context::with(|context| context.is_cut_short);
-    if is_success && is_cut_short && !shown.headers.contains_key(CONTENT_LENGTH) && !is_whole(bytes)
-    {
+    // TLS says when the stream is over; without that, anybody on the way may have cut it.
+    if is_success && context::with(|context| context.is_cut_short) && !says_its_end(bytes) {
         let why = "the answer ended without the end of the TLS connection";
-        return Err(fail(TransportErrorKind::Truncated, why));
+        return Err(fail(Truncated, why));
     }
     Ok(())
 }
 
-/// Whether a text ends as it closes the last of the brackets that it opened, be it JSON or nearly
-/// so.
-fn is_whole(text: &[u8]) -> bool {
-    let (mut open, mut quote, mut bytes) = (0_i64, None, text.iter());
-    while let Some(byte) = bytes.next() {
-        match (byte, quote) {
-            (b'\\', Some(_)) => drop(bytes.next()),
-            (_, Some(end)) if byte == end => quote = None,
-            (b'"' | b'\'', None) if open > 0 => quote = Some(byte),
-            (b'{' | b'[', None) => open += 1,
-            (b'}' | b']', None) => open -= 1,
-            _ => {}
-        }
-    }
-    open == 0 && matches!(text.trim_ascii_end(), [.., b'}' | b']'])
+/// All values under `name`, as one list.
+fn list(headers: &HeaderMap, name: &HeaderName) -> String {
+    let values = headers.get_all(name).iter();
+    let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()));
+    values.collect::<Vec<_>>().join(", ")
 }
 
-/// A 205 has no body (RFC 9110, 15.3.6), and not every server says so.
-fn has_no_body(request: &HttpRequest<'_>, shown: &Parts) -> bool {
-    let says = |name| shown.headers.contains_key(name);
-    match shown.status {
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => true,
-        StatusCode::RESET_CONTENT => !says(CONTENT_LENGTH) && !says(TRANSFER_ENCODING),
-        _ => request.method == "HEAD",
-    }
-}
-
-/// Why it cannot be known where the body ends, if it cannot.
-fn unreadable(shown: &Parts) -> Option<String> {
-    let coding = shown.headers.get(TRANSFER_ENCODING)?;
-    let is_understood =
-        shown.version == Version::HTTP_11 && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    (!is_understood).then(|| {
-        let coding = String::from_utf8_lossy(coding.as_bytes());
-        let (version, coding) = (shown.version, printable(&coding, MAX_QUOTED));
-        format!(
-            "the transfer-encoding of the answer, {version:?}, is \"{coding}\": only chunked is \
-             understood, in HTTP/1.1"
-        )
-    })
+/// Whether a body is a whole object or array of JSON. A number may be the start of a longer one.
+fn says_its_end(body: &[u8]) -> bool {
+    let json = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+    matches!(json.trim_ascii_end(), [.., b'}' | b']'])
+        && serde_json::from_slice::<IgnoredAny>(json).is_ok()
 }
 
 /// All of the body, or an error.
@@ -135,9 +96,8 @@ fn read_whole(body: &mut Body, bytes: &mut Vec<u8>, most: usize) -> Result<(), u
     let length = body.content_length();
     let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     if length.is_some_and(|length| length > most) {
-        let error = too_large(most);
-        read_start(body, bytes)?;
-        return Err(error);
+        read_start(body, bytes);
+        return Err(too_large(most));
     }
     // One more than allowed, to tell a body that is just as long from one that is longer.
     let more = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
@@ -154,20 +114,11 @@ fn too_large(most: usize) -> ureq::Error {
     fail(TransportErrorKind::TooLarge, why)
 }
 
-/// The start of an error answer's body. Its status has been read, so whatever cuts the body short,
-/// but an abort, takes nothing away from what is known.
-fn read_start(body: &mut Body, bytes: &mut Vec<u8>) -> Result<(), ureq::Error> {
-    context::with(|context| context.end_within(ERROR_BODY_TIMEOUT));
-    let mut reader = body.as_reader();
-    let mut start = reader.by_ref().take(MAX_ERROR_BODY as u64);
-    let read = start.read_to_end(bytes);
-    if context::with(|context| context.cancel.is_aborted()) {
-        return Err(ureq::Error::ConnectionFailed);
-    }
-    if read.is_ok() && bytes.len() == MAX_ERROR_BODY {
-        context::with(|context| context.end_within(DRAIN_TIMEOUT));
-        // A connection that cannot be drained is not used again; nothing else depends on it.
-        let _ = reader.take(MAX_DRAINED).read_to_end(&mut Vec::new());
-    }
-    Ok(())
+/// The start of an error answer's body. Its status has been read, so whatever cuts the body short
+/// takes nothing away from what is known.
+fn read_start(body: &mut Body, bytes: &mut Vec<u8>) {
+    let by = Instant::now() + ERROR_BODY_TIMEOUT;
+    context::with(|context| context.deadline = context.deadline.min(by));
+    let mut start = body.as_reader().take(MAX_ERROR_BODY as u64);
+    let _ = start.read_to_end(bytes);
 }

@@ -9,8 +9,6 @@
 //! every wake. A peer that sends one byte a second for ever is therefore bounded like a silent one.
 
 use std::io::{self, ErrorKind, Read, Write};
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +19,10 @@ use ureq::Timeout;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use super::TransportErrorKind;
-use super::abort::Socket;
+use super::abort::{Socket, Sockets};
 use super::buffers::{LentBuffers, TLS_RECORD};
-use super::context::{self, CallContext, broken, fail, fail_for, time_left};
-use super::error::origin;
+use super::context::{self, CallContext, broken, time_left};
+use super::error::{fail_for, origin};
 
 /// Well under the 350 s after which common NAT gateways forget a silent connection; a completion
 /// may take ten minutes to its first byte.
@@ -40,21 +38,16 @@ const FIRST_READ: usize = 4096;
 /// How often an upload that is stuck looks whether it has been answered, and at the clock.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Connects to the first of `addresses` that can be; `uri` is whose they are, and `avoid` is told
-/// of those that are silent.
+/// Connects to the first of `addresses` that can be; `uri` is whose they are.
 pub(super) fn connect(
     addresses: &[SocketAddr],
-    avoid: impl FnMut(SocketAddr),
     uri: &Uri,
-) -> Result<TcpStream, ureq::Error> {
+    sockets: &Sockets,
+) -> Result<Tcp, ureq::Error> {
     let by = context::with(|context| context.connect_by);
-    let stream = connect_to_any(addresses, avoid, by).map_err(|error| {
-        let is_over = context::with(|context| context.is_over());
-        let kind = match error.kind() {
-            ErrorKind::TimedOut if is_over => TransportErrorKind::Timeout,
-            _ => TransportErrorKind::Connect,
-        };
-        fail_for(kind, format!("cannot connect to {}", origin(uri)), error)
+    let stream = connect_to_any(addresses, by).map_err(|error| {
+        let why = format!("cannot connect to {}", origin(uri));
+        fail_for(TransportErrorKind::Connect, why, error)
     })?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
     let keepalive = keepalive.with_interval(KEEPALIVE_INTERVAL);
@@ -62,37 +55,27 @@ pub(super) fn connect(
     let _ = stream.set_nodelay(true);
     let _ = stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-    Ok(stream)
+    Ok(Tcp {
+        socket: sockets.adopt(stream),
+        lent: LentBuffers::default(),
+        armed: None,
+    })
 }
 
 /// Tries each address in turn: each gets half of the time that is left, [`TIME_PER_ADDRESS`] at the
 /// most, and the last all of it, so that a dead first address (IPv6 without a route to it) leaves
 /// time for a living second. Not two at once, as RFC 8305 has it: a thread waits for one.
-fn connect_to_any(
-    addresses: &[SocketAddr],
-    mut avoid: impl FnMut(SocketAddr),
-    by: Instant,
-) -> io::Result<TcpStream> {
+fn connect_to_any(addresses: &[SocketAddr], by: Instant) -> io::Result<TcpStream> {
     let mut failure = io::Error::from(ErrorKind::AddrNotAvailable);
-    for (tried, &address) in addresses.iter().enumerate() {
+    for (tried, address) in addresses.iter().enumerate() {
         let left = by.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        let is_last = tried + 1 == addresses.len();
-        let share = if is_last {
-            left
-        } else {
-            TIME_PER_ADDRESS.min(left / 2)
+        let share = match addresses.len() - tried {
+            1 => left,
+            _ => TIME_PER_ADDRESS.min(left / 2),
         };
-        match TcpStream::connect_timeout(&address, share.max(Duration::from_millis(1))) {
+        match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
             Ok(stream) => return Ok(stream),
-            Err(error) => {
-                if error.kind() == ErrorKind::TimedOut {
-                    avoid(address);
-                }
-                failure = error;
-            }
+            Err(error) => failure = error,
         }
     }
     Err(failure)
@@ -103,27 +86,16 @@ fn connect_to_any(
 pub(super) struct Tcp {
     socket: Arc<Socket>,
     lent: LentBuffers,
-    /// The last read filled its room, so there is no need to wait for the next.
-    has_more: bool,
     /// The time-out that reads are set to.
     armed: Option<Duration>,
 }
 
 impl Tcp {
-    pub(super) fn new(socket: Arc<Socket>) -> Self {
-        Self {
-            socket,
-            lent: LentBuffers::default(),
-            has_more: false,
-            armed: None,
-        }
-    }
-
     /// Sends all that is held back. A peer that takes nothing for [`WRITE_TIMEOUT`] makes this
     /// [`Timeout::PerWrite`]; the rest stays, and may be sent later.
     fn flush(&mut self) -> Result<(), ureq::Error> {
         let (stream, output) = (&self.socket.stream, &mut self.lent.output);
-        if output.is_empty() || context::with(|context| context.is_refused) {
+        if output.is_empty() || context::with(|context| context.is_spoiled) {
             return Ok(());
         }
         if !context::with(|context| self.socket.attach(&context.cancel)) {
@@ -140,12 +112,6 @@ impl Tcp {
                     time_left()?;
                     return Err(ureq::Error::Timeout(Timeout::PerWrite));
                 }
-                // A server that refuses an upload answers and closes; what is still under way then
-                // resets the connection, but the answer has arrived before the reset.
-                Err(_) if matches!(peek(stream), Some(1..)) => {
-                    context::with(CallContext::note_refusal);
-                    return Ok(());
-                }
                 Err(error) => return Err(broken(error)),
             }
         }
@@ -156,17 +122,8 @@ impl Tcp {
     fn receive(&mut self) -> Result<bool, ureq::Error> {
         let (stream, input) = (&self.socket.stream, &mut self.lent.input);
         let mut first = [0; FIRST_READ];
-        let is_first = input.is_empty() && !self.has_more;
+        let is_first = input.is_empty();
         let room = if is_first { &mut first } else { input.room(1) };
-        let capacity = room.len();
-        if capacity == 0 {
-            fail(
-                TransportErrorKind::Protocol,
-                "a line of the answer is too long",
-            );
-            // ureq makes nothing of it behind the last chunk.
-            return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
-        }
         let count = loop {
             if let Some(time) = arm(&mut self.armed, time_left()?) {
                 // macOS refuses it once the peer has closed, and then no read waits.
@@ -178,8 +135,6 @@ impl Tcp {
                 Err(error) => return Err(broken(error)),
             }
         };
-        context::with(CallContext::note_bytes_moved);
-        self.has_more = count == capacity;
         if is_first {
             // There is always room in an empty one.
             input.room(FIRST_READ)[..count].copy_from_slice(&first[..count]);
@@ -221,51 +176,29 @@ impl Transport for Tcp {
     /// would be read as the answer to the next request: the end of the connection, a second answer,
     /// a complaint of having waited too long. So only silence will do.
     fn is_open(&mut self) -> bool {
-        self.has_more = false;
-        let is_spoiled = context::with(|context| context.is_spoiled);
-        self.socket.detach()
-            && !is_spoiled
-            && self.lent.input.is_empty()
-            && peek(&self.socket.stream).is_none()
+        self.socket.detach() && self.lent.input.is_empty() && peek(&self.socket.stream).is_none()
     }
 }
 
 /// How many bytes have arrived, 1 at most, or nothing; 0 is the end of the stream, or an error. It
 /// does not wait.
 fn peek(stream: &TcpStream) -> Option<usize> {
-    match peek_now(stream) {
+    let peeked = stream
+        .set_nonblocking(true)
+        .and_then(|()| stream.peek(&mut [0]));
+    match stream.set_nonblocking(false).and(peeked) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
         peeked => Some(peeked.unwrap_or(0)),
     }
 }
 
-/// One system call, of which every reuse of a connection pays for two.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn peek_now(stream: &TcpStream) -> io::Result<usize> {
-    // Linux has given these the same numbers on all architectures.
-    const MSG_PEEK: i32 = 0x02;
-    const MSG_DONTWAIT: i32 = 0x40;
-    let mut byte = [MaybeUninit::uninit()];
-    SockRef::from(stream).recv_with_flags(&mut byte, MSG_PEEK | MSG_DONTWAIT)
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn peek_now(stream: &TcpStream) -> io::Result<usize> {
-    stream.set_nonblocking(true)?;
-    let peeked = stream.peek(&mut [0]);
-    stream.set_nonblocking(false)?;
-    peeked
-}
-
 /// Whether the socket's time-out went off, or the thread was woken otherwise: time to peek at the
 /// clock.
 fn is_wake(error: &io::Error) -> bool {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::Interrupted => true,
-        // Windows' word for the socket's time-out; elsewhere the connection itself timed out.
-        ErrorKind::TimedOut => cfg!(windows),
-        _ => false,
-    }
+    let kind = error.kind();
+    // Windows' word for the socket's time-out; elsewhere the connection itself timed out.
+    let is_timeout = cfg!(windows) && kind == ErrorKind::TimedOut;
+    is_timeout || matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 /// What to set a socket's time-out to, if the one that is `armed` would be too late or much too
@@ -306,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_address_leaves_time_for_the_next_and_is_told_of() {
+    fn a_silent_address_leaves_time_for_the_next() {
         let (dead, _listener, _queue) = silent();
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let living = listener.local_addr().unwrap();
@@ -314,14 +247,9 @@ mod tests {
         let refusing = closed.local_addr().unwrap();
         drop(closed);
 
-        let mut avoided = Vec::new();
-        let stream = connect_to_any(
-            &[refusing, dead, living],
-            |address| avoided.push(address),
-            Instant::now() + Duration::from_secs(60),
-        );
+        let addresses = [refusing, dead, living];
+        let stream = connect_to_any(&addresses, Instant::now() + Duration::from_secs(60));
         assert_eq!(stream.unwrap().peer_addr().unwrap(), living);
-        assert_eq!(avoided, [dead]);
     }
 
     #[test]

@@ -2,36 +2,20 @@
 //!
 //! This is the tool's manual as much as its parser: `--help` shows what stands here. Only what can
 //! be judged from the arguments alone is checked here. A key is never an argument, as other users
-//! of the machine can read those. A file here holds one command's arguments, or some that several
-//! commands have.
+//! of the machine can read those. `run` and `plan` have a file each, `commands` the small commands,
+//! and `input` what several commands have.
 
-mod check;
-mod completions;
-mod extract;
+mod commands;
 mod input;
-mod merge;
 mod plan;
-mod prompts;
-mod report;
 mod run;
-mod sharding;
-mod shared_limit;
-mod simulate;
-mod table;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use self::check::Check;
-pub(crate) use self::completions::Completions;
-pub(crate) use self::extract::Extract;
-pub(crate) use self::input::OfInput;
-pub(crate) use self::merge::Merge;
+pub(crate) use self::commands::{Check, Completions, Extract, Merge, Report, Simulate};
+pub(crate) use self::input::{OfInput, Prompts, ShardArg, Sharding};
 pub(crate) use self::plan::{Answers, Plan};
-pub(crate) use self::prompts::Prompts;
-pub(crate) use self::report::Report;
 pub(crate) use self::run::{Limits, Money, ProgressMode, Run, Server, Timeouts};
-pub(crate) use self::sharding::{ShardArg, Sharding};
-pub(crate) use self::simulate::Simulate;
 
 /// Send many AI-API requests as fast as the provider's limits allow and never faster, and keep
 /// every answer that was paid for.

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::prompts::Prompts;
+use super::input::Prompts;
 use super::run::{Api, Limits, Money, Timeouts};
-use super::sharding::Sharding;
 use crate::cli::parse;
 use crate::plan::Dist;
 
@@ -41,7 +40,7 @@ pub(crate) struct Plan {
     pub(crate) input: Option<PathBuf>,
 
     /// Plan this many requests instead of a file
-    #[arg(long, value_name = "N", requires = "tokens", conflicts_with_all = ["input", "by_line", "template", "system", "params", "shard"], value_parser = parse::up_to::<u64>(MOST_REQUESTS))]
+    #[arg(long, value_name = "N", requires = "tokens", conflicts_with_all = ["input", "by_line", "template", "system", "params"], value_parser = parse::up_to::<u64>(MOST_REQUESTS))]
     pub(crate) requests: Option<u64>,
 
     /// The model tokens of each prompt; required with --requests
@@ -79,9 +78,6 @@ pub(crate) struct Plan {
 
     #[command(flatten)]
     pub(crate) prompts: Prompts,
-
-    #[command(flatten)]
-    pub(crate) sharding: Sharding,
 }
 
 const MOST_PROCESSES: u64 = 10_000;

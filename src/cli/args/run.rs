@@ -7,10 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::prompts::Prompts;
-use super::sharding::Sharding;
-use super::shared_limit::SharedLimit;
-use super::table::Table;
+use super::input::{Prompts, Sharding, SharedLimit, Table};
 use crate::cli::parse;
 use crate::{Concurrency, Fsync, Price, Provider, Rate, Usd};
 
@@ -155,7 +152,6 @@ pub(crate) struct Run {
     pub(crate) verbose: u8,
 }
 
-const FILES: &str = "Files";
 impl Run {
     /// Whether each such run starts anew: simulated answers cost nothing, and these are in a file
     /// of their own.
@@ -164,6 +160,7 @@ impl Run {
     }
 }
 
+const FILES: &str = "Files";
 const MONEY: &str = "Money";
 const DISPLAY: &str = "Display";
 

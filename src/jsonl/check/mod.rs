@@ -4,43 +4,72 @@
 //! what a run would refuse or make a failed row of. The rules of a provider's own
 //! [batch](mod@batch) service come on top where they are asked for; a run needs none of them.
 //!
-//! One [pass](super::parallel) on all cores reads the lines, and one thread makes a [`Report`] of
-//! what they say, in the order of the file. Memory grows by the table of [ids](super::ids) alone;
-//! [findings] and names are kept up to a number, and counted beyond.
+//! One [pass](super::scan::fold_rows) on all cores reads the lines, and one thread makes a
+//! [`Report`] of what they say, in the order of the file. Memory grows by the table of
+//! [ids](super::ids) alone; findings and names are kept up to a number, and counted beyond.
 
 mod batch;
-mod findings;
 mod report;
 
 use std::io::Read;
 
+use super::answer_table::RunTable;
 use super::files::Location;
-use super::format::Format;
+use super::format::{Format, InputRow};
 use super::hash::LineHash;
-use super::journal::{ResumeIndex, RowStatus};
-use super::judge::judge_stream;
+use super::journal::{ResumeIndex, RowStatus, recover};
+use super::judge;
 use super::lines::Line;
-use super::occurrences::Occurrences;
-use super::parallel::fold;
-use super::scan::repeated_ids;
-use crate::api::classify::Promise;
+use super::run::FileRun;
+use super::scan::{RowFacts, fold_rows, repeated_ids};
 use crate::api::json::{fields, string};
 use crate::api::{Provider, Size};
 use crate::cancel::Cancel;
 use crate::error::Result;
 
-pub(crate) use findings::{Finding, Findings};
-pub(crate) use report::{Names, Report};
+pub(crate) use report::{Finding, Names, Report};
 
-use batch::{Rules, embedding_inputs};
+use batch::Rules;
 
-/// Checks a whole file of requests, whose name is `location` and whose lines are of this `format`,
-/// for a provider's own batch service if there is one. Each request that `index` leaves to do is
-/// also shown to `each`, with the hash of its id.
+impl FileRun<'_> {
+    /// Looks through the input as a run would, and changes nothing: what it holds, with the rules
+    /// of a provider's own batch service if there is one. Each request that is left to send is
+    /// shown to `each`, with the hash of its id.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run), but for ids that are in two lines and rows that have changed:
+    /// these are findings.
+    pub(crate) fn look(
+        self,
+        provider: Option<Provider>,
+        each: impl FnMut(Option<LineHash>, &RequestFacts),
+    ) -> Result<Report> {
+        let options = self.checked()?;
+        self.files.check()?;
+        let (cancel, location) = (&self.client.settings().cancel, &self.files.input);
+        let (index, _) = recover(&self.files, options, cancel)?;
+        let (input, format) = self.choices.open(location, cancel)?;
+        RunTable::new(&self.files, &format, options, self.choices.table)?;
+        check(input.into_read(), location, &format, &index, provider, each)
+    }
+
+    /// The input and what its lines are, for others than a run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an input that cannot be opened, or a
+    /// header that does not fit.
+    pub(crate) fn input(self) -> Result<(Location, Format)> {
+        let cancel = &self.client.settings().cancel;
+        let (_, format) = self.choices.open(&self.files.input, cancel)?;
+        Ok((self.files.input, format))
+    }
+}
+
+/// Checks a whole file of requests, whose name is `location` and whose lines are of this `format`.
 ///
 /// # Errors
 /// Those of [`Location::unreadable`].
-pub(crate) fn check<R: Read>(
+fn check<R: Read>(
     source: R,
     location: &Location,
     format: &Format,
@@ -50,73 +79,68 @@ pub(crate) fn check<R: Read>(
 ) -> Result<Report> {
     let rules = provider.map(Rules::of);
     let mut lines = format.lines(source);
-    let unreadable = |error| location.unreadable(error);
+    let refusal = judge::refusal(&mut lines, format, judge::OF_STREAM);
+    let refusal = refusal.map_err(|error| location.unreadable(error))?;
     let mut report = Report::default();
-    if let Some(refusal) = judge_stream(&mut lines, format).map_err(unreadable)? {
-        report
-            .findings
-            .note(Finding::new("no_requests", None, refusal));
+    if let Some(refusal) = refusal {
+        let finding = Finding::new("no_requests", None, refusal);
+        report.findings.note(finding);
     }
     // With their lines.
     let mut ids = Vec::new();
-    let mut occurrences = format.names_rows().then(Occurrences::new);
-    let read = |line: Line<&[u8]>| LineFacts::read(line, format, index, rules);
-    let add = |mut facts: LineFacts| {
-        if let Some(occurrences) = &mut occurrences {
-            let id = facts.hash.and_then(|hash| occurrences.id(hash));
-            facts.rename(id.as_deref(), format, index);
-        }
+    let read = |line: Line<&[u8]>| {
+        let row = format.parse(line);
+        let facts = RowFacts::of(&row, format, index);
+        (facts, LineFacts::of(line, &row, rules))
+    };
+    let add = |facts: RowFacts, line: LineFacts| {
+        let number = Some(facts.number);
         if facts.is_elsewhere {
-            if facts.has_record {
-                report.findings.note(Finding::of_other_shard(facts.number));
+            if facts.status != RowStatus::ToDo {
+                let finding = Finding::new("other_shard", number, OTHER_SHARD.to_owned());
+                report.findings.note(finding);
             }
-            return Ok(());
+            return;
+        }
+        if facts.status == RowStatus::Changed {
+            let finding = Finding::new("changed", number, CHANGED.to_owned());
+            report.findings.note(finding);
         }
         if !format.names_rows() {
             ids.extend(facts.id.map(|id| (id, facts.number)));
         }
-        if let Some(request) = facts.request.as_ref().filter(|_| facts.is_to_do) {
+        let is_to_do = matches!(facts.status, RowStatus::ToDo | RowStatus::ToDoLast);
+        if let Some(request) = line.request.as_ref().filter(|_| is_to_do) {
             each(facts.id, request);
         }
         // Where a prompt goes and to which model is decided when it is sent.
-        report.note(facts, format.prompts.is_none());
-        Ok(())
+        report.note(facts.number, line, format.prompts.is_none());
     };
-    fold(&mut lines, &Cancel::new(), unreadable, read, add)?;
+    let cancel = Cancel::new();
+    fold_rows(&mut lines, location, format, index, &cancel, read, add)?;
     report.lines = lines.number;
     report.blank_lines = lines.blanks;
     report.bytes = lines.offset;
-    judge_whole(&mut report, ids, location, format, rules);
+    for (first, again, id) in repeated_ids(location, format, ids) {
+        let message = format!("has the \"custom_id\" of line {first}{id}");
+        report.findings.note(Finding {
+            first_line: Some(first),
+            ..Finding::new("duplicate_id", Some(again), message)
+        });
+    }
+    for finding in rules.map_or_else(Vec::new, |rules| rules.judge(&report)) {
+        report.findings.note(finding);
+    }
     Ok(report)
 }
 
-/// Adds what is found in the file as a whole.
-fn judge_whole(
-    report: &mut Report,
-    ids: Vec<(LineHash, u64)>,
-    location: &Location,
-    format: &Format,
-    rules: Option<Rules>,
-) {
-    for (first, again, id) in repeated_ids(location, format, ids) {
-        report
-            .findings
-            .note(Finding::of_duplicate(first, again, &id));
-    }
-    for finding in rules.map_or_else(Vec::new, |rules| rules.judge(report)) {
-        report.findings.note(finding);
-    }
-}
+const CHANGED: &str = "has changed since it was answered: give it another id, keep its old answer \
+                       (`force_resume`), or start anew (`overwrite`)";
+const OTHER_SHARD: &str = "has a record in the output, and is in another shard: give each shard an \
+                           output of its own";
 
 /// What a line says.
 struct LineFacts {
-    number: u64,
-    id: Option<LineHash>,
-    hash: Option<LineHash>,
-    is_to_do: bool,
-    /// It has a record in the output.
-    has_record: bool,
-    is_elsewhere: bool,
     /// `None` if the line is no request.
     request: Option<RequestFacts>,
     findings: Vec<Finding>,
@@ -127,93 +151,57 @@ pub(crate) struct RequestFacts {
     pub(crate) path: String,
     model: Option<String>,
     pub(crate) size: Size,
-    /// Embedding inputs, if there are rules to count them by.
-    inputs: u64,
 }
 
 impl LineFacts {
-    fn read(line: Line<&[u8]>, format: &Format, index: &ResumeIndex, rules: Option<Rules>) -> Self {
-        let row = format.parse(line);
-        let id = row.id();
-        let status = id.map(|id| index.status(id, row.hash, row.promise()));
-        let status = status.unwrap_or(RowStatus::ToDo);
-        let mut facts = Self {
-            number: line.number,
-            // The failure of a bad line is recorded under the id that it has, so that is unique,
-            // too.
-            id,
-            hash: row.hash,
-            is_to_do: is_to_do(status),
-            has_record: status != RowStatus::ToDo,
-            is_elsewhere: !format.takes(row.custom_id.as_deref(), line.number),
-            request: None,
-            findings: Vec::new(),
-        };
-        if status == RowStatus::Changed {
-            facts.findings.push(Finding::of_changed(line.number));
-        }
-        match &row.request {
-            Ok(request) => {
-                let body = request.body.as_ref();
-                let found = fields(body, &["model", "input"]);
-                let [model, input] = found.map_or([None; 2], |found| found.values);
-                let size = Size::of(body.as_bytes());
-                let mut inputs = 0;
-                if let Some(rules) = rules {
-                    facts
-                        .findings
-                        .extend(rules.findings(line, &row, request, size));
-                    inputs = embedding_inputs(&request.path, input);
-                }
-                facts.request = Some(RequestFacts {
-                    path: request.path.to_string(),
-                    // Rows may be checked before a model is chosen.
-                    model: model.and_then(string).filter(|name| !name.is_empty()),
-                    size,
-                    inputs,
-                });
+    fn of(line: Line<&[u8]>, row: &InputRow<'_>, rules: Option<Rules>) -> Self {
+        let request = match &row.request {
+            Ok(request) => request,
+            // A run would make a failed row of it.
+            Err(error) => {
+                let message = error.message.to_string();
+                let finding = Finding {
+                    column: error.column,
+                    ..Finding::new(error.kind, Some(line.number), message)
+                };
+                return Self {
+                    request: None,
+                    findings: vec![finding],
+                };
             }
-            Err(error) => facts
-                .findings
-                .push(Finding::of_bad_line(line.number, error)),
-        }
-        facts
-    }
-
-    /// Takes another id, if there is one.
-    fn rename(&mut self, id: Option<&str>, format: &Format, index: &ResumeIndex) {
-        if let Some((name, request)) = id.zip(self.request.as_ref()) {
-            let id = LineHash::of(name);
-            let status = index.status(id, self.hash, Promise::of(&request.path));
-            self.id = Some(id);
-            self.is_to_do = is_to_do(status);
-            self.has_record = status != RowStatus::ToDo;
-            self.is_elsewhere = !format.takes(Some(name), self.number);
+        };
+        let body = request.body.as_ref();
+        let [model] = fields(body, &["model"]).map_or([None], |found| found.values);
+        let size = Size::of(body.as_bytes());
+        let findings = rules.map(|rules| rules.findings(line, row));
+        Self {
+            request: Some(RequestFacts {
+                path: request.path.to_string(),
+                // Rows may be checked before a model is chosen.
+                model: model.and_then(string).filter(|name| !name.is_empty()),
+                size,
+            }),
+            findings: findings.unwrap_or_default(),
         }
     }
-}
-
-fn is_to_do(status: RowStatus) -> bool {
-    matches!(status, RowStatus::ToDo | RowStatus::ToDoLast)
 }
 
 impl Report {
     /// Adds what a line says, with the names in it if they count.
-    fn note(&mut self, facts: LineFacts, with_names: bool) {
-        for finding in facts.findings {
+    fn note(&mut self, number: u64, line: LineFacts, with_names: bool) {
+        for finding in line.findings {
             self.findings.note(finding);
         }
-        let Some(request) = facts.request else {
+        let Some(request) = line.request else {
             self.bad_lines += 1;
             return;
         };
         self.requests += 1;
         self.note_tokens(&request.path, request.size);
-        self.embedding_inputs = self.embedding_inputs.saturating_add(request.inputs);
         if with_names {
-            self.endpoints.note(&request.path, facts.number);
+            self.endpoints.note(&request.path, number);
             if let Some(model) = &request.model {
-                self.models.note(model, facts.number);
+                self.models.note(model, number);
             }
         }
     }
@@ -312,45 +300,6 @@ mod tests {
         assert!(report.models.by_requests().is_empty());
         assert!(report.endpoints.by_requests().is_empty());
         assert_eq!(report.findings.total(), 0);
-    }
-
-    #[test]
-    fn all_cores_and_one_find_the_same() {
-        let line = |n: u32| match n % 97 {
-            13 => "no request\n".to_owned(),
-            14 => "\n".to_owned(),
-            _ => format!(
-                "{{\"custom_id\":\"{}\",\"body\":{{\"model\":\"m{}\",\"stream\":{}}}}}\n",
-                n % 29_000,
-                n % 1_500,
-                n.is_multiple_of(50),
-            ),
-        };
-        let lines: Vec<String> = (0..30_000).map(line).collect();
-        let all = look(&lines.concat(), Some(Provider::OpenAi));
-        assert!(all.bytes > 1 << 20, "too little for threads");
-        let (format, rules) = (Format::default(), Some(Rules::of(Provider::OpenAi)));
-        let (mut one, mut ids) = (Report::default(), Vec::new());
-        for (number, line) in (1..).zip(&lines) {
-            let text = line.trim_end().as_bytes();
-            if !text.is_empty() {
-                let line = Line {
-                    number,
-                    offset: 0,
-                    ended: true,
-                    text: Some(text),
-                };
-                let facts = LineFacts::read(line, &format, &ResumeIndex::default(), rules);
-                ids.extend(facts.id.map(|id| (id, number)));
-                one.note(facts, true);
-            }
-        }
-        one.lines = lines.len() as u64;
-        one.blank_lines = lines.iter().filter(|line| *line == "\n").count() as u64;
-        one.bytes = all.bytes;
-        judge_whole(&mut one, ids, &Location::Stream, &format, rules);
-        assert_eq!(one, all);
-        assert!(all.models.others > 1_000);
     }
 
     #[test]

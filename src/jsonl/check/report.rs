@@ -1,10 +1,10 @@
-//! What a file holds, in numbers and names.
+//! What a file holds, in numbers and names, and what is wrong with it, by kind: all of it counted,
+//! and enough of it kept to be shown.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::super::record::beginning;
-use super::Findings;
 use crate::api::{Size, writes};
 
 /// What was found in a file.
@@ -26,8 +26,6 @@ pub(crate) struct Report {
     pub(crate) output_tokens: u64,
     /// Requests that let the model write as much as it likes.
     pub(crate) unlimited: u64,
-    /// Embedding inputs, where a provider's batch service counts them.
-    pub(crate) embedding_inputs: u64,
     pub(crate) models: Names,
     pub(crate) endpoints: Names,
     pub(crate) findings: Findings,
@@ -100,6 +98,77 @@ impl Names {
     }
 }
 
+/// How many findings of a kind are kept; more are only counted.
+pub(crate) const KEPT: usize = 1_000;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// A word for programs, such as `not_json`.
+    pub(crate) kind: &'static str,
+    /// The physical line, from 1; `None` for the file as a whole.
+    pub(crate) line: Option<u64>,
+    /// In bytes, from 1, where it is one place in the line.
+    pub(crate) column: Option<usize>,
+    /// The earlier line that has the same `custom_id`.
+    pub(crate) first_line: Option<u64>,
+    /// What it is, for people.
+    pub(crate) message: String,
+}
+
+impl Finding {
+    pub(super) fn new(kind: &'static str, line: Option<u64>, message: String) -> Self {
+        Self {
+            kind,
+            line,
+            column: None,
+            first_line: None,
+            message,
+        }
+    }
+}
+
+/// Findings by kind, in the order in which the kinds first came up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Findings(Vec<OfAKind>);
+
+/// Findings of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OfAKind {
+    pub(crate) kind: &'static str,
+    /// How many there are.
+    pub(crate) total: u64,
+    /// The first [`KEPT`] of them.
+    pub(crate) kept: Vec<Finding>,
+}
+
+impl Findings {
+    pub(super) fn note(&mut self, finding: Finding) {
+        let known = self.0.iter().position(|known| known.kind == finding.kind);
+        let at = known.unwrap_or(self.0.len());
+        if known.is_none() {
+            self.0.push(OfAKind {
+                kind: finding.kind,
+                ..OfAKind::default()
+            });
+        }
+        let of_a_kind = &mut self.0[at];
+        of_a_kind.total += 1;
+        if of_a_kind.kept.len() < KEPT {
+            of_a_kind.kept.push(finding);
+        }
+    }
+
+    /// How many there are, of all kinds.
+    pub(crate) fn total(&self) -> u64 {
+        self.0.iter().map(|of_a_kind| of_a_kind.total).sum()
+    }
+
+    pub(crate) fn by_kind(&self) -> &[OfAKind] {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,5 +203,21 @@ mod tests {
         assert_eq!(kept.last().unwrap().1.first_line, 999);
         assert_eq!(whole.others, 2_000);
         assert_eq!(whole.second().unwrap().1, 1);
+    }
+
+    #[test]
+    fn all_are_counted_and_the_first_of_each_kind_are_kept() {
+        let mut findings = Findings::default();
+        for line in 1..5_001 {
+            findings.note(Finding::new("a", Some(line), String::new()));
+        }
+        findings.note(Finding::new("b", None, "late".to_owned()));
+        assert_eq!(findings.total(), 5_001);
+        let [a, b] = findings.by_kind() else {
+            panic!("{findings:?}");
+        };
+        let kept: Vec<_> = a.kept.iter().filter_map(|finding| finding.line).collect();
+        assert_eq!(kept, (1..=1_000).collect::<Vec<_>>());
+        assert_eq!((a.total, b.kind, b.total, b.kept.len()), (5_000, "b", 1, 1));
     }
 }

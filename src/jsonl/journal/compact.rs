@@ -8,11 +8,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::super::hash::LineHash;
-use super::super::ids::keep_last;
+use super::super::ids::keep_best;
 use super::super::io::{AtomicFile, LineSource, failed};
 use super::super::lines::Line;
 use super::super::readback::ReadRecord;
-use super::records::fold_file;
+use super::recover::fold_file;
 use crate::cancel::Cancel;
 use crate::error::Result;
 
@@ -59,7 +59,7 @@ pub(super) fn compact(
         };
     }
     let all = lines.len();
-    keep_last(&mut lines);
+    keep_best(&mut lines, |_| 0);
     let ranked = lines.into_iter().map(|(id, line)| (rank(id), line));
     let mut lines: Vec<_> = ranked.collect();
     lines.sort_unstable();

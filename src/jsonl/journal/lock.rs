@@ -100,9 +100,7 @@ impl Lock {
             .with_source(error)
         };
         for _ in 0..TRIES {
-            let Some((file, is_new)) = open(&lock).map_err(unusable)? else {
-                continue;
-            };
+            let (file, is_new) = open(&lock).map_err(unusable)?;
             match file.try_lock() {
                 Ok(()) if is_at(&lock, &file) => {
                     let mut held = Self {
@@ -159,23 +157,16 @@ impl Drop for Lock {
     }
 }
 
-/// Opens a lock's file, and says whether it is new. `None` if another run has just made or removed
-/// it.
-fn open(path: &Path) -> io::Result<Option<(File, bool)>> {
+/// Opens a lock's file, and says whether it is new.
+fn open(path: &Path) -> io::Result<(File, bool)> {
     let there = fs::symlink_metadata(path).ok();
     // The lock's text would be written to wherever a link leads.
     if there.as_ref().is_some_and(|there| !there.is_file()) {
         return Err(io::Error::other("that is no regular file"));
     }
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(there.is_none());
-    match (options.open(path), there) {
-        (Ok(file), there) => Ok(Some((file, there.is_none()))),
-        // It has come, or gone, since it was looked for.
-        (Err(error), None) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-        (Err(error), Some(_)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        (Err(error), _) => Err(error),
-    }
+    options.read(true).write(true).create(true).truncate(false);
+    Ok((options.open(path)?, there.is_none()))
 }
 
 /// Whether `path` itself, and no link, is this open file.
@@ -211,7 +202,6 @@ fn holder(file: &File) -> String {
 }
 
 /// Who writes to a file now, if somebody does.
-#[cfg(feature = "cli")]
 pub(crate) fn writer_of(path: &Path) -> Option<String> {
     let file = File::open(lock_of(path)).ok()?;
     let is_held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));

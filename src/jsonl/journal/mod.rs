@@ -6,14 +6,10 @@
 //! run and at its end is [compacted](compact), as is an output that holds something else than each
 //! success once, or is to be in the order of the input.
 
-mod append;
 mod compact;
-mod fsync;
 mod lock;
 mod record_file;
-mod records;
 mod recover;
-mod repair;
 mod resume_index;
 
 use std::collections::HashSet;
@@ -22,6 +18,7 @@ use std::time::Instant;
 
 use self::compact::{Source, compact};
 use self::record_file::{RecordFile, Tail};
+use self::recover::copy_aside;
 use super::files::{Location, RunFiles};
 use super::hash::LineHash;
 use super::ids::IdTable;
@@ -31,16 +28,11 @@ use crate::api::classify::RecordState;
 use crate::cancel::Cancel;
 use crate::error::Result;
 
-pub use self::fsync::Fsync;
-pub(crate) use self::lock::Locks;
-#[cfg(feature = "cli")]
-pub(super) use self::lock::writer_of;
-#[cfg(feature = "cli")]
-pub(crate) use self::records::MAX_BODY;
-#[cfg(feature = "rows")]
-pub(crate) use self::records::fold_file;
+pub(crate) use self::lock::{Locks, writer_of};
+pub use self::record_file::Fsync;
 pub(super) use self::recover::{FileState, recover};
-pub(super) use self::resume_index::{ResumeIndex, ResumePolicy, RowStatus};
+pub(crate) use self::recover::{MAX_BODY, fold_file};
+pub(super) use self::resume_index::{ResumeIndex, RowStatus};
 
 /// How a run treats what it finds in its output.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,7 +43,10 @@ pub(super) struct JournalOptions {
     pub(super) simulated: bool,
     /// Lines that are no records are moved aside.
     pub(super) repair: bool,
-    pub(super) policy: ResumePolicy,
+    /// Rows that failed for a permanent reason are tried again.
+    pub(super) retry_failed: bool,
+    /// An answer counts even if the request of its row has changed since.
+    pub(super) force_resume: bool,
     pub(super) fsync: Fsync,
 }
 
@@ -70,6 +65,8 @@ pub(super) struct Journal {
     errors: Option<RecordFile>,
     /// Records that earlier runs left in the output.
     old_records: u64,
+    /// Lines of the output that are no records have been copied aside, and are to leave it.
+    repairs: bool,
 }
 
 impl Journal {
@@ -90,8 +87,8 @@ impl Journal {
         let now = Instant::now();
         let mut output = RecordFile::new(&files.output, "output", options.fsync);
         output.open(state.output, now)?;
-        let one_stream = files.output == Location::Stream && files.errors == Location::Stream;
-        let mut errors = RecordFile::new(&files.errors, "errors file", options.fsync);
+        let new_errors = || RecordFile::new(&files.errors, "errors file", options.fsync);
+        let mut errors = new_errors();
         if let Some(tail) = state.errors {
             errors.open(tail, now)?;
         } else if let Location::File(path) = &files.errors
@@ -105,23 +102,34 @@ impl Journal {
             }
             remove(path)?;
         }
+        let one_stream = files.output == Location::Stream && files.errors == Location::Stream;
         let mut journal = Self {
             output,
             errors: (!one_stream).then_some(errors),
             old_records: state.records,
+            repairs: !state.foreign.is_empty(),
         };
-        if journal.old_records > index.done() {
+        if let Some(output) = files.output.path().filter(|_| journal.repairs) {
+            copy_aside(output, &state.foreign)?;
+        }
+        if journal.is_mixed(index) {
             journal.old_records = journal.tidy(index, false, None, &Again::default(), cancel)?;
+            journal.repairs = false;
             // They may be other files now.
             journal.output.open(Tail::Whole, now)?;
             if let Some(errors) = &mut journal.errors {
-                *errors = RecordFile::new(&files.errors, "errors file", options.fsync);
+                *errors = new_errors();
                 if errors.regular().is_some_and(Path::exists) {
                     errors.open(Tail::Whole, now)?;
                 }
             }
         }
         Ok(journal)
+    }
+
+    /// Whether the output holds something else than each success once.
+    fn is_mixed(&self, index: &ResumeIndex) -> bool {
+        self.repairs || self.old_records > index.done()
     }
 
     /// Appends whole records of successes. Returns how many bytes of them are in the file now, and
@@ -191,7 +199,7 @@ impl Journal {
         cancel: &Cancel,
     ) -> Result<()> {
         // What the disk did not take is for the next run to put right.
-        if self.files().any(|file| file.is_broken()) {
+        if self.files().any(|file| file.is_broken) {
             return Ok(());
         }
         self.tidy(index, whole_input, order, again, cancel)
@@ -210,7 +218,7 @@ impl Journal {
         let output = self.output.regular();
         let errors = self.errors.as_ref();
         let errors = errors.and_then(|file| Some((file.regular()?, file.start)));
-        let is_mixed = self.old_records > index.done();
+        let (is_mixed, repairs) = (self.is_mixed(index), self.repairs);
         let still_failed = |record: &ReadRecord| {
             // A row without an id cannot be known again: this run reads its line, too.
             let id = record.id.filter(|_| !record.is_done());
@@ -239,15 +247,13 @@ impl Journal {
             if compact(path, &sources, |_| 0, is_again, &Cancel::new())? == 0 {
                 remove(path)?;
             }
-            let forgotten = index.not_met();
-            if whole_input && forgotten > 0 {
-                let rows = match forgotten {
-                    1 => "1 row that failed before is".to_owned(),
-                    _ => format!("{forgotten} rows that failed before are"),
-                };
+            let gone = index.not_met();
+            if whole_input && gone > 0 {
+                let rows = if gone == 1 { "row" } else { "rows" };
+                let are = if gone == 1 { "is" } else { "are" };
                 log::warn!(
-                    "errors file {path:?} is for the rows of this input: {rows} not in it any more. \
-                     Give another input an output of its own"
+                    "errors file {path:?} is for the rows of this input: {gone} {rows} that failed before \
+                     {are} not in it any more. Give another input an output of its own"
                 );
             }
         }
@@ -256,11 +262,11 @@ impl Journal {
         {
             // By now each failure that counts is in the errors file, if there is one.
             let stays = |record: Option<&ReadRecord>, _| match record {
+                None => !repairs,
                 Some(unsure) if unsure.state == RecordState::Unsure => {
                     !unsure.id.is_some_and(|id| index.overrules(id))
                 }
-                Some(failed) if !failed.is_done() => errors.is_none() && still_failed(failed),
-                _ => true,
+                Some(record) => record.is_done() || (errors.is_none() && still_failed(record)),
             };
             let source = Source {
                 path: output,

@@ -1,38 +1,59 @@
-//! Reading what earlier runs left, before anything is changed.
+//! Reading what earlier runs left, on all cores, before anything is changed.
+//!
+//! A file may be ours or a provider's own, with failures among the results, ids more than once, and
+//! a last line that a kill has torn. Lines that are no records are kept in a file beside the
+//! output, since somebody may know what they were.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use super::super::files::{Location, RunFiles};
-use super::super::ids::IdTable;
+use super::super::hash::LineHash;
+use super::super::io::{LineSource, failed, sync_folder};
+use super::super::lines::{Line, Lines};
+use super::super::parallel::fold;
+use super::super::readback::ReadRecord;
 use super::super::sidecars::{REJECTED_SUFFIX, sidecar};
 use super::JournalOptions;
 use super::record_file::Tail;
-use super::records::{OddLine, Records};
-use super::repair::move_aside;
-use super::resume_index::ResumeIndex;
+use super::resume_index::{KnownRow, ResumeIndex};
+use crate::api::classify::RecordState;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
+
+/// The largest answer that the tool can be told to accept, in bytes: 1 GiB.
+pub(crate) const MAX_BODY: usize = 1 << 30;
+
+/// The longest record, in bytes: such an answer, an id of 64 MiB, and what surrounds them. A longer
+/// line is no record of ours.
+const MAX_RECORD: usize = MAX_BODY + (66 << 20);
 
 /// How many lines that are moved aside are named.
 const NAMED: usize = 20;
 
 /// What the files themselves are like.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct FileState {
     /// Records in the output: more than it answers rows if there are failures or repeated ids.
     pub(super) records: u64,
+    /// Lines of the output that are no records, and are to be moved out of it.
+    pub(super) foreign: Vec<OddLine>,
     pub(super) output: Tail,
     /// `None` where there is no errors file to carry on with.
     pub(super) errors: Option<Tail>,
     /// Bytes of a torn record at the end of the output.
     pub(crate) torn_bytes: u64,
-    /// Lines of the output that were no records, moved aside.
-    pub(crate) rejected: u64,
 }
 
-/// Reads the files, and changes nothing, unless lines that are no records are to be moved out of
-/// the output.
+impl FileState {
+    /// Lines of the output that are no records, and are moved aside.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.foreign.len() as u64
+    }
+}
+
+/// Reads the files, and changes nothing.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the output must not be appended to or the
@@ -46,20 +67,18 @@ pub(crate) fn recover(
     // An output without a record is one to carry on with, too: nothing succeeded.
     let resumed = !options.overwrite && files.output.path().is_some_and(Path::exists);
     let mut state = FileState::default();
-    let mut output = Records::default();
+    let mut rows = Vec::new();
     if let Some(path) = regular(&files.output) {
         if resumed {
-            output = read_output(path, options, cancel)?;
-            if !output.foreign.is_empty() {
-                state.rejected = move_foreign(&output.foreign, path)?;
-                output = read_output(path, options, cancel)?;
-            }
+            let output = read_output(path, options, cancel)?;
             state.output = output.tail();
             state.records = output.count;
             if let Tail::Torn(end) = state.output {
                 let length = fs::metadata(path).map_or(end, |there| there.len());
                 state.torn_bytes = length.saturating_sub(end);
             }
+            state.foreign = output.foreign;
+            rows = output.rows;
         } else {
             if options.simulated {
                 // A trial costs nothing, so it must only overwrite what cost nothing.
@@ -68,23 +87,21 @@ pub(crate) fn recover(
             state.output = Tail::Torn(0);
         }
     }
-    let mut failures = output.failed;
     if let Some(path) = regular(&files.errors) {
         let errors = read_errors(path, options, resumed, cancel)?;
         if resumed {
             state.errors = Some(errors.tail());
-            failures.extend(errors.failed);
+            rows.extend(errors.rows.into_iter().filter(|(_, row)| row.has_failed()));
         }
     }
-    let index = ResumeIndex::new(output.done, output.unsure, failures, options.policy);
-    Ok((index, state))
+    Ok((ResumeIndex::new(rows, options), state))
 }
 
 /// How many rows a file answers: none if it is not there or cannot be read.
 pub(super) fn answers(path: &Path) -> u64 {
     let records = Records::read(path, None, &Cancel::new(), |_| Ok(()));
     records.map_or(0, |records| {
-        IdTable::new([records.done, records.unsure].concat()).len() as u64
+        ResumeIndex::new(records.rows, JournalOptions::default()).done()
     })
 }
 
@@ -108,19 +125,6 @@ fn read_output(path: &Path, options: JournalOptions, cancel: &Cancel) -> Result<
         _ => other.filter(|_| options.overwrite),
     };
     wrong.map_or(Ok(records), |line| Err(refused(&line, path, options)))
-}
-
-/// Moves lines that are no records out of the output; returns how many. Their numbers, by which
-/// they are named, are soon those of other lines.
-fn move_foreign(lines: &[OddLine], path: &Path) -> Result<u64> {
-    let rejected = sidecar(path, REJECTED_SUFFIX);
-    for line in lines.iter().take(NAMED) {
-        let number = line.number;
-        log::warn!("output {path:?}, line {number}: not a record, moved to {rejected:?}");
-    }
-    let offsets: Vec<u64> = lines.iter().map(|line| line.offset).collect();
-    move_aside(path, &offsets)?;
-    Ok(offsets.len() as u64)
 }
 
 /// Lines that are no records are no reason to refuse a run, since the file is rewritten at its end.
@@ -183,4 +187,172 @@ fn refused(line: &OddLine, path: &Path, options: JournalOptions) -> Error {
     };
     let message = format!("output {path:?}, line {}: {why}", line.number);
     config(message).with_settings(settings)
+}
+
+/// What the lines of a file say, in its order.
+#[derive(Default)]
+struct Records {
+    count: u64,
+    /// How many of them are not surely answers.
+    failures: u64,
+    rows: Vec<(LineHash, KnownRow)>,
+    /// Lines that do not belong into the file.
+    foreign: Vec<OddLine>,
+    /// The last line, if it has no newline.
+    unended: Option<OddLine>,
+}
+
+/// A line that needs a second look.
+#[derive(Clone, Copy)]
+pub(super) struct OddLine {
+    number: u64,
+    offset: u64,
+    /// Whether it is a simulated record; `None` if it is no record.
+    simulated: Option<bool>,
+    ended: bool,
+    /// It has no newline, and may be what is left of a record.
+    may_be_torn: bool,
+}
+
+impl Records {
+    /// Reads a file. `simulated` says whether its records must be simulated or must not be; `None`
+    /// takes both. `check_foreign` refuses or accepts a line that does not belong into the file.
+    fn read(
+        path: &Path,
+        simulated: Option<bool>,
+        cancel: &Cancel,
+        check_foreign: impl Fn(&OddLine) -> Result<()>,
+    ) -> Result<Self> {
+        let mut all = Self::default();
+        fold_file(path, cancel, OddLine::read, |(odd, record)| {
+            all.unended = Some(odd).filter(|last| !last.ended);
+            let fits = |record: &ReadRecord| simulated.is_none_or(|now| now == record.simulated);
+            match record.filter(fits) {
+                Some(record) => all.add(&record),
+                // What is left of a record is no line yet.
+                None if !odd.ended && odd.simulated.is_none() => {}
+                None => {
+                    all.foreign.push(odd);
+                    check_foreign(&odd)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    fn add(&mut self, record: &ReadRecord) {
+        self.count += 1;
+        self.failures += u64::from(record.state != RecordState::Done);
+        self.rows
+            .extend(record.id.map(|id| (id, KnownRow::new(record))));
+    }
+
+    /// A last line that is no record.
+    fn torn(&self) -> Option<OddLine> {
+        self.unended.filter(|last| last.simulated.is_none())
+    }
+
+    fn tail(&self) -> Tail {
+        match (self.torn(), self.unended) {
+            (Some(torn), _) => Tail::Torn(torn.offset),
+            (None, Some(_)) => Tail::Unended,
+            (None, None) => Tail::Whole,
+        }
+    }
+}
+
+impl OddLine {
+    fn read(line: Line<&[u8]>) -> (Self, Option<ReadRecord>) {
+        let text = line.text.map(<[u8]>::trim_ascii);
+        let record = text.and_then(ReadRecord::parse);
+        let odd = Self {
+            number: line.number,
+            offset: line.offset,
+            simulated: record.as_ref().map(|record| record.simulated),
+            ended: line.ended,
+            may_be_torn: !line.ended && line.text.is_some_and(may_begin_a_record),
+        };
+        (odd, record)
+    }
+}
+
+/// As [`fold`], over the lines of a file of records.
+pub(crate) fn fold_file<F: Send>(
+    path: &Path,
+    cancel: &Cancel,
+    read: impl Fn(Line<&[u8]>) -> F + Sync,
+    add: impl FnMut(F) -> Result<()>,
+) -> Result<()> {
+    let unreadable = |error| failed("read back", path, error);
+    let source = File::open(path).map_err(unreadable)?;
+    let mut lines = Lines::of_anything(source, MAX_RECORD);
+    fold(&mut lines, cancel, unreadable, read, add)
+}
+
+/// Whether a torn line may be what is left of a record, ours or of a tool like us.
+fn may_begin_a_record(line: &[u8]) -> bool {
+    const BEGINNINGS: [&[u8]; 2] = [b"{\"id\":\"", b"{\"custom_id\":"];
+    let begins = |start: &&[u8]| line.starts_with(start) || start.starts_with(line);
+    BEGINNINGS.iter().any(begins) || line.iter().all(|byte| *byte == 0)
+}
+
+/// Appends lines to the file's `.rejected`. Their numbers, by which they are named, are soon those
+/// of other lines. They are on disk there before the output is rewritten without them, so a kill in
+/// between leaves them in both files, never in neither.
+pub(super) fn copy_aside(path: &Path, lines: &[OddLine]) -> Result<()> {
+    let rejected = sidecar(path, REJECTED_SUFFIX);
+    for line in lines.iter().take(NAMED) {
+        let number = line.number;
+        log::warn!("output {path:?}, line {number}: not a record, moved to {rejected:?}");
+    }
+    let offsets = lines.iter().map(|line| line.offset);
+    copy(path, offsets, &rejected).map_err(|error| failed("write to", &rejected, error))
+}
+
+fn copy(path: &Path, offsets: impl Iterator<Item = u64>, rejected: &Path) -> io::Result<()> {
+    let mut source = LineSource::open(path)?;
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(rejected)?;
+    let is_new = file.metadata()?.len() == 0;
+    let mut target = BufWriter::new(file);
+    if !is_new {
+        // A repair that was killed may have torn the last line.
+        target.write_all(b"\n")?;
+    }
+    for offset in offsets {
+        let end = source.line_end(offset)?;
+        source.copy(offset, end, &mut target)?;
+    }
+    target.flush()?;
+    target.get_ref().sync_all()?;
+    sync_folder(rejected);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+
+    #[test]
+    fn lines_go_aside_whole_and_in_order() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("o.jsonl");
+        let rejected = folder.path().join("o.jsonl.rejected");
+        let long = "x".repeat(100_000);
+        fs::write(&path, format!("bad 1\ngood 1\n{long}\nbad 3\r\ngood 2\n")).unwrap();
+        // Of a repair that was killed.
+        fs::write(&rejected, "old\nto").unwrap();
+        copy(&path, [0, 13, 100_014].into_iter(), &rejected).unwrap();
+        assert_eq!(
+            fs::read_to_string(&rejected).unwrap(),
+            format!("old\nto\nbad 1\n{long}\nbad 3\r\n")
+        );
+        let names = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(names, 2);
+    }
 }

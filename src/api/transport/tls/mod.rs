@@ -4,14 +4,12 @@
 //! certificate, as `openssl req -x509` makes it, is marked as a CA's, which no stock verifier takes
 //! from a server; here it is taken from the one whose CA file holds that very certificate.
 //!
-//! `pem` reads certificates, `trust` says which are good, `layer` is a session on a connection, and
+//! `trust` reads certificates and says which are good, `layer` is a session on a connection, and
 //! `words` says why one fails. Without the feature `rustls` only this file is left, and https is
 //! refused before anything is sent.
 
 #[cfg(feature = "rustls")]
 mod layer;
-#[cfg(feature = "rustls")]
-mod pem;
 #[cfg(feature = "rustls")]
 mod trust;
 #[cfg(feature = "rustls")]
@@ -38,7 +36,7 @@ impl TlsConnector {
 
     /// Always fails.
     #[allow(clippy::unused_self)] // The one that speaks TLS has a use for it.
-    pub(super) fn connect<T>(&self, _: T, _: &str) -> Result<T, ureq::Error> {
+    pub(super) fn connect<T, D>(&self, _: T, _: &D) -> Result<T, ureq::Error> {
         Err(ureq::Error::TlsRequired)
     }
 }

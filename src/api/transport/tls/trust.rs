@@ -1,59 +1,55 @@
 //! Whom to trust, the certificates of a file or the built-in ones, and what is shown to servers
 //! that ask for a certificate.
+//!
+//! A file may hold a key. So no error repeats a byte of a file, and none has a parser's error
+//! behind it.
 
+use std::fs;
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WantsClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
     WantsVerifier,
 };
 
 use super::super::HttpConfig;
-use super::pem::{self, PemFile};
-use crate::error::Result;
+use crate::error::{Error, Result, config};
 
 type TlsResult<T> = std::result::Result<T, rustls::Error>;
 type Builder<State> = ConfigBuilder<ClientConfig, State>;
 
-/// What follows from whom to trust for every connection of a transport. Made at the first
-/// handshake: the system's certificates take milliseconds to read, and a machine that has none may
-/// still speak plain http. Sessions are resumed because it is shared.
-pub(super) type LazyConfig = LazyLock<
-    TlsResult<Arc<ClientConfig>>,
-    Box<dyn FnOnce() -> TlsResult<Arc<ClientConfig>> + Send>,
->;
-
-/// Trusts those in the CA file alone, or the built-in ones.
-pub(super) fn configure(config: &HttpConfig) -> Result<LazyConfig> {
+/// How all connections of a transport are made, so that sessions are resumed: trusting those in the
+/// CA file alone, or the built-in ones. The inner error is for the first handshake.
+pub(super) fn configure(settings: &HttpConfig) -> Result<TlsResult<Arc<ClientConfig>>> {
     // A program that has chosen its cryptography, for an audit for instance, has chosen ours.
     let provider = CryptoProvider::get_default().cloned();
     let provider = provider.unwrap_or_else(|| Arc::new(ring::default_provider()));
-    let trusted = config.ca_file.as_deref();
-    let trusted = trusted
-        .map(|path| CaFile::read(path, &provider))
-        .transpose()?;
-    let shown = pem::identity(config, &provider)?;
-    Ok(LazyLock::new(Box::new(move || {
-        let builder = ClientConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions()?;
-        let builder = match trusted {
-            // rustls' word for any verifier but its own; what ours does stands with it.
-            Some(file) => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(file)),
-            None => trust_built_in(builder)?,
-        };
-        Ok(Arc::new(match shown {
+    let file = settings.ca_file.as_deref();
+    let file = file.map(|path| CaFile::read(path, &provider)).transpose()?;
+    let shown = identity(settings, &provider)?;
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions();
+    let builder = builder.and_then(|builder| match file {
+        // rustls' word for any verifier but its own; what ours does stands with it.
+        Some(file) => Ok(builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(file))),
+        None => trust_built_in(builder),
+    });
+    Ok(builder.map(|builder| {
+        Arc::new(match shown {
             Some(shown) => builder.with_client_cert_resolver(Arc::new(shown)),
             None => builder.with_no_client_auth(),
-        }))
-    })))
+        })
+    }))
 }
 
 /// Mozilla's roots, as of the release of `webpki-roots`.
@@ -90,15 +86,16 @@ struct CaFile {
 
 impl CaFile {
     fn read(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Self> {
-        let file = PemFile::read("CA file", path)?;
-        let certificates = file.certificates()?;
+        let certificates = certificates("CA file", path)?;
         let mut roots = RootCertStore::empty();
         // A bundle may hold oddities beside what is needed of it, so one unreadable is left out.
         roots.add_parsable_certificates(certificates.iter().cloned());
-        let none = "holds no certificate that can be understood: make one of X.509 version 3";
         let chains =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-        let chains = chains.build().map_err(|_| file.unusable(none))?;
+        let none = "holds no certificate that can be understood: make one of X.509 version 3";
+        let chains = chains
+            .build()
+            .map_err(|_| unusable("CA file", path, none))?;
         Ok(Self {
             certificates,
             chains,
@@ -147,4 +144,59 @@ impl ServerCertVerifier for CaFile {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chains.supported_verify_schemes()
     }
+}
+
+/// What is shown to servers that ask for a certificate, if there is anything.
+fn identity(settings: &HttpConfig, provider: &CryptoProvider) -> Result<Option<SingleCertAndKey>> {
+    const ROLE: &str = "client key";
+    let (cert, key) = match (&settings.client_cert, &settings.client_key) {
+        (None, None) => return Ok(None),
+        (None, Some(_)) => {
+            let why = "a client key needs its certificate: give that as well";
+            return Err(config(why).with_settings(&["client_cert"]));
+        }
+        (Some(cert), key) => (cert, key.as_ref().unwrap_or(cert)),
+    };
+    let chain = certificates("client certificate", cert)?;
+    let secret = PrivateKeyDer::from_pem_slice(&read(ROLE, key)?).map_err(|_| {
+        let why = "holds no private key in PEM (-----BEGIN PRIVATE KEY-----), or one with a passphrase: \
+                   name the file with the key, or make one without with `openssl pkey -in FILE -out NEW`";
+        unusable(ROLE, key, why)
+    })?;
+    let certified = CertifiedKey::from_der(chain, secret, provider).map_err(|_| {
+        let why = format!(
+            "is not the key of the certificate in {cert:?}, or of a kind that is not supported (RSA, \
+             P-256, P-384 and Ed25519 are)"
+        );
+        unusable(ROLE, key, &why)
+    })?;
+    Ok(Some(certified.into()))
+}
+
+/// All certificates in a file. Other sections are none of our business, a key beside them for
+/// instance.
+fn certificates(role: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let found: std::result::Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(&read(role, path)?).collect();
+    let found = found.ok().filter(|found| !found.is_empty());
+    found.ok_or_else(|| {
+        let why = "holds no certificate in PEM (-----BEGIN CERTIFICATE-----), or one that is broken \
+                   off. Convert DER with `openssl x509 -inform der -in FILE -out NEW`, and each TRUSTED \
+                   CERTIFICATE of OpenSSL's own with `openssl x509 -in FILE -out NEW`";
+        unusable(role, path, why)
+    })
+}
+
+/// What is in a file, but for the byte-order mark that some editors put there.
+fn read(role: &str, path: &Path) -> Result<Vec<u8>> {
+    let mut text = fs::read(path)
+        .map_err(|error| unusable(role, path, "cannot be read").with_source(error))?;
+    if text.starts_with("\u{feff}".as_bytes()) {
+        text.drain(..3);
+    }
+    Ok(text)
+}
+
+fn unusable(role: &str, path: &Path, why: &str) -> Error {
+    config(format!("the {role} {path:?} {why}"))
 }

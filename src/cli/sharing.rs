@@ -1,24 +1,24 @@
-//! Which shard this process takes: the one that was typed or, with `auto`, the one that Slurm or
-//! Kubernetes gives it.
+//! Sharing with other processes: which shard of the input this one takes, and which limits are
+//! those of all of them together.
+//!
+//! The shard is the one that was typed or, with `--shard auto`, the one that Slurm or Kubernetes
+//! gives this process. The shared limit is from a flag or from the environment.
 
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
-use super::args::{ShardArg, Sharding};
+use super::args::{Run, ShardArg, Sharding};
 use super::format::counted;
-use super::server::with;
-use crate::error::config;
+use crate::error::{config, refuse};
 use crate::jsonl::shard::Shard;
 use crate::jsonl::sidecars;
-use crate::{FileRun, Result};
+use crate::{Result, Shared};
 
 const SLURM: &str = "SLURM_ARRAY_TASK_ID";
 const KUBERNETES: &str = "JOB_COMPLETION_INDEX";
-
-/// What is between the stem and the ending of an output that is named by default.
-const RESULTS: &str = ".results.";
+const GIVE: &str = "give --shard I/N";
 
 impl Sharding {
     /// The shard, if there is one. Variables of the environment are read for `auto` only.
@@ -41,70 +41,56 @@ impl Sharding {
     }
 }
 
-/// The run over the shard that is asked for.
-///
-/// # Errors
-/// Those of [`Sharding::resolve`].
-pub(super) fn with_shard<'p>(run: FileRun<'p>, sharding: &Sharding) -> Result<FileRun<'p>> {
-    let shard = sharding.resolve()?;
-    Ok(with(run, shard, |run, shard| {
-        run.shard(shard.index, shard.count)
-    }))
-}
-
 fn auto(
     shards: Option<u32>,
     variable: impl Fn(&str) -> Option<String>,
 ) -> std::result::Result<Shard, String> {
-    let number = |name: &str| match variable(name) {
-        None => Ok(None),
-        Some(text) => match text.trim().parse::<u32>() {
-            Ok(number) => Ok(Some(number)),
-            Err(_) => Err(format!(
-                "{name} is {text:?} and no number: give --shard I/N"
-            )),
-        },
+    let number = |name: &str| {
+        let parse = |text: String| {
+            let number = text.trim().parse::<u32>();
+            number.map_err(|_| format!("{name} is {text:?} and no number: {GIVE}"))
+        };
+        variable(name).map(parse).transpose()
     };
     let needed = |name: &str| {
-        number(name)?.ok_or_else(|| format!("{name} is not set, and {SLURM} is: give --shard I/N"))
+        number(name)?.ok_or_else(|| format!("{name} is not set, and {SLURM} is: {GIVE}"))
     };
-    let (index, count) = match (number(SLURM)?, number(KUBERNETES)?, shards) {
-        (Some(_), Some(_), _) => {
+    let (index, count) = match (number(SLURM)?, number(KUBERNETES)?) {
+        (Some(_), Some(_)) => {
             return Err(format!(
-                "both {SLURM} and {KUBERNETES} are set, so it is not clear which counts: give --shard \
-                 I/N"
+                "both {SLURM} and {KUBERNETES} are set, so it is not clear which counts: {GIVE}"
             ));
         }
-        (None, None, _) => {
+        (None, None) => {
             return Err(format!(
                 "neither {SLURM} nor {KUBERNETES} is set, so this is no task of a Slurm array and no \
-                 pod of an indexed Job: give --shard I/N"
+                 pod of an indexed Job: {GIVE}"
             ));
         }
-        (None, Some(_), None) => {
-            return Err(format!(
-                "--shards is missing: {KUBERNETES} does not say how many pods there are, so give the \
-                 Job's completions as --shards N"
-            ));
+        (None, Some(index)) => {
+            let count = shards.ok_or_else(|| {
+                format!(
+                    "--shards is missing: {KUBERNETES} does not say how many pods there are, so give \
+                     the Job's completions as --shards N"
+                )
+            });
+            (index, count?)
         }
-        (None, Some(index), Some(count)) => (index, count),
-        (Some(id), None, shards) => {
-            let (min, count) = (
-                needed("SLURM_ARRAY_TASK_MIN")?,
-                needed("SLURM_ARRAY_TASK_COUNT")?,
+        (Some(id), None) => {
+            let min = needed("SLURM_ARRAY_TASK_MIN")?;
+            let count = needed("SLURM_ARRAY_TASK_COUNT")?;
+            let (max, step) = (
+                number("SLURM_ARRAY_TASK_MAX")?,
+                number("SLURM_ARRAY_TASK_STEP")?,
             );
-            let max = number("SLURM_ARRAY_TASK_MAX")?;
-            let step = number("SLURM_ARRAY_TASK_STEP")?;
-            let spans = max.map(|max| u64::from(max) + 1 - u64::from(min.min(max)));
-            if step.is_some_and(|step| step != 1) || spans.is_some_and(|it| it != u64::from(count))
+            let end = u64::from(min) + u64::from(count);
+            if step.is_some_and(|step| step != 1)
+                || max.is_some_and(|max| u64::from(max) + 1 != end)
             {
+                let last = count.saturating_sub(1);
                 return Err(format!(
-                    "the tasks of this Slurm array are not numbered one by one (SLURM_ARRAY_TASK_MIN \
-                     is {min}, _MAX {}, _COUNT {count}, _STEP {}): use --array=0-{}, or give --shard \
-                     I/N",
-                    shown(max),
-                    shown(step),
-                    count.saturating_sub(1)
+                    "the tasks of this Slurm array are not numbered one by one: use --array=0-{last}, \
+                     or {GIVE}"
                 ));
             }
             if let Some(shards) = shards.filter(|shards| *shards != count) {
@@ -115,10 +101,8 @@ fn auto(
                 ));
             }
             let index = id.checked_sub(min);
-            (
-                index.ok_or_else(|| format!("{SLURM} is {id}, below the array's first, {min}"))?,
-                count,
-            )
+            let below = || format!("{SLURM} is {id}, below the array's first, {min}");
+            (index.ok_or_else(below)?, count)
         }
     };
     Shard::new(index, count).map_err(|error| error.to_string())
@@ -131,34 +115,28 @@ fn auto(
 /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming such a file.
 pub(super) fn check_other_cuts(output: &Path, shard: Option<Shard>) -> Result<()> {
     let name = output.file_name().and_then(OsStr::to_str);
-    let (false, Some((stem, kind))) =
-        (output.exists(), name.and_then(|it| it.rsplit_once(RESULTS)))
-    else {
+    let Some(name) = name.filter(|_| !output.exists()) else {
         return Ok(());
     };
-    let own = shard.map(|shard| format!(".{}", shard.name()));
-    let stem = stem
-        .strip_suffix(own.as_deref().unwrap_or_default())
-        .unwrap_or(stem);
-    let count = |name: &str| {
-        let (middle, other) = name.strip_prefix(stem)?.rsplit_once(RESULTS)?;
-        match (middle, middle.strip_prefix(".shard-")) {
-            _ if other != kind => None,
-            ("", _) => Some(None),
-            (_, shard) => shard?.split_once("-of-")?.1.parse::<u32>().ok().map(Some),
+    // What the results are called without shards, and how many shards there are.
+    let cut = |name: &str| match Shard::of_file(name) {
+        Some((_, shard)) => {
+            let part = format!("{}.", shard.name());
+            (name.replace(&part, ""), Some(shard.count))
         }
+        None => (name.to_owned(), None),
     };
-    let Ok(beside) = fs::read_dir(sidecars::folder(output)) else {
-        return Ok(());
-    };
-    let (mut other, own_count) = (None, shard.map(|shard| shard.count));
-    for entry in beside.flatten() {
-        let has_answers = entry.metadata().is_ok_and(|metadata| metadata.len() > 0);
-        match entry.file_name().to_str().and_then(count) {
+    let (results, own_count) = cut(name);
+    let mut other = None;
+    let beside = fs::read_dir(sidecars::folder(output));
+    for entry in beside.into_iter().flatten().flatten() {
+        let (its_results, count) = cut(&entry.file_name().to_string_lossy());
+        if its_results == results && count == own_count {
             // This was checked when the first of these outputs began.
-            Some(count) if count == own_count => return Ok(()),
-            Some(_) if has_answers => other = Some(output.with_file_name(entry.file_name())),
-            _ => {}
+            return Ok(());
+        }
+        if its_results == results && entry.metadata().is_ok_and(|it| it.len() > 0) {
+            other = Some(output.with_file_name(entry.file_name()));
         }
     }
     let Some(other) = other else {
@@ -172,8 +150,76 @@ pub(super) fn check_other_cuts(output: &Path, shard: Option<Shard>) -> Result<()
     )))
 }
 
-fn shown(number: Option<u32>) -> String {
-    number.map_or_else(|| "not set".to_owned(), |number| number.to_string())
+const FLAG: &str = "--shared-limit";
+const VARIABLE: &str = "TOLLGATE_SHARED_LIMIT";
+
+/// What the run shares, if anything, and the variable that must be set for the same command to
+/// share it again. Its store is not asked yet.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config), which names the flag or the variable and shows
+/// no password.
+pub(crate) fn shared(run: &Run) -> Result<(Option<Shared>, Option<&'static str>)> {
+    let Some((url, from)) = url(run)? else {
+        return Ok((None, None));
+    };
+    let mut shared = Shared::open(&url).map_err(|error| error.behind(from))?;
+    if let Some(processes) = run.shared.shared_limit_fallback {
+        shared = shared.fallback_share(processes)?;
+    }
+    let variable = (from == VARIABLE).then_some(VARIABLE);
+    Ok((Some(shared), variable))
+}
+
+/// Whether the run shares its limits. The store is not opened.
+///
+/// # Errors
+/// Those of [`shared`], but for those of the store.
+pub(crate) fn is_shared(run: &Run) -> Result<bool> {
+    Ok(url(run)?.is_some())
+}
+
+/// The URL, and the flag or variable that it is from.
+fn url(run: &Run) -> Result<Option<(String, &'static str)>> {
+    let given = &run.shared.shared_limit;
+    let url = match given {
+        Some(url) => Some(url.clone()),
+        // Of the environment a simulated run takes nothing: it would use up what real ones share.
+        None if run.server.simulate.is_some() => None,
+        None => env::var_os(VARIABLE)
+            .filter(|url| !url.is_empty())
+            .map(|url| {
+                let text = url.into_string();
+                text.map_err(|_| config(format!("{VARIABLE} is not text")))
+            })
+            .transpose()?,
+    };
+    let Some(url) = url else {
+        refuse(run.shared.shared_limit_fallback.map(|_| {
+            format!("--shared-limit-fallback needs a shared limit: give {FLAG} or set {VARIABLE}")
+        }))?;
+        return Ok(None);
+    };
+    if given.is_none() {
+        return Ok(Some((url, VARIABLE)));
+    }
+    refuse(has_password(&url).then(|| {
+        format!(
+            "{FLAG} has a password, and other users of this machine can read a command line: put \
+             the URL into the environment variable {VARIABLE} instead"
+        )
+    }))?;
+    Ok(Some((url, FLAG)))
+}
+
+/// Whether there is anything before an @ in the part of a URL that names the server, but for a
+/// user.
+fn has_password(url: &str) -> bool {
+    let server = url.split_once("://").map_or("", |(_, rest)| rest);
+    let server = server.split(['/', '?']).next().unwrap_or_default();
+    server
+        .rsplit_once('@')
+        .is_some_and(|(login, _)| login.contains(':'))
 }
 
 #[cfg(test)]
@@ -255,7 +301,11 @@ mod tests {
                 None,
                 "SLURM_ARRAY_TASK_COUNT is not set",
             ),
-            (slurm("ID=4 MIN=0 MAX=14 COUNT=8 STEP=2"), None, "_STEP 2"),
+            (
+                slurm("ID=4 MIN=0 MAX=14 COUNT=8 STEP=2"),
+                None,
+                "one by one",
+            ),
             (slurm("ID=4 MIN=0 MAX=14 COUNT=8"), None, "one by one"),
             (slurm("ID=4 MIN=8 MAX=0 COUNT=8"), None, "one by one"),
             (
