@@ -46,7 +46,7 @@ const SMALL_STEP: f64 = 0.05;
 const LARGE_STEP: f64 = 0.1;
 /// A step is tried for so long at least, and for so many requests. A large one shows sooner that it
 /// is too much.
-const A_STEP: (Nanos, f64) = (SECOND, 20.0);
+const A_STEP: (Nanos, f64) = (SECOND, 16.0);
 const A_LARGE_STEP: Nanos = SECOND / 4;
 /// A low rate makes no step longer than this.
 const LONGEST_STEP: Nanos = 8 * SECOND;
