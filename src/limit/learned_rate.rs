@@ -44,9 +44,11 @@ const NEAR: f64 = 0.04;
 const SMALL_STEP: f64 = 0.05;
 /// A larger step than this is too much if more is refused than half of it explains.
 const LARGE_STEP: f64 = 0.1;
-/// A step is tried for so long at least, and for so many requests. A large one shows sooner that it
-/// is too much.
-const A_STEP: (Nanos, f64) = (SECOND, 16.0);
+/// A step is tried for so long at least, and for as many requests as make so many more than the
+/// rate before it would have: two requests at least, and at most so many. A large one shows sooner
+/// that it is too much.
+const A_STEP: (Nanos, f64) = (SECOND, 20.0);
+const MORE: f64 = 0.8;
 const A_LARGE_STEP: Nanos = SECOND / 4;
 /// A low rate makes no step longer than this.
 const LONGEST_STEP: Nanos = 8 * SECOND;
@@ -288,7 +290,7 @@ impl LearnedRate {
         let time = if is_large { A_LARGE_STEP } else { time };
         let is_known = self.now < self.ceiling;
         let memory = if is_known { 0 } else { self.memory };
-        let requests = (2.0 / step).clamp(2.0, requests);
+        let requests = (MORE / step).clamp(2.0, requests);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let requests = (requests * SECOND as f64 / self.now) as Nanos;
         time.max(memory).max(requests.min(LONGEST_STEP))

@@ -370,7 +370,7 @@ impl LimiterState {
         self.paused_until = until;
         self.set.hold(until, now);
         if let Some(paced) = &mut self.paced {
-            // The server lets one in at the end: the rate goes on for that one.
+            // One may go when the pause ends, if it is no sooner than the rate allows.
             paced.hold(until.saturating_sub(paced.time_of_one()), now);
         }
         self.announced.hold(until, now);
