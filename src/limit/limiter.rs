@@ -294,6 +294,14 @@ impl Limiter {
         })
     }
 
+    /// Takes note that the server is down, and refuses for that.
+    pub(crate) fn outage(&self) {
+        self.0.update(|locked, now| {
+            let sooner = locked.limits.outage(now);
+            ((), locked.head_if(|_| sooner))
+        });
+    }
+
     /// The rates of requests and of model tokens that are set.
     pub(crate) fn rates(&self) -> [Option<Rate>; 2] {
         self.0.lock().limits.set.rates()

@@ -154,6 +154,13 @@ impl LimiterState {
         (heard, self.keep_pace(now))
     }
 
+    /// Takes note that the server is down, and refuses for that. Whether something may be admitted
+    /// sooner than it was said.
+    pub(crate) fn outage(&mut self, now: Nanos) -> bool {
+        self.pace.outage();
+        self.keep_pace(now)
+    }
+
     /// As [`refused`](Self::refused), where the server says itself that too many are in flight.
     /// That tells no rate, and its wait is that of another limit.
     pub(crate) fn full(&mut self, start: Start, now: Nanos) -> (Heard, bool) {
