@@ -3,7 +3,7 @@
 //! Read the files in this order. The call is [`Client::chat_all`](crate::Client::chat_all); every
 //! other way in differs at its two ends only.
 //!
-//! # A chat, from `chat_all` to the wire and back: twelve files
+//! # A chat, from `chat_all` to the wire and back: eleven files
 //!
 //! 1. `api/client.rs`, `chat_all`: pairs the prompts with a job and gives both to the engine.
 //! 2. `pool/run.rs`, `collect`: puts a run together. The input is a queue that holds the slice, the
@@ -31,8 +31,9 @@
 //!     [`Reply`](crate::Reply); a failure is an [`Error`](crate::Error) and a
 //!     [`Verdict`](crate::Verdict). `attempt.rs` then settles and drops the permit, before anybody
 //!     sees the result, and asks `schedule.rs` whether a failure is tried again.
-//! 12. `pool/outcomes.rs`, `deliver`: puts the result into the slot of its index. When nothing is
-//!     left, all threads end, and `chat_all` makes a `Vec` of the slots.
+//!
+//! Back in `pool/run.rs`, `collect` puts the result into the slot of its index. When nothing is left,
+//! all threads end, and `chat_all` makes a `Vec` of the slots.
 //!
 //! # What the walk leaves out
 //!
