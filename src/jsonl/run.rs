@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::io::{self, Seek};
+use std::io::Seek;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -495,12 +495,6 @@ impl FileRun<'_> {
         let is_stream = scan.is_none();
         let tally = Tally::new(self.choices.limits, scan.as_ref(), found, opened);
         let tally = Arc::new(tally);
-        let nothing_is_left = |scan: &InputScan| scan.rows == scan.done + scan.failed;
-        if scan.as_ref().is_some_and(nothing_is_left) && !note_order {
-            // All rows are passed over, so the input need not be read once more.
-            input = OpenInput::Stream(Box::new(io::empty()));
-            tally.count(|shown| shown.read = shown.done());
-        }
         let additions = format.additions();
         let scan = scan.unwrap_or_else(|| InputScan {
             occurrences: format.names_rows().then(Occurrences::new),
