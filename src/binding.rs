@@ -1,6 +1,7 @@
 //! What keeps a request or a run from going faster, and for how long.
 
 use std::fmt;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 /// What keeps a request, or a whole run, from going faster.
@@ -102,6 +103,14 @@ impl Times {
     pub(crate) fn add(&mut self, binding: Binding, time: Duration) {
         let sum = &mut self.0[binding as usize];
         *sum = sum.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+impl AddAssign for Times {
+    fn add_assign(&mut self, other: Self) {
+        for (binding, time) in other.iter() {
+            self.add(binding, time);
+        }
     }
 }
 

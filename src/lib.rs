@@ -252,9 +252,7 @@ pub use error::{AnnouncedLimit, Error, ErrorKind, Result};
 #[cfg(feature = "rows")]
 pub use jsonl::Column;
 pub use jsonl::{FailureGroup, FileProgress, FileRun, Fsync, ResumeInfo, Summary};
-pub use limit::{
-    Concurrency, Cost, Learned, Limiter, LimiterBuilder, Permit, Rate, Refusal, Waited,
-};
+pub use limit::{Concurrency, Cost, Learned, Limiter, LimiterBuilder, Permit, Rate, Refusal};
 pub use pool::{
     Attempt, Event, Failure, Hold, Monitor, Observer, Outcome, Outcomes, Panicked, Pool, Progress,
     Task,

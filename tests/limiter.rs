@@ -11,7 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tollgate::{
-    Cancel, Cost, ErrorKind, Limiter, LimiterBuilder, Permit, Pool, Rate, Refusal, VirtualClock,
+    Binding, Cancel, Cost, ErrorKind, Limiter, LimiterBuilder, Permit, Pool, Rate, Refusal,
+    VirtualClock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -426,9 +427,9 @@ mod turns {
             time.wait_parked(2);
             drive(&time, vec![first, second])
         });
-        assert_eq!(waited[0].requests, SECOND);
-        assert_eq!(waited[1].queue, SECOND);
-        assert_eq!(waited[1].requests + waited[1].tokens, Duration::ZERO);
+        assert_eq!(waited[0].of(Binding::Requests), SECOND);
+        assert_eq!(waited[1].of(Binding::Queue), SECOND);
+        assert_eq!(waited[1].total(), SECOND);
     }
 }
 
@@ -537,6 +538,18 @@ mod pauses {
             drop(now(&limiter, Cost::ONE));
             assert_eq!(time.elapsed(), SECOND * 5 + SECOND / 10 * grant);
         }
+    }
+
+    #[test]
+    fn a_wait_is_for_the_pause_until_its_end_and_then_for_the_rate() {
+        let (time, limiter) = virtual_limiter(|limiter| limiter.requests(Rate::per_second(1)));
+        limiter.pause_for(SECOND * 5);
+        let waited = thread::scope(|scope| {
+            let waiter = scope.spawn(|| limiter.acquire(Cost::ONE).unwrap().waited());
+            drive(&time, vec![waiter])
+        });
+        assert_eq!(waited[0].of(Binding::Pause), SECOND * 5);
+        assert_eq!(waited[0].of(Binding::Requests), SECOND);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Read the files in this order. The call is [`Client::chat_all`](crate::Client::chat_all); every
 //! other way in differs at its two ends only.
 //!
-//! # A chat, from `chat_all` to the wire and back: twelve files
+//! # A chat, from `chat_all` to the wire and back: eleven files
 //!
 //! 1. `api/client.rs`, `chat_all`: pairs the prompts with a job and gives both to the engine.
 //! 2. `pool/run.rs`, `collect`: puts a run together. The input is a queue that holds the slice, the
@@ -31,8 +31,9 @@
 //!     [`Reply`](crate::Reply); a failure is an [`Error`](crate::Error) and a
 //!     [`Verdict`](crate::Verdict). `attempt.rs` then settles and drops the permit, before anybody
 //!     sees the result, and asks `schedule.rs` whether a failure is tried again.
-//! 12. `pool/outcomes.rs`, `deliver`: puts the result into the slot of its index. When nothing is
-//!     left, all threads end, and `chat_all` makes a `Vec` of the slots.
+//!
+//! Back in `pool/run.rs`, `collect` puts the result into the slot of its index. When nothing is left,
+//! all threads end, and `chat_all` makes a `Vec` of the slots.
 //!
 //! # What the walk leaves out
 //!
@@ -53,12 +54,11 @@
 //!   `places.rs` learns from them how many requests the server takes at once. `concurrency.rs` is a
 //!   number or a range, and `adaptive.rs` finds the number in the range. `slow_start.rs` is the end
 //!   of a pause if there is no rate, and `learned.rs` what the limiter tells of all that it has
-//!   learned. `waited.rs` says what an admission waited for. `rate.rs` and `permit.rs` are what a
-//!   user holds, and `nested.rs` knows which permits a thread holds already. `set_rates.rs` has the
-//!   rates that are set: buckets, or what is leased of a shared limit. `sharing.rs` decides
-//!   when a process asks the store, and for what; `credit.rs`, `leased.rs`, `store_time.rs`,
-//!   `used.rs` and `gone.rs` are its parts. `keeper.rs` is the thread that asks, and
-//!   `keeper_link.rs` ties it to the queue. `limit/NOTES.md` has the proofs.
+//!   learned. `rate.rs` and `permit.rs` are what a user holds, and `nested.rs` knows which permits a
+//!   thread holds already. `set_rates.rs` has the rates that are set: buckets, or what is leased of
+//!   a shared limit. `sharing.rs` decides when a process asks the store, and for what; `credit.rs`,
+//!   `leased.rs` and `used.rs` are its parts. `keeper.rs` is the thread that asks. `limit/NOTES.md`
+//!   has the proofs.
 //! - **A shared limit**: `shared/exchange.rs` is what a process asks a store, and what the store
 //!   answers. `ledger.rs` is the account that a store keeps, and is pure: a limit is a time axis,
 //!   and a lease is a part of it that no other process gets. `file.rs` keeps the account in a file,

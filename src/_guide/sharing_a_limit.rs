@@ -30,12 +30,15 @@
 //!   is get equal parts, whatever their concurrency.
 //! - A pause that the server asks one process for holds all of them, unless it is longer than
 //!   `--max-server-delay` allows: then that process ends, and each of the others finds out itself.
+//!   A process that hears of a pause which is longer than its own `--max-server-delay` ends as well,
+//!   and a rerun carries on.
 //! - A limit that the server's headers announce to one process holds for all. It can be left out:
 //!   processes that are given no rate learn it together.
-//! - Where processes are given different limits, the lowest holds, and the others are warned. A
-//!   request above the lowest waits for a full burst, and all wait until its debt is paid.
+//! - Where processes are given different limits, or some of them none, the lowest holds, and the
+//!   others are warned. A request above the lowest waits for a full burst, and all wait until its
+//!   debt is paid.
 //! - All of the rate is used where the burst leaves room for the way to the store, as the default
-//!   burst does. With `--burst 1`, 8 processes used 0.76 of 50 requests a second and 0.57 of 200.
+//!   burst does. With `--burst 1` leases are longer, since each of them loses the time of a message.
 //!
 //! # Where it is kept
 //!

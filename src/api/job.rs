@@ -121,16 +121,18 @@ where
 /// how many attempts there were, another one beside its own included.
 pub(crate) fn finished<I>(outcome: JobOutcome<I, Reply, AttemptError>) -> Outcome<I, Reply, Error> {
     let (times, attempts) = (outcome.times, outcome.attempts);
-    let mut outcome = outcome.map_err(into_error);
-    outcome.result = match outcome.result {
+    let (stopped_run, alike) = (outcome.stopped_run, outcome.alike);
+    outcome.map(|result| match result {
         Ok(reply) => Ok(Reply {
             attempts,
             times,
             ..reply
         }),
-        Err(error) => Err(error.with_facts(|facts| facts.times = times)),
-    };
-    outcome
+        Err(failure) => {
+            let error = into_error(failure, attempts, stopped_run, alike);
+            Err(error.with_facts(|facts| facts.times = times))
+        }
+    })
 }
 
 /// Makes the crate's error of an item's failure.

@@ -9,7 +9,6 @@ pub(crate) mod format;
 mod screen;
 mod words;
 
-use std::fmt;
 use std::io::{self, Write};
 use std::ops::Deref;
 use std::thread::{Builder, JoinHandle};
@@ -75,6 +74,7 @@ pub fn bar() -> impl FnMut(&FileProgress) {
 /// # Ok(())
 /// # }
 /// ```
+#[derive(Debug)]
 pub struct Bar {
     monitor: Monitor,
     screen: Option<Screen>,
@@ -140,12 +140,6 @@ impl Drop for Bar {
         if let Some(thread) = self.thread.take() {
             let _drawing_panics_nowhere = thread.join();
         }
-    }
-}
-
-impl fmt::Debug for Bar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Bar").field(&self.monitor).finish()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::eta::Speed;
 use super::format::{self, coarse_time, count, counted, rate};
 use crate::escape::printable;
-use crate::{Binding, Concurrency, Error, FileProgress, Hold, SharedStatus, Usd};
+use crate::{Concurrency, Error, FileProgress, Hold, SharedStatus, Usd};
 
 /// The longest reason for an outage that is shown, in characters.
 const LONGEST_REASON: usize = 200;
@@ -40,7 +40,7 @@ pub(crate) fn details(progress: &FileProgress, speed: &Speed, remedy: Remedy) ->
     let engine = &progress.engine;
     let limit = match (&progress.hold, engine.binding) {
         (Some(hold), _) => Some(held(hold, remedy(progress))),
-        (None, binding) => binding.map(|binding| format!("limit: {}", factor(binding))),
+        (None, binding) => binding.map(|it| format!("limit: {}", it.as_str().replace('_', " "))),
     };
     let shared = progress.shared.as_ref();
     let range = progress.concurrency.filter(Concurrency::is_range);
@@ -81,22 +81,6 @@ fn gone(shared: &SharedStatus) -> Option<String> {
     } else {
         format!("waiting for the store of the shared limit, {store}, gone for {time}")
     })
-}
-
-/// What holds the run back, in a word or two.
-fn factor(binding: Binding) -> &'static str {
-    match binding {
-        Binding::Requests => "requests",
-        Binding::Tokens => "tokens",
-        Binding::InFlight => "concurrency",
-        Binding::SharedLimit => "shared limit",
-        Binding::Queue => "another run",
-        Binding::Pause => "pause",
-        Binding::Backoff => "backoff",
-        Binding::Outage => "outage",
-        Binding::Input => "input",
-        Binding::Wire => "server",
-    }
 }
 
 /// What is behind a message, the nearest cause first.

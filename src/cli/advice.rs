@@ -59,37 +59,35 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
             "no limit bound for more than {time_share}: {in_flight} requests were in flight on average, {each} each"
         ));
     }
-    let (what, better) = match binding {
-        Binding::Requests => (limit("requests", run.requests()), run.enough()),
-        Binding::Tokens => (limit("model tokens", run.tokens()), run.enough()),
+    let what = match binding {
+        Binding::Requests => limit("requests", run.requests()),
+        Binding::Tokens => limit("model tokens", run.tokens()),
         Binding::InFlight => {
             let at_once = count(run.concurrency());
             let range = given.concurrency.is_range();
             let range = range.then(|| format!("found in {}; ", given.concurrency));
             let range = range.unwrap_or_default();
-            let what = format!("the limit of {at_once} at once ({range}{each} an answer)");
-            (what, run.more_at_once())
+            format!("the limit of {at_once} at once ({range}{each} an answer)")
         }
-        Binding::SharedLimit => ("the store of the shared limit".to_owned(), None),
-        Binding::Queue => ("another run on the same limiter".to_owned(), None),
-        Binding::Pause => {
-            let what = "the pauses of the server";
-            (what.to_owned(), run.without_pauses())
-        }
+        Binding::SharedLimit => "the store of the shared limit".to_owned(),
+        Binding::Queue => "another run on the same limiter".to_owned(),
+        Binding::Pause => "the pauses of the server".to_owned(),
         Binding::Backoff => {
             let retries = counted(engine.retries, "retry", "retries");
-            (format!("the wait before {retries}"), None)
+            format!("the wait before {retries}")
         }
-        Binding::Outage => ("an outage of the server".to_owned(), None),
+        Binding::Outage => "an outage of the server".to_owned(),
         Binding::Input => {
             let speed = rate(summary.progress.finished() as f64 / wall);
-            let what = format!("the input ({speed} a second)");
-            (what, None)
+            format!("the input ({speed} a second)")
         }
-        Binding::Wire => {
-            let what = format!("the server ({each} an answer, everything sent)");
-            (what, None)
-        }
+        Binding::Wire => format!("the server ({each} an answer, everything sent)"),
+    };
+    let better = match binding {
+        Binding::Requests | Binding::Tokens => run.enough(),
+        Binding::InFlight => run.more_at_once(),
+        Binding::Pause => run.without_pauses(),
+        _ => None,
     };
     let better = better.map(|better| format!("; {better}"));
     Some(format!(

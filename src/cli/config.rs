@@ -36,7 +36,7 @@ pub(crate) type Ready = (Client, Option<SimServer>, FinalReport);
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the simulated provider cannot start.
 pub(crate) fn resolve(run: &Arc<Run>, console: &Console) -> Result<Ready> {
     let files = files(run)?;
-    let (builder, key_from, simulator) = match &run.server.simulate {
+    let (builder, simulator) = match &run.server.simulate {
         Some(spec) => server::simulated(spec)?,
         None => server::real(&run.server)?,
     };
@@ -51,7 +51,6 @@ pub(crate) fn resolve(run: &Arc<Run>, console: &Console) -> Result<Ready> {
             is_capped: concurrency != run.limits.concurrency,
             rates: run.limits.rates(),
         },
-        key_from,
         variable,
         command: headers::without_secrets(env::args_os(), &run.server.headers),
     };

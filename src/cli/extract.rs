@@ -8,7 +8,7 @@ use super::args::Extract;
 use super::console::Console;
 use super::exit::Exit;
 use super::format::{count, counted};
-use super::output::{flaw_of_output, write_to};
+use super::output::{flaw_of_output, flaw_of_results, write_to};
 use super::prompts::ordered_by;
 use super::signals;
 use crate::error::{config, refuse};
@@ -74,11 +74,8 @@ fn format_of(args: &Extract) -> Format {
 
 /// What is wrong with the arguments.
 fn flaw(args: &Extract, format: Format) -> Option<String> {
-    if is_table(&args.results) {
-        let table = args.results.display();
-        return Some(format!(
-            "RESULTS {table:?} is a table: name its records, which are in {table}.jsonl as a rule"
-        ));
+    if let Some(flaw) = flaw_of_results([&*args.results].into_iter()) {
+        return Some(flaw);
     }
     if format == Format::Text {
         if let Some(flag) = args.table.first_given() {

@@ -101,20 +101,15 @@ impl Forecast {
             self.tell_processes(capacity, &mut fact);
         }
         if let Some(scaled) = plan.scaled {
-            let what = match plan.main {
-                Some(main) => format!(
-                    "time and cost are, from a run over {} requests; ",
-                    count(main)
-                ),
-                None => String::new(),
+            let what = if plan.is_main_scaled {
+                "all figures"
+            } else {
+                "the 5 and 95 % and the times at other concurrencies"
             };
             let scaled = count(scaled);
             fact(
-                "scaled",
-                format!(
-                    "{what}the 5 and 95 % and the times at other concurrencies are, from runs over \
-                     {scaled} requests"
-                ),
+                "scaled up",
+                format!("{what}, from runs over {scaled} requests"),
             );
         }
         for caveat in &self.caveats {
@@ -321,7 +316,7 @@ mod tests {
                 concurrency_needed: Some(7.2),
                 capacity: None,
                 scaled: None,
-                main: None,
+                is_main_scaled: false,
             },
             from: "the flags".to_owned(),
             caveats: Vec::new(),

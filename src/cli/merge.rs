@@ -6,7 +6,7 @@ use super::args::Merge;
 use super::console::Console;
 use super::exit::Exit;
 use super::format::{count, counted};
-use super::output::{flaw_of_output, is_same, write_to};
+use super::output::{flaw_of_output, flaw_of_results, is_same, write_to};
 use super::prompts::ordered_by;
 use super::signals;
 use crate::Result;
@@ -68,11 +68,9 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
 
 /// What is wrong with the arguments.
 fn flaw(files: &[PathBuf], output: Option<&Path>, input: Option<&Path>) -> Option<String> {
-    if let Some(table) = files.iter().find(|path| is_table(path)) {
-        return Some(format!(
-            "RESULTS {table:?} is a table: name the file of its records, as a rule {}.jsonl",
-            table.display()
-        ));
+    let files = files.iter().map(PathBuf::as_path);
+    if let Some(flaw) = flaw_of_results(files.clone()) {
+        return Some(flaw);
     }
     let output = output?;
     if is_table(output) {
@@ -81,8 +79,7 @@ fn flaw(files: &[PathBuf], output: Option<&Path>, input: Option<&Path>) -> Optio
              .jsonl, and make a table of it with tollgate extract"
         ));
     }
-    let read = files.iter().map(PathBuf::as_path);
-    flaw_of_output(output, read.chain(input))
+    flaw_of_output(output, files.chain(input))
 }
 
 /// Says what was merged and what is amiss, and gives the exit code for it.

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::bar::causes;
 use crate::jsonl::files::{Location, is_device};
 use crate::jsonl::io::AtomicFile;
-use crate::jsonl::sidecars::resolved;
+use crate::jsonl::sidecars::{is_table, resolved};
 use crate::{Error, ErrorKind, Result};
 
 /// Writes a text to standard output in one piece.
@@ -78,6 +78,15 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         out.write_all(bytes).map_err(failed)
     })
     .map(drop)
+}
+
+/// What is wrong with files that are to hold results.
+pub(crate) fn flaw_of_results<'p>(mut results: impl Iterator<Item = &'p Path>) -> Option<String> {
+    let table = results.find(|path| is_table(path))?;
+    Some(format!(
+        "RESULTS {table:?} is a table: name the file of its records, as a rule {}.jsonl",
+        table.display()
+    ))
 }
 
 /// What is wrong with an output beside the files that are read.

@@ -3,7 +3,6 @@
 //! Each is a parser for clap, which puts the value and the flag's name before the message; so a
 //! message says what is wanted and nothing else.
 
-use std::num::{IntErrorKind, ParseIntError};
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -27,11 +26,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// The name of a column.
 pub(crate) fn column(text: &str) -> Result<Column, String> {
+    let found = Column::ALL
+        .into_iter()
+        .find(|it| it.as_str() == text.trim());
     let names = Column::ALL.map(Column::as_str);
-    let found = names.iter().position(|name| *name == text.trim());
-    found
-        .map(|at| Column::ALL[at])
-        .ok_or_else(|| format!("the columns are {}", names.join(", ")))
+    found.ok_or_else(|| format!("the columns are {}", names.join(", ")))
 }
 
 /// A duration above zero.
@@ -87,14 +86,12 @@ pub(crate) fn rate(
 /// A whole number above zero, `most` at most.
 pub(crate) fn up_to<T: TryFrom<u64>>(most: u64) -> impl Fn(&str) -> Result<T, String> + Clone {
     move |text| {
-        let number: u64 = text.trim().parse().unwrap_or_else(|error: ParseIntError| {
-            let is_more = *error.kind() == IntErrorKind::PosOverflow;
-            if is_more { u64::MAX } else { 0 }
-        });
-        match T::try_from(number) {
+        let number: u128 = text.trim().parse().unwrap_or(0);
+        let fitting = u64::try_from(number).ok().filter(|it| *it <= most);
+        match fitting.and_then(|it| T::try_from(it).ok()) {
             _ if number == 0 => Err("give a whole number above zero".to_owned()),
-            Ok(fitting) if number <= most => Ok(fitting),
-            _ => Err(format!("give {} at most", count(most))),
+            Some(fitting) => Ok(fitting),
+            None => Err(format!("give {} at most", count(most))),
         }
     }
 }
@@ -151,33 +148,21 @@ pub(crate) fn tokens_dist(text: &str) -> Result<Dist, String> {
     )
 }
 
-/// When results are flushed to the disk.
+/// When results are flushed to the disk. A shell can complete the words.
 pub(crate) fn fsync() -> impl TypedValueParser<Value = Fsync> {
-    one_of([
-        ("none", Fsync::None),
-        ("interval", Fsync::default()),
-        ("always", Fsync::Always),
-    ])
+    PossibleValuesParser::new(["none", "interval", "always"]).map(|word| match &*word {
+        "none" => Fsync::None,
+        "always" => Fsync::Always,
+        _ => Fsync::default(),
+    })
 }
 
-/// Whose API it is.
+/// Whose API it is. A shell can complete the words.
 pub(crate) fn provider() -> impl TypedValueParser<Value = Provider> {
-    one_of([
-        ("openai", Provider::OpenAi),
-        ("anthropic", Provider::Anthropic),
-        ("azure", Provider::Azure),
-    ])
-}
-
-/// One of a few words, which a shell can complete.
-fn one_of<T, const N: usize>(words: [(&'static str, T); N]) -> impl TypedValueParser<Value = T>
-where
-    T: Copy + Send + Sync + 'static,
-{
-    let parser = PossibleValuesParser::new(words.map(|(word, _)| word));
-    parser.try_map(move |given| {
-        let meant = words.iter().find(|(word, _)| *word == given);
-        meant.map(|(_, meant)| *meant).ok_or("no such word")
+    PossibleValuesParser::new(["openai", "anthropic", "azure"]).map(|word| match &*word {
+        "anthropic" => Provider::Anthropic,
+        "azure" => Provider::Azure,
+        _ => Provider::OpenAi,
     })
 }
 

@@ -3,8 +3,6 @@
 //!
 //! Nothing is sent and nothing is written, and no key is looked for.
 
-use std::path::PathBuf;
-
 use super::args::{Answers, Limits, Money, Plan, Run, Timeouts};
 use super::check;
 use super::config::{self, check_endpoint};
@@ -49,13 +47,8 @@ const ENOUGH: u64 = 20;
 /// written.
 pub(crate) fn plan(args: &Plan, console: &Console) -> Result<Exit> {
     signals::stop_at_once()?;
-    let earlier = match &args.answers.like {
-        Some(path) => {
-            let earlier = Earlier::read(path).map_err(|error| error.behind("--like"))?;
-            Some((path.clone(), earlier))
-        }
-        None => None,
-    };
+    let earlier = args.answers.like.as_deref().map(Earlier::read).transpose();
+    let earlier = earlier.map_err(|error| error.behind("--like"))?;
     let requests = match (&args.input, args.requests, &args.tokens) {
         (Some(input), ..) => {
             let (endpoint, provider) = (&args.api.endpoint, args.api.provider);
@@ -119,8 +112,8 @@ pub(crate) fn dry_run(args: &Run) -> Result<Exit> {
     let output = files.output.path();
     let earlier = output
         .filter(|path| path.is_file() && !args.overwrite)
-        .and_then(|path| Some((path.to_owned(), Earlier::read(path).ok()?)))
-        .filter(|(_, earlier)| earlier.answered >= ENOUGH);
+        .and_then(|path| Earlier::read(path).ok())
+        .filter(|earlier| earlier.answered >= ENOUGH);
     let earlier = earlier.as_ref();
     let mut listed = Listed::new();
     let run = file_run(args, &nobodys_client()?, files)?;
@@ -151,9 +144,6 @@ fn counting(provider: Option<Provider>, base_url: Option<&str>) -> Counting {
     Counting::of(provider, base_url.unwrap_or_default())
 }
 
-/// The results of an earlier run, and the path of their file.
-type EarlierFile = (PathBuf, Earlier);
-
 /// The requests of a file.
 struct Listed {
     sample: Sample<Planned>,
@@ -172,9 +162,9 @@ impl Listed {
         }
     }
 
-    fn add(&mut self, id: Option<LineHash>, request: &RequestFacts, earlier: Option<&EarlierFile>) {
+    fn add(&mut self, id: Option<LineHash>, request: &RequestFacts, earlier: Option<&Earlier>) {
         let size = request.size;
-        if let Some(counted) = id.and_then(|id| earlier?.1.prompt_tokens(id)) {
+        if let Some(counted) = id.and_then(|id| earlier?.prompt_tokens(id)) {
             self.taken_for += size.prompt;
             self.counted += counted;
         }
@@ -219,11 +209,11 @@ struct Expected {
 }
 
 impl Expected {
-    fn of(answers: &Answers, earlier: Option<&EarlierFile>) -> Self {
+    fn of(answers: &Answers, earlier: Option<&Earlier>) -> Self {
         let mut caveats = Vec::new();
         let mut assume = |what: String, flag: &str| {
-            let why = earlier.map_or_else(String::new, |(path, _)| {
-                format!(", as {path:?} does not say it")
+            let why = earlier.map_or_else(String::new, |it| {
+                format!(", as {:?} does not say it", it.path)
             });
             let like = ", or --like with the results of a run over some of the requests";
             let like = if earlier.is_none() { like } else { "" };
@@ -232,27 +222,27 @@ impl Expected {
             ));
         };
         let latency = answers.latency.clone();
-        let latency = latency.or_else(|| earlier?.1.latency());
+        let latency = latency.or_else(|| earlier?.latency());
         let latency = latency.unwrap_or_else(|| {
             assume(format!("take {LATENCY}s~{SPREAD}"), "--latency");
             Dist::log_normal(LATENCY, SPREAD)
         });
         let output_tokens = answers.output_tokens.clone();
-        let output_tokens = output_tokens.or_else(|| earlier?.1.output_tokens());
+        let output_tokens = output_tokens.or_else(|| earlier?.output_tokens());
         let output_tokens = output_tokens.unwrap_or_else(|| {
             let what = "tokens, or fewer where a request sets a lower limit";
             assume(format!("have {OUTPUT_TOKENS} {what}"), "--output-tokens");
             Dist::constant(OUTPUT_TOKENS)
         });
-        let from = earlier.map_or("the flags and defaults".to_owned(), |(path, earlier)| {
+        let from = earlier.map_or("the flags and defaults".to_owned(), |earlier| {
             let results = counted(earlier.records, "result", "results");
-            format!("{results} in {path:?}")
+            format!("{results} in {:?}", earlier.path)
         });
         Self {
             latency,
             output_tokens,
-            failing: earlier.map_or(0.0, |(_, earlier)| earlier.failing()),
-            failing_for_good: earlier.map_or(0.0, |(_, earlier)| earlier.failing_for_good()),
+            failing: earlier.map_or(0.0, Earlier::failing),
+            failing_for_good: earlier.map_or(0.0, Earlier::failing_for_good),
             rates: [None; 2],
             from,
             caveats,

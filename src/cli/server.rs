@@ -16,11 +16,8 @@ use crate::{ApiKey, Client, ClientBuilder, Error, ErrorKind, Result};
 /// Larger than any key.
 const LONGEST_KEY_FILE: u64 = 64 << 10;
 
-const NO_KEY: &str = "nowhere: none was sent";
-
-/// A client to be built, the flag or variable that its key is from, and the simulated provider if
-/// that answers.
-pub(crate) type Server = (ClientBuilder, String, Option<SimServer>);
+/// A client to be built, and the simulated provider if that answers.
+pub(crate) type Server = (ClientBuilder, Option<SimServer>);
 
 /// The simulated provider. No key and no address from the environment is used.
 ///
@@ -33,7 +30,7 @@ pub(crate) fn simulated(spec: &str) -> Result<Server> {
         _ => error,
     })?;
     let builder = Client::builder().base_url(simulator.base_url()).no_auth();
-    Ok((builder, NO_KEY.to_owned(), Some(simulator)))
+    Ok((builder, Some(simulator)))
 }
 
 /// The provider, its address and the key.
@@ -59,24 +56,18 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
             "--base-url is missing: Azure has another one for each customer, so give yours",
         ));
     }
-    let key_from;
     if args.no_auth {
         builder = builder.no_auth();
-        key_from = NO_KEY.to_owned();
     } else if let Some(name) = &args.api_key_env {
         builder = builder.api_key(key_in_variable(name)?);
-        key_from = "the variable that --api-key-env names".to_owned();
     } else if let Some(path) = &args.api_key_file {
-        key_from = format!("--api-key-file {path:?}");
-        builder = builder.api_key(key_in_file(path, &key_from)?);
-    } else {
-        key_from = provider.key_variable().to_owned();
-        if provider.key_from_env()?.is_none() {
-            return Err(config(format!(
-                "no API key: set {key_from}, name another variable with --api-key-env or a file \
-                 with --api-key-file, or give --no-auth for a server that needs none"
-            )));
-        }
+        builder = builder.api_key(key_in_file(path)?);
+    } else if provider.key_from_env()?.is_none() {
+        let variable = provider.key_variable();
+        return Err(config(format!(
+            "no API key: set {variable}, name another variable with --api-key-env or a file with \
+             --api-key-file, or give --no-auth for a server that needs none"
+        )));
     }
     if args.allow_insecure_http {
         builder = builder.allow_insecure_http();
@@ -100,7 +91,7 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
         ClientBuilder::client_cert,
     );
     let builder = with(builder, args.client_key.as_ref(), ClientBuilder::client_key);
-    Ok((builder.from_env(provider), key_from, None))
+    Ok((builder.from_env(provider), None))
 }
 
 /// `builder` with a setting, if that was given.
@@ -124,13 +115,14 @@ fn key_in_variable(name: &str) -> Result<String> {
     checked_key(headers::variable(name, &flag)?, &flag)
 }
 
-fn key_in_file(path: &Path, flag: &str) -> Result<String> {
+fn key_in_file(path: &Path) -> Result<String> {
+    let flag = format!("--api-key-file {path:?}");
     let mut text = Vec::new();
     File::open(path)
         .and_then(|file| file.take(LONGEST_KEY_FILE).read_to_end(&mut text))
         .map_err(|error| config(format!("{flag} cannot be read: {error}")).with_source(error))?;
     let text = String::from_utf8(text).map_err(|_| config(format!("{flag} is not text")))?;
-    checked_key(text, flag)
+    checked_key(text, &flag)
 }
 
 fn checked_key(text: String, flag: &str) -> Result<String> {

@@ -16,7 +16,6 @@ use crate::jsonl::shard::Shard;
 use crate::jsonl::sidecars;
 use crate::{Result, Shared};
 
-const SLURM: &str = "SLURM_ARRAY_TASK_ID";
 const KUBERNETES: &str = "JOB_COMPLETION_INDEX";
 const GIVE: &str = "give --shard I/N";
 
@@ -52,41 +51,13 @@ fn auto(
         };
         variable(name).map(parse).transpose()
     };
-    let needed = |name: &str| {
-        number(name)?.ok_or_else(|| format!("{name} is not set, and {SLURM} is: {GIVE}"))
-    };
-    let (index, count) = match (number(SLURM)?, number(KUBERNETES)?) {
-        (Some(_), Some(_)) => {
-            return Err(format!(
-                "both {SLURM} and {KUBERNETES} are set, so it is not clear which counts: {GIVE}"
-            ));
-        }
-        (None, None) => {
-            return Err(format!(
-                "neither {SLURM} nor {KUBERNETES} is set, so this is no task of a Slurm array and no \
-                 pod of an indexed Job: {GIVE}"
-            ));
-        }
-        (None, Some(index)) => {
-            let count = shards.ok_or_else(|| {
-                format!(
-                    "--shards is missing: {KUBERNETES} does not say how many pods there are, so give \
-                     the Job's completions as --shards N"
-                )
-            });
-            (index, count?)
-        }
-        (Some(id), None) => {
-            let min = needed("SLURM_ARRAY_TASK_MIN")?;
-            let count = needed("SLURM_ARRAY_TASK_COUNT")?;
-            let (max, step) = (
-                number("SLURM_ARRAY_TASK_MAX")?,
-                number("SLURM_ARRAY_TASK_STEP")?,
-            );
+    let slurm = |part: &str| number(&format!("SLURM_ARRAY_TASK_{part}"));
+    let array = (slurm("ID")?, slurm("MIN")?, slurm("COUNT")?);
+    let (index, count) = match (array, number(KUBERNETES)?) {
+        ((Some(id), Some(min), Some(count)), None) => {
             let end = u64::from(min) + u64::from(count);
-            if step.is_some_and(|step| step != 1)
-                || max.is_some_and(|max| u64::from(max) + 1 != end)
-            {
+            let ends_there = slurm("MAX")?.is_none_or(|max| u64::from(max) + 1 == end);
+            if !ends_there || slurm("STEP")?.is_some_and(|step| step != 1) {
                 let last = count.saturating_sub(1);
                 return Err(format!(
                     "the tasks of this Slurm array are not numbered one by one: use --array=0-{last}, \
@@ -100,9 +71,23 @@ fn auto(
                     counted(count.into(), "task", "tasks")
                 ));
             }
-            let index = id.checked_sub(min);
-            let below = || format!("{SLURM} is {id}, below the array's first, {min}");
-            (index.ok_or_else(below)?, count)
+            let below = || format!("task {id} is below the array's first, {min}: {GIVE}");
+            (id.checked_sub(min).ok_or_else(below)?, count)
+        }
+        ((None, ..), Some(index)) => {
+            let count = shards.ok_or_else(|| {
+                format!(
+                    "--shards is missing: {KUBERNETES} does not say how many pods there are, so give \
+                     the Job's completions as --shards N"
+                )
+            });
+            (index, count?)
+        }
+        _ => {
+            return Err(format!(
+                "SLURM_ARRAY_TASK_ID, _MIN and _COUNT of a Slurm array or {KUBERNETES} of an indexed \
+                 Job must be set, and not both: {GIVE}"
+            ));
         }
     };
     Shard::new(index, count).map_err(|error| error.to_string())
@@ -271,10 +256,10 @@ mod tests {
             (
                 String::new(),
                 None,
-                "neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX",
+                "SLURM_ARRAY_TASK_ID, _MIN and _COUNT of a Slurm array or JOB_COMPLETION_INDEX",
             ),
-            (String::new(), Some(8), "neither"),
-            (format!("{ID} JOB_COMPLETION_INDEX=1"), Some(8), "both"),
+            (String::new(), Some(8), "must be set"),
+            (format!("{ID} JOB_COMPLETION_INDEX=1"), None, "both"),
             (
                 "JOB_COMPLETION_INDEX=3".to_owned(),
                 None,
@@ -291,16 +276,8 @@ mod tests {
                 "\"x\" and no number",
             ),
             (slurm("ID= MIN=0 COUNT=8"), None, "\"\" and no number"),
-            (
-                slurm("ID=7 COUNT=8"),
-                None,
-                "SLURM_ARRAY_TASK_MIN is not set",
-            ),
-            (
-                slurm("ID=7 MIN=0"),
-                None,
-                "SLURM_ARRAY_TASK_COUNT is not set",
-            ),
+            (slurm("ID=7 COUNT=8"), None, "_MIN and _COUNT"),
+            (slurm("ID=7 MIN=0"), None, "_MIN and _COUNT"),
             (
                 slurm("ID=4 MIN=0 MAX=14 COUNT=8 STEP=2"),
                 None,

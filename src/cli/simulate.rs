@@ -41,21 +41,9 @@ pub(crate) fn simulate(args: &Simulate, console: &Console) -> Result<Exit> {
 
 fn totals(stats: &SimStats) -> String {
     let requests = counted(stats.requests, "request", "requests");
-    let mut text = format!("{requests}: {} answered", count(stats.answered));
-    for (number, what) in [
-        (stats.limited, "over a limit"),
-        (stats.refused, "refused"),
-        (stats.errors, "failed on purpose"),
-        (stats.faults, "broken on purpose"),
-        (stats.unsent, "gone before the answer"),
-    ] {
-        if number > 0 {
-            text = format!("{text}, {} {what}", count(number));
-        }
-    }
-    let at_once = count(u64::try_from(stats.in_flight_peak).unwrap_or(u64::MAX));
-    let (prompts, answers) = (count(stats.prompt_tokens), count(stats.completion_tokens));
-    format!("{text}; at most {at_once} at once; {prompts} tokens in prompts, {answers} in answers")
+    let (answered, limited) = (count(stats.answered), count(stats.limited));
+    let at_once = count(stats.in_flight_peak as u64);
+    format!("{requests}: {answered} answered, {limited} over a limit; at most {at_once} at once")
 }
 
 const LATENCY: Duration = Duration::from_millis(50);
@@ -142,14 +130,11 @@ mod tests {
             answered: 1_000,
             limited: 200,
             in_flight_peak: 20,
-            prompt_tokens: 9_000,
-            completion_tokens: 500,
             ..SimStats::default()
         };
         assert_eq!(
             totals(&stats),
-            "1,200 requests: 1,000 answered, 200 over a limit; at most 20 at once; 9,000 tokens in \
-             prompts, 500 in answers"
+            "1,200 requests: 1,000 answered, 200 over a limit; at most 20 at once"
         );
     }
 

@@ -31,8 +31,6 @@ pub(crate) struct FinalReport {
     pub(crate) files: RunFiles,
     pub(crate) args: Arc<Run>,
     pub(crate) given: GivenLimits,
-    /// The flag or variable that the key is from.
-    pub(crate) key_from: String,
     /// The variable that the shared limit is from. Its value may have a password in it.
     pub(crate) variable: Option<&'static str>,
     /// The command line as it was typed.
@@ -86,7 +84,8 @@ impl FinalReport {
         {
             console.error(error);
             if error.kind() == ErrorKind::Auth {
-                console.say(&format!("the key is from {}", self.key_from));
+                let source = self.args.server.key_source();
+                console.say(&format!("the key is from {source}"));
             }
         }
         let advice = advice(summary, &self.given);
@@ -414,7 +413,6 @@ mod tests {
                 is_capped: false,
                 rates: [None; 2],
             },
-            key_from: String::new(),
             variable: None,
             command: typed.split(' ').map(str::to_owned).collect(),
         }

@@ -252,9 +252,9 @@ impl Summary {
             "binding": engine.bound.binding().map(Binding::as_str),
             "binding_share": binding_share,
             "wait_s": {
-                "gate_requests": seconds(engine.limiter_wait.requests),
-                "gate_tokens": seconds(engine.limiter_wait.tokens),
-                "pause": seconds(engine.limiter_wait.pause),
+                "gate_requests": seconds(engine.limiter_wait.of(Binding::Requests)),
+                "gate_tokens": seconds(engine.limiter_wait.of(Binding::Tokens)),
+                "pause": seconds(engine.limiter_wait.of(Binding::Pause)),
                 "backoff": seconds(engine.backoff),
                 "wire": seconds(engine.wire),
             },

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::bucket::{Bucket, Nanos};
 use super::rate::{Cost, Rate};
+use crate::binding::Binding;
 
 /// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,17 +113,20 @@ impl FollowedLimits {
         self.0.iter().any(|it| counted(it.counted))
     }
 
-    /// The earliest instant at which all of them admit `cost`, by what they count.
+    /// When each of them admits `cost`.
     pub(super) fn earliest(
         &mut self,
         cost: Cost,
         now: Nanos,
-    ) -> impl Iterator<Item = (Nanos, Counted)> {
-        let earliest = move |it: &mut FollowedLimit| {
+    ) -> impl Iterator<Item = (Nanos, Binding)> {
+        self.0.iter_mut().map(move |it| {
             let at = it.bucket.earliest(it.counted.of(cost), now);
-            (at, it.counted)
-        };
-        self.0.iter_mut().map(earliest)
+            let reason = match it.counted {
+                Counted::Requests => Binding::Requests,
+                _ => Binding::Tokens,
+            };
+            (at, reason)
+        })
     }
 
     pub(super) fn take(&mut self, cost: Cost, now: Nanos) {

@@ -12,9 +12,21 @@
 use std::time::Duration;
 
 use super::rate::Rate;
+use crate::binding::Binding;
 
 /// Nanoseconds since the limiter was made.
 pub(super) type Nanos = u64;
+
+/// Whether a cost is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Now,
+    /// Not before this instant, and what it waits for until then.
+    At(Nanos, Binding),
+    /// When something has changed that nobody can foresee: one of the requests in flight has
+    /// finished, or more of a shared limit is leased.
+    When(Binding),
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {

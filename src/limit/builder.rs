@@ -131,9 +131,7 @@ impl LimiterBuilder {
         let concurrency = self.concurrency.unwrap_or(Concurrency::UNLIMITED);
         let concurrency = concurrency.checked()?;
         let mut limits = LimiterState::new(concurrency);
-        if let Some(sharing) = sharing {
-            limits.set.share(sharing);
-        }
+        limits.set.shared = sharing.map(Box::new);
         limits.set_requests(checked_limit(self.requests, self.burst, "request")?, 0);
         limits.set_tokens(checked_limit(self.tokens, self.token_burst, "token")?, 0);
         Ok(limits)

@@ -140,6 +140,11 @@ impl Credit {
         std::mem::take(&mut self.held)
     }
 
+    /// How late so many units may be used, if no more is leased than they take.
+    pub(super) fn room(&self, units: u64) -> Micros {
+        self.burst().saturating_sub(self.span(units))
+    }
+
     /// How long a part stays good, where `need` of the axis is to be good at one time. Where the
     /// burst leaves room for it, what may have lapsed by the store's time counts as lapsed.
     fn life(&self, need: Micros, lag: Micros) -> Micros {

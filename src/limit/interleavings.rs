@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use loom::thread::{self, JoinHandle};
 
-use super::keeper::Keeper;
 use super::sharing::Sharing;
 use super::{Cost, Limiter, Rate};
 use crate::cancel::Cancel;
@@ -227,8 +226,8 @@ fn loom_a_reply_of_the_store_is_noticed_and_the_end_too() {
             .requests(Rate::per_second(1))
             .burst(1_000);
         let limits = limits.state_of(Some(Sharing::new(1, None))).unwrap();
-        let (limiter, link) = Limiter::linked(limits, Clock::system(), "one each".into());
-        let keeper = Keeper::new(limiter.queue(), link, Box::new(OneEach(0)));
+        let store = Box::new(OneEach(0));
+        let (limiter, keeper) = Limiter::with_keeper(limits, Clock::system(), store, "x".into());
         let keeper = thread::spawn(move || keeper.run());
         let other = acquirer(&limiter);
         drop(limiter.acquire(Cost::ONE).unwrap());

@@ -1,165 +1,126 @@
 //! The keeper: the thread of a limiter that talks to the store of a shared limit. It sends what
-//! [`sharing`](super::sharing) decides, and wakes the threads that wait for the reply.
-//!
-//! It holds the limiter only while it looks at it, so that the last user's drop ends both. It holds
-//! no lock while it asks the store.
+//! [`sharing`](super::sharing) decides, and wakes the threads that wait for the reply. It holds no
+//! lock while it asks the store, and ends when the last limiter and the last permit are gone.
 
-use std::sync::{Arc, Weak};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use super::keeper_link::QueueLink;
+use crossbeam_channel::Sender;
+
+use super::leased::AXES;
 use super::queue::Queue;
 use super::set_rates::rate_of;
-use super::sharing::{Changed, Next};
-use crate::clock::Clock;
+use super::sharing::Next;
 use crate::error::{Error, ErrorKind, Result};
-use crate::shared::{Ask, Limit, Reply, Store};
+use crate::shared::{Ask, Reply, Store};
 
 /// The thread's stack. A message and a log line need little of it, a TLS handshake more.
 const STACK: usize = 256 * 1024;
 
-/// Starts the keeper of this queue.
-pub(super) fn start(queue: &Arc<Queue>, link: QueueLink, store: Box<dyn Store>) -> Result<()> {
-    let keeper = Keeper::new(queue, link, store);
-    let thread = thread::Builder::new().name("tollgate-keeper".into());
-    let thread = thread.stack_size(STACK).spawn(move || keeper.run());
-    let thread = thread.map_err(|error| {
-        let what = "cannot start the thread that talks to the store of the shared limit";
-        Error::new(ErrorKind::Config, what).with_source(error)
-    })?;
-    queue.set_keeper_thread(thread.thread().id());
-    Ok(())
-}
-
 pub(super) struct Keeper {
-    queue: Weak<Queue>,
-    clock: Clock,
-    link: QueueLink,
+    queue: Arc<Queue>,
     store: Box<dyn Store>,
+    /// The store, for messages.
+    name: Arc<str>,
+    /// Dropped when the thread ends.
+    _ends: Sender<()>,
 }
 
 impl Keeper {
-    pub(super) fn new(queue: &Arc<Queue>, link: QueueLink, store: Box<dyn Store>) -> Self {
+    pub(super) fn new(
+        queue: Arc<Queue>,
+        store: Box<dyn Store>,
+        name: Arc<str>,
+        ends: Sender<()>,
+    ) -> Self {
         Self {
-            queue: Arc::downgrade(queue),
-            clock: queue.clock.clone(),
-            link,
+            queue,
             store,
+            name,
+            _ends: ends,
         }
+    }
+
+    pub(super) fn start(self) -> Result<()> {
+        let thread = thread::Builder::new().name("tollgate-keeper".into());
+        let started = thread.stack_size(STACK).spawn(move || self.run());
+        let what = "cannot start the thread that talks to the store of the shared limit";
+        started
+            .map(|_| ())
+            .map_err(|error| Error::new(ErrorKind::Config, what).with_source(error))
     }
 
     pub(super) fn run(mut self) {
-        while let Some(queue) = self.queue.upgrade() {
+        loop {
             let next = {
-                let mut locked = queue.lock();
-                let now = queue.now();
-                locked.next_ask(now)
+                let mut locked = self.queue.lock();
+                locked.next_ask(self.queue.now())
             };
             let until = match next {
                 Next::Ask(ask) => {
-                    self.ask(queue, &ask);
+                    self.ask(&ask);
                     continue;
                 }
-                Next::At(at) => Some(queue.instant(at)),
+                Next::At(at) => Some(self.queue.instant(at)),
                 Next::WhenCalled => None,
-            };
-            drop(queue);
-            self.clock.park(&self.link.parker, until);
-        }
-        let last = self.link.last(&self.clock);
-        self.say(last);
-    }
-
-    fn ask(&mut self, queue: Arc<Queue>, ask: &Ask) {
-        let sent = queue.now();
-        drop(queue);
-        let reply = self.store.exchange(ask);
-        let Some(queue) = self.queue.upgrade() else {
-            // What has just been leased goes back with the rest.
-            let last = self.link.last(&self.clock).unwrap_or(Ask {
-                holder: ask.holder,
-                configured: ask.configured,
-                announced: ask.announced,
-                leaves: true,
-                ..Ask::default()
-            });
-            self.say(reply.ok().map(|reply| with_credit(last, reply)));
-            return;
-        };
-        let mut to_wake = Vec::new();
-        let happened = {
-            let mut locked = queue.lock();
-            let now = queue.now();
-            let paused_until = locked.limits.paused_until();
-            let happened = match reply {
-                Ok(reply) => {
-                    let changed = locked
-                        .limits
-                        .set
-                        .heard(ask, &reply, sent, paused_until, now);
-                    if let Some(until) = changed.paused_until {
-                        to_wake = locked.pause(until, &queue);
+                Next::End(last) => {
+                    if let Some(error) = last.and_then(|last| self.exchange(&last).err()) {
+                        log::debug!("{error}: what is leased is not given back, and lapses");
                     }
-                    Ok(changed)
-                }
-                Err(error) => {
-                    let is_first = locked.limits.set.failed(ask, &error, paused_until, now);
-                    Err((error, is_first))
+                    return;
                 }
             };
-            to_wake.extend(locked.head_if(|_| true));
-            happened
-        };
-        for parker in to_wake {
-            parker.unpark();
-        }
-        match happened {
-            Ok(changed) => self.tell(&changed),
-            Err((error, true)) => log::warn!(
-                "the store of the shared limit cannot be reached: {}: {error}",
-                self.link.store
-            ),
-            Err(_) => {}
+            let queue = &self.queue;
+            queue.clock.park(&queue.keeper_parker, until);
         }
     }
 
-    fn tell(&self, changed: &Changed) {
-        let store = &self.link.store;
+    /// One exchange with the store. A panic in it counts as a store that is gone: if this thread
+    /// ended, those who wait for it would wait for ever.
+    fn exchange(&mut self, ask: &Ask) -> Result<Reply> {
+        let exchange = || self.store.exchange(ask);
+        catch_unwind(AssertUnwindSafe(exchange)).unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Panicked,
+                "this program's code for the store has panicked, which is a defect: report it",
+            ))
+        })
+    }
+
+    fn ask(&mut self, ask: &Ask) {
+        let sent = self.queue.now();
+        let reply = self.exchange(ask);
+        let queue = &self.queue;
+        let changed = queue.update(|locked, now| {
+            let limits = &mut locked.limits;
+            let paused_until = limits.paused_until();
+            let changed = limits.set.exchanged(ask, reply, sent, paused_until, now);
+            let paused = changed
+                .paused_until
+                .map(|until| locked.pause(until, now, queue));
+            let mut to_wake = paused.unwrap_or_default();
+            to_wake.extend(locked.head_if(|_| true));
+            (changed, to_wake)
+        });
+        let store = &self.name;
+        if let Some(error) = changed.gone {
+            log::warn!("the store of the shared limit cannot be reached: {store}: {error}");
+        }
         if let Some(gone) = changed.back_after {
-            let gone = std::time::Duration::from_nanos(gone).as_secs_f64();
+            let gone = Duration::from_nanos(gone).as_secs_f64();
             log::warn!("the store of the shared limit is back after {gone:.1} s: {store}");
         }
-        let lower = changed.lower.into_iter().zip(["requests", "model tokens"]);
-        for (lower, what) in lower.filter_map(|(lower, what)| Some((lower?, what))) {
-            let Limit { burst, .. } = lower;
-            let rate = rate_of(lower).units_per_second();
+        for (lower, (what, _)) in changed.lower.into_iter().zip(AXES) {
+            let Some(lower) = lower else { continue };
+            let (rate, burst) = (rate_of(lower).units_per_second(), lower.burst);
             log::warn!(
                 "another process that shares the limit at {store} was given {rate} {what} a \
                  second, with a burst of {burst}; the lowest holds for all, so give all the same"
             );
         }
     }
-
-    /// Sends the last ask, as the limiter is gone.
-    fn say(&mut self, last: Option<Ask>) {
-        if let Some(error) = last.and_then(|last| self.store.exchange(&last).err()) {
-            let store = &self.link.store;
-            log::debug!(
-                "the store {store} cannot be told what is given back, which lapses: {error}"
-            );
-        }
-    }
-}
-
-fn with_credit(mut last: Ask, reply: Reply) -> Ask {
-    if last.incarnation != reply.incarnation {
-        last.incarnation = reply.incarnation;
-        last.back = [Vec::new(), Vec::new()];
-    }
-    for (back, leased) in last.back.iter_mut().zip(reply.credit) {
-        back.extend(leased);
-    }
-    last
 }
 
 #[cfg(all(test, not(loom)))]
@@ -170,9 +131,10 @@ mod tests {
 
     use super::super::builder::holder;
     use super::super::sharing::Sharing;
-    use super::super::{Cost, Limiter, Rate, Refusal};
+    use super::super::{Cost, Limiter, Patience, Rate, Refusal};
     use super::*;
-    use crate::clock::VirtualClock;
+    use crate::binding::{Binding, Times};
+    use crate::clock::{Clock, VirtualClock};
     use crate::shared::Ledger;
     use crate::sync::Mutex;
 
@@ -183,6 +145,7 @@ mod tests {
     struct Memory {
         account: Arc<Mutex<(Ledger, Vec<Ask>)>>,
         is_gone: Arc<Mutex<bool>>,
+        panics: Arc<Mutex<bool>>,
         time: VirtualClock,
     }
 
@@ -191,6 +154,7 @@ mod tests {
             if *self.is_gone.lock() {
                 return Err(Error::new(ErrorKind::Unreachable, "no such store"));
             }
+            assert!(!*self.panics.lock(), "the store's own defect");
             let now = 5_000_000_000 + u64::try_from(self.time.elapsed().as_micros()).unwrap();
             let mut account = self.account.lock();
             account.1.push(ask.clone());
@@ -299,7 +263,10 @@ mod tests {
         assert_eq!(status.error.as_deref(), Some("no such store"));
         *store.is_gone.lock() = false;
         let waited = store.drive(1, vec![|| limiter.acquire(Cost::ONE).unwrap().waited()]);
-        assert!(waited[0].shared_limit <= SECOND * 2, "{waited:?}");
+        assert!(
+            waited[0].of(Binding::SharedLimit) <= SECOND * 2,
+            "{waited:?}"
+        );
         assert_eq!(limiter.shared_status().unwrap().gone, None);
     }
 
@@ -313,6 +280,70 @@ mod tests {
         assert!(store.time.elapsed() >= SECOND * 10);
         assert!(store.time.elapsed() < SECOND * 11);
         assert!(limiter.shared_status().unwrap().falls_back);
+    }
+
+    /// Whoever waits for a store that panics waits as for one that is gone.
+    #[test]
+    fn a_store_that_panics_is_gone() {
+        for fallback in [None, Some(2)] {
+            let store = Memory::default();
+            let limiter = store.limiter(fallback);
+            store.drive(1, vec![|| take(&limiter, 10)]);
+            *store.panics.lock() = true;
+            let sent = || {
+                let mut sent = 0;
+                while limiter.acquire_timeout(Cost::ONE, SECOND * 5).is_ok() && sent < 20 {
+                    sent += 1;
+                }
+                sent
+            };
+            let sent = store.drive(1, vec![sent])[0];
+            let expected = if fallback.is_some() { 20 } else { 3 };
+            assert!(sent <= expected && sent >= expected - 3, "{sent}");
+            let error = limiter.shared_status().unwrap().error;
+            assert!(error.is_some_and(|error| error.contains("panicked")));
+            *store.panics.lock() = false;
+            store.drive(1, vec![|| take(&limiter, 10)]);
+            assert_eq!(limiter.shared_status().unwrap().gone, None);
+        }
+    }
+
+    /// A run that would stop at such a wait stops, wherever the wait was asked for.
+    #[test]
+    fn a_pause_of_another_process_that_is_longer_than_allowed_is_an_error() {
+        let store = Memory::default();
+        let (one, other) = (store.limiter(None), store.limiter(None));
+        store.drive(2, vec![|| take(&other, 10)]);
+        let patience = |seconds| Patience {
+            longest_pause: Some(SECOND * seconds),
+            ..Patience::default()
+        };
+        // Until it has heard of the pause there may be something left of a lease.
+        let acquire = |limiter: &Limiter, longest| loop {
+            let acquired = limiter.acquire_until(Cost::ONE, patience(longest), None, |_| ());
+            match acquired.0.map(|permit| permit.waited()) {
+                Ok(waited) if waited.total() < SECOND * 100 => {}
+                other => return other,
+            }
+        };
+        let pause = || {
+            one.pause_for(SECOND * 1_000);
+            acquire(&one, 600)
+        };
+        let mut acts: Vec<Box<dyn FnOnce() -> Result<Times> + Send>> = vec![Box::new(pause)];
+        for longest in [600, 2_000] {
+            let other = &other;
+            acts.push(Box::new(move || acquire(other, longest)));
+        }
+        let [own, short, long]: [_; 3] = store.drive(2, acts).try_into().unwrap();
+        let error = short.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ServerDelay, "{error}");
+        assert!(error.to_string().contains("is allowed here"), "{error}");
+        for waited in [own, long] {
+            let waited = waited.unwrap();
+            assert!(waited.of(Binding::Pause) > SECOND * 990, "{waited:?}");
+            assert!(waited.of(Binding::Requests) < SECOND, "{waited:?}");
+        }
     }
 
     #[test]

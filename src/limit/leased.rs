@@ -3,31 +3,25 @@
 use super::bucket::Nanos;
 use super::credit::{Credit, Date};
 use super::rate::{Cost, Rate};
-use super::store_time::StoreTime;
-use super::waited::WaitReason;
-use crate::shared::{Limit, Micros, Span};
+use crate::binding::Binding;
+use crate::shared::{Limit, Micros, Reply, Span};
 
 /// What a cost takes of each limit.
 pub(super) fn units(cost: Cost) -> [u64; 2] {
     [cost.requests(), cost.model_tokens()]
 }
 
-const REASONS: [WaitReason; 2] = [WaitReason::Requests, WaitReason::Tokens];
+/// The names of both, and the reasons to wait for them.
+pub(super) const AXES: [(&str, Binding); 2] = [
+    ("requests", Binding::Requests),
+    ("model tokens", Binding::Tokens),
+];
 
 #[derive(Debug, Default)]
 pub(super) struct Leased {
     /// `None` before the first reply.
     time: Option<StoreTime>,
     credit: [Option<Credit>; 2],
-}
-
-/// More must be leased of the limits that are true in `what`, to be used at the time `at`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lacking {
-    pub(super) at: Nanos,
-    /// The reason to wait until then.
-    pub(super) reason: WaitReason,
-    pub(super) what: [bool; 2],
 }
 
 impl Leased {
@@ -37,45 +31,36 @@ impl Leased {
             .map(|it| it.as_ref().map(|it| it.limit))
     }
 
-    /// When both limits admit `cost`, not before `from`, and what it waits for until then.
+    /// When both limits admit `cost`, not before `from`, and what it waits for until then. And of
+    /// which limits more must be leased for that time.
     pub(super) fn earliest(
         &self,
         cost: Cost,
-        from: (Nanos, WaitReason),
-    ) -> Result<(Nanos, WaitReason), Lacking> {
-        let (mut at, mut reason) = from;
+        from: (Nanos, Binding),
+    ) -> ((Nanos, Binding), [bool; 2]) {
         let Some(time) = self.time else {
-            return Err(Lacking {
-                at,
-                reason,
-                what: [true; 2],
-            });
+            return (from, [true; 2]);
         };
-        // A lease of one limit may have lapsed when the other limit admits the cost.
-        let mut settled = false;
-        let mut turns = 0;
-        while !settled && turns < TURNS {
-            settled = true;
-            turns += 1;
-            let mut what = [false; 2];
+        let mut latest = from;
+        loop {
+            let before = latest;
+            let mut lacks = [false; 2];
             for (axis, cost) in units(cost).into_iter().enumerate() {
                 let Some(credit) = &self.credit[axis] else {
                     continue;
                 };
-                let date = time.date(at);
+                let date = time.date(latest.0);
                 match credit.earliest(cost, date) {
                     Some(ready) if ready <= date.now => {}
-                    Some(ready) => {
-                        (at, reason, settled) = (time.local(ready), REASONS[axis], false);
-                    }
-                    None => what[axis] = true,
+                    Some(ready) => latest = (time.local(ready), AXES[axis].1),
+                    None => lacks[axis] = true,
                 }
             }
-            if what != [false; 2] {
-                return Err(Lacking { at, reason, what });
+            // A lease of one limit may have lapsed when the other limit admits the cost.
+            if lacks != [false; 2] || latest == before {
+                return (latest, lacks);
             }
         }
-        Ok((at, reason))
     }
 
     pub(super) fn take(&mut self, cost: Cost, now: Nanos) {
@@ -102,6 +87,12 @@ impl Leased {
         Some(credit.units(time.date(now)))
     }
 
+    /// Whether the burst of requests leaves no room for a request to be late by so much.
+    pub(super) fn is_tight(&self, late: Micros) -> bool {
+        let requests = self.credit[0].as_ref();
+        requests.is_some_and(|credit| credit.room(1) < late)
+    }
+
     pub(super) fn give_back(&mut self) -> [Vec<Span>; 2] {
         self.credit.each_mut().map(|credit| {
             let credit = credit.as_mut();
@@ -109,27 +100,23 @@ impl Leased {
         })
     }
 
-    /// Drops all leases from before, as a reply has come from another incarnation of the store.
-    pub(super) fn forget(&mut self) {
-        *self = Self::default();
-    }
-
-    pub(super) fn heard(&mut self, time: StoreTime) -> StoreTime {
+    /// Takes note of the limits that hold and of what was leased of them, by the reply to an ask
+    /// that was sent at `sent`. Returns the end of the pause, if there is one.
+    pub(super) fn heard(&mut self, reply: &Reply, sent: Nanos, now: Nanos) -> Option<Nanos> {
+        let time = StoreTime::of(reply.now, sent, now);
         let time = self.time.map_or(time, |known| known.with(time));
-        *self.time.insert(time)
-    }
-
-    /// Sets the limits that hold, and adds what was leased of them.
-    pub(super) fn add(&mut self, limits: [Option<Limit>; 2], leased: &[Vec<Span>; 2]) {
-        for (axis, limit) in limits.into_iter().enumerate() {
+        self.time = Some(time);
+        for (axis, limit) in reply.limits.into_iter().enumerate() {
             let Some(limit) = limit else {
                 self.credit[axis] = None;
                 continue;
             };
             let credit = self.credit[axis].get_or_insert_with(|| Credit::new(limit));
             credit.limit = limit;
-            credit.add(&leased[axis]);
+            credit.add(&reply.credit[axis]);
         }
+        let paused_until = (reply.paused_until > 0).then(|| time.local(reply.paused_until));
+        paused_until.inspect(|until| self.hold(*until))
     }
 
     fn each(&mut self, at: Nanos, act: impl Fn(usize, &mut Credit, Date)) {
@@ -140,10 +127,6 @@ impl Leased {
         }
     }
 }
-
-/// How often the date is moved at most. Each limit moves it once at most for each part that is held,
-/// which are few. If that was not enough, the caller asks again at the date.
-const TURNS: u32 = 8;
 
 /// A limit as the store knows it: whole microseconds.
 pub(super) fn limit_of((rate, burst): (Rate, u64)) -> Limit {
@@ -168,4 +151,94 @@ pub(super) fn is_lower(limit: Limit, than: Limit) -> bool {
 pub(super) fn is_slower(limit: Limit, than: Limit) -> bool {
     let product = |units: u64, period: u64| u128::from(units) * u128::from(period);
     product(limit.units, than.period) < product(than.units, limit.period)
+}
+
+const MICRO: u64 = 1_000;
+
+/// Two clocks drift apart by less than one in so many.
+const DRIFT: u64 = 2_000;
+
+/// How far the clock of a store is ahead of the limiter's, in microseconds: from `low` to `high`. Each
+/// reply tells it, to within the time that the messages took.
+#[derive(Clone, Copy, Debug)]
+struct StoreTime {
+    low: i64,
+    high: i64,
+    noted: Nanos,
+}
+
+impl StoreTime {
+    /// What one reply tells. The ask was sent, and the reply received, at these times.
+    fn of(store: Micros, sent: Nanos, received: Nanos) -> Self {
+        let difference = |local: u64| signed(store).saturating_sub(signed(local));
+        Self {
+            low: difference(received.div_ceil(MICRO)),
+            // The store has rounded down.
+            high: difference(sent / MICRO).saturating_add(1),
+            noted: received,
+        }
+    }
+
+    /// What both replies tell together.
+    fn with(self, other: Self) -> Self {
+        let since = other.noted.saturating_sub(self.noted);
+        let drift = signed(since / MICRO / DRIFT + 1);
+        let both = Self {
+            low: other.low.max(self.low.saturating_sub(drift)),
+            high: other.high.min(self.high.saturating_add(drift)),
+            noted: other.noted,
+        };
+        // If they contradict each other, one of the clocks has jumped.
+        if both.low <= both.high { both } else { other }
+    }
+
+    fn date(&self, at: Nanos) -> Date {
+        let now = signed(at / MICRO).saturating_add(self.low);
+        Date {
+            now: u64::try_from(now).unwrap_or(0),
+            lag: self.high.abs_diff(self.low),
+        }
+    }
+
+    /// The limiter's time at which this date has come for certain.
+    fn local(&self, date: Micros) -> Nanos {
+        let at = signed(date).saturating_sub(self.low);
+        u64::try_from(at).unwrap_or(0).saturating_mul(MICRO)
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Nanos = 1_000_000;
+
+    #[test]
+    fn a_date_has_come_when_it_has_come_for_certain() {
+        // The store read its clock somewhere between 10 and 14 ms.
+        let time = StoreTime::of(500_000, 10 * MILLI, 14 * MILLI);
+        assert_eq!(time.local(500_000), 14 * MILLI);
+        let date = time.date(14 * MILLI);
+        assert_eq!((date.now, date.lag), (500_000, 4_001));
+        // A faster message says more, a slower one nothing new.
+        let time = time.with(StoreTime::of(513_000, 24 * MILLI, 25 * MILLI));
+        assert!(time.date(25 * MILLI).lag <= 1_003);
+        let slow = time.with(StoreTime::of(530_000, 30 * MILLI, 60 * MILLI));
+        assert!(slow.date(60 * MILLI).lag <= 1_050);
+    }
+
+    #[test]
+    fn what_is_known_grows_old_and_a_jump_is_believed() {
+        let time = StoreTime::of(1_000_000, MILLI, MILLI);
+        let hour = 3_600_000 * MILLI;
+        let later = time.with(StoreTime::of(3_601_100_000, hour, hour + 200 * MILLI));
+        assert!(later.date(hour).lag > 100_000, "clocks drift");
+        let jumped = time.with(StoreTime::of(99_000_000, 2 * MILLI, 3 * MILLI));
+        assert_eq!(jumped.local(99_000_000), 3 * MILLI);
+        assert_eq!(time.local(0), 0, "before the limiter was made");
+    }
 }

@@ -4,21 +4,22 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
+
 use super::announced::Announced;
-use super::bucket::Nanos;
+use super::bucket::{Admission, Nanos};
 use super::concurrency::Concurrency;
-use super::keeper;
-use super::keeper_link::{QueueLink, link};
+use super::keeper::Keeper;
 use super::learned::Learned;
 use super::nested::{self, HeldMark};
 use super::pace::Heard;
 use super::permit::Permit;
-use super::queue::{FOREVER, Queue};
+use super::queue::{FOREVER, KeeperLink, Patience, Queue, Users};
 use super::rate::{Cost, Rate, checked_limit};
 use super::state::{LimiterState, Start};
-use super::waited::{Admission, WaitReason, Waited};
+use crate::binding::{Binding, Times};
 use crate::cancel::Cancel;
-use crate::clock::{Clock, unpark};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::shared::{SharedStatus, Store};
 
@@ -60,7 +61,7 @@ use crate::shared::{SharedStatus, Store};
 /// # Ok::<(), tollgate::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Limiter(Arc<Queue>);
+pub struct Limiter(Arc<Users>);
 
 /// Why [`Limiter::try_acquire`] gave no permit.
 #[derive(Clone, Debug)]
@@ -92,7 +93,11 @@ impl std::error::Error for Refusal {}
 
 impl Limiter {
     pub(super) fn new(limits: LimiterState, clock: Clock) -> Self {
-        Self(Arc::new(Queue::new(limits, clock, None)))
+        let queue = Arc::new(Queue::new(limits, clock));
+        Self(Arc::new(Users {
+            queue,
+            keeper: None,
+        }))
     }
 
     /// One whose rates are leased from this store, which has a name for people.
@@ -102,21 +107,26 @@ impl Limiter {
         store: Box<dyn Store>,
         name: Arc<str>,
     ) -> Result<Self> {
-        let (limiter, link) = Self::linked(limits, clock, name);
-        keeper::start(&limiter.0, link, store)?;
+        let (limiter, keeper) = Self::with_keeper(limits, clock, store, name);
+        keeper.start()?;
         Ok(limiter)
     }
 
-    /// A limiter that has no keeper yet.
-    pub(super) fn linked(limits: LimiterState, clock: Clock, name: Arc<str>) -> (Self, QueueLink) {
-        let (keeper, link) = link(name);
-        let queue = Queue::new(limits, clock, Some(keeper));
-        (Self(Arc::new(queue)), link)
-    }
-
-    #[cfg(all(test, loom))]
-    pub(super) fn queue(&self) -> &Arc<Queue> {
-        &self.0
+    /// The same, whose keeper is not started yet.
+    pub(super) fn with_keeper(
+        limits: LimiterState,
+        clock: Clock,
+        store: Box<dyn Store>,
+        name: Arc<str>,
+    ) -> (Self, Keeper) {
+        let queue = Arc::new(Queue::new(limits, clock));
+        let (ends, ended) = bounded(0);
+        let keeper = Keeper::new(Arc::clone(&queue), store, Arc::clone(&name), ends);
+        let users = Users {
+            queue,
+            keeper: Some(KeeperLink { store: name, ended }),
+        };
+        (Self(Arc::new(users)), keeper)
     }
 
     /// Waits for a permit, however long it takes.
@@ -126,7 +136,8 @@ impl Limiter {
     /// above what a whole period allows, and [`ErrorKind::Nested`](crate::ErrorKind::Nested) inside
     /// a pool's job that holds a permit of this limiter.
     pub fn acquire(&self, cost: Cost) -> Result<Permit> {
-        self.acquire_until(cost, None, None, |_| ()).0
+        self.acquire_until(cost, Patience::default(), None, |_| ())
+            .0
     }
 
     /// Waits for a permit, at most for `timeout`.
@@ -135,8 +146,11 @@ impl Limiter {
     /// As [`acquire`](Limiter::acquire), and [`ErrorKind::Deadline`](crate::ErrorKind::Deadline)
     /// when the time is over, or at once when a pause lasts longer than that.
     pub fn acquire_timeout(&self, cost: Cost, timeout: Duration) -> Result<Permit> {
-        let deadline = self.0.clock.now().checked_add(timeout);
-        self.acquire_until(cost, deadline, None, |_| ()).0
+        let patience = Patience {
+            deadline: self.0.clock.now().checked_add(timeout),
+            ..Patience::default()
+        };
+        self.acquire_until(cost, patience, None, |_| ()).0
     }
 
     /// Waits for a permit until `cancel` is raised.
@@ -144,7 +158,8 @@ impl Limiter {
     /// # Errors
     /// As [`acquire`](Limiter::acquire), and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
     pub fn acquire_cancellable(&self, cost: Cost, cancel: &Cancel) -> Result<Permit> {
-        self.acquire_until(cost, None, Some(cancel), |_| ()).0
+        self.acquire_until(cost, Patience::default(), Some(cancel), |_| ())
+            .0
     }
 
     /// A permit now, or when to ask again. Does not wait.
@@ -153,46 +168,38 @@ impl Limiter {
     /// A [`Refusal`]. Nothing is reserved then.
     pub fn try_acquire(&self, cost: Cost) -> Result<Permit, Refusal> {
         self.check_nested().map_err(Refusal::Never)?;
-        let (admitted, keeper) = {
-            let mut locked = self.0.lock();
-            locked.limits.check_fits(cost).map_err(Refusal::Never)?;
-            if !locked.waiting.is_empty() {
-                return Err(Refusal::Busy);
-            }
-            let admitted = match locked.limits.admit(cost, self.0.now()) {
-                Admission::Now => Ok(locked.limits.start()),
-                Admission::At(at, _) => Err(Refusal::NotUntil(self.0.instant(at))),
-                Admission::WhenReleased | Admission::WhenLeased(_) => Err(Refusal::Busy),
-            };
-            (admitted, self.0.keeper(&mut locked))
-        };
-        unpark(keeper);
-        admitted.map(|start| self.permit(cost, Waited::default(), start))
+        let (admitted, start) = self.0.update(|locked, now| {
+            let admitted = locked.admit(cost, now);
+            ((admitted, locked.limits.start()), None)
+        });
+        match admitted.map_err(Refusal::Never)? {
+            Admission::Now => Ok(self.permit(cost, Times::default(), start)),
+            Admission::At(at, _) => Err(Refusal::NotUntil(self.0.instant(at))),
+            Admission::When(_) => Err(Refusal::Busy),
+        }
     }
 
-    /// A permit, or why there is none, and how long that took. `watch` is told what it waits for,
-    /// without a reason behind others in the queue; it is called without a lock.
+    /// A permit, or why there is none, and how long that took. `watch` is told what it waits for;
+    /// it is called without a lock.
     pub(crate) fn acquire_until(
         &self,
         cost: Cost,
-        deadline: Option<Instant>,
+        patience: Patience,
         cancel: Option<&Cancel>,
-        watch: impl Fn(Option<WaitReason>),
-    ) -> (Result<Permit>, Waited) {
-        let mut waited = Waited::default();
+        watch: impl Fn(Binding),
+    ) -> (Result<Permit>, Times) {
+        let mut waited = Times::default();
         let acquired = self
             .check_nested()
-            .and_then(|()| self.0.acquire(cost, deadline, cancel, &mut waited, watch));
-        (
-            acquired.map(|start| self.permit(cost, waited, start)),
-            waited,
-        )
+            .and_then(|()| self.0.acquire(cost, patience, cancel, &mut waited, watch));
+        let permit = acquired.map(|start| self.permit(cost, waited, start));
+        (permit, waited)
     }
 
     #[inline]
-    fn permit(&self, cost: Cost, waited: Waited, start: Start) -> Permit {
+    fn permit(&self, cost: Cost, waited: Times, start: Start) -> Permit {
         Permit {
-            queue: Arc::clone(&self.0),
+            users: Arc::clone(&self.0),
             cost,
             used: cost,
             waited,
@@ -207,18 +214,12 @@ impl Limiter {
     /// limit. A thread that waits with a deadline before its end is told at once.
     pub fn pause_until(&self, until: Instant) {
         let until = self.0.nanos(until);
-        let (too_late, keeper) = {
-            let mut locked = self.0.lock();
-            if let Some(shared) = locked.limits.set.shared_mut() {
+        self.0.update(|locked, now| {
+            if let Some(shared) = &mut locked.limits.set.shared {
                 shared.announce_pause(until);
             }
-            let too_late = locked.pause(until, &self.0);
-            (too_late, self.0.keeper(&mut locked))
-        };
-        unpark(keeper);
-        for parker in too_late {
-            parker.unpark();
-        }
+            ((), locked.pause(until, now, &self.0))
+        });
     }
 
     /// As [`pause_until`](Limiter::pause_until), counted from now.
@@ -270,40 +271,32 @@ impl Limiter {
             return;
         }
         let sent = self.0.nanos(sent);
-        let (head, keeper) = {
-            let mut locked = self.0.lock();
-            let now = self.0.now();
+        self.0.update(|locked, now| {
             let mut sooner = false;
-            locked.limits.ignored(ignored);
+            locked.limits.ignored += ignored;
             for announced in announced {
                 sooner |= locked.limits.announced(announced, sent, now);
             }
-            (locked.head_if(|_| sooner), self.0.keeper(&mut locked))
-        };
-        unpark(head);
-        unpark(keeper);
+            ((), locked.head_if(|_| sooner))
+        });
     }
 
     /// Takes note that what was sent with this permit was refused, with a wait or without. `is_full`
     /// if the server says itself that too many are in flight.
     pub(crate) fn refused(&self, permit: &Permit, hint: Option<Duration>, is_full: bool) -> Heard {
-        let (heard, to_wake) = {
-            let mut locked = self.0.lock();
-            let now = self.0.now();
+        self.0.update(|locked, now| {
             let (heard, sooner) = if is_full {
                 locked.limits.full(permit.start, now)
             } else {
                 locked.limits.refused(permit.start, hint, now)
             };
             (heard, locked.head_if(|_| sooner))
-        };
-        unpark(to_wake);
-        heard
+        })
     }
 
     /// The rates of requests and of model tokens that are set.
     pub(crate) fn rates(&self) -> [Option<Rate>; 2] {
-        self.0.lock().limits.rates()
+        self.0.lock().limits.set.rates()
     }
 
     /// What the provider's answers have said of its limits, where those are lower than the ones
@@ -317,7 +310,7 @@ impl Limiter {
     pub fn shared_status(&self) -> Option<SharedStatus> {
         let keeper = self.0.keeper.as_ref()?;
         let locked = self.0.lock();
-        let status = locked.limits.set.shared()?.status(self.0.now());
+        let status = locked.limits.set.shared.as_ref()?.status(self.0.now());
         Some(SharedStatus {
             store: Arc::clone(&keeper.store),
             ..status
@@ -325,14 +318,10 @@ impl Limiter {
     }
 
     fn change(&self, change: impl FnOnce(&mut LimiterState, Nanos)) {
-        let (head, keeper) = {
-            let mut locked = self.0.lock();
-            let now = self.0.now();
+        self.0.update(|locked, now| {
             change(&mut locked.limits, now);
-            (locked.head_if(|_| true), self.0.keeper(&mut locked))
-        };
-        unpark(head);
-        unpark(keeper);
+            ((), locked.head_if(|_| true))
+        });
     }
 
     /// How many requests may be in flight at once: the number, or the high end of the range, that

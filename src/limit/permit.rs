@@ -3,11 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::queue::Queue;
+use super::queue::Users;
 use super::rate::Cost;
 use super::state::Start;
-use super::waited::{WaitReason, Waited};
-use crate::clock::unpark;
+use crate::binding::{Binding, Times};
 
 /// Leave to send one request. It counts as in flight until it is dropped.
 ///
@@ -16,10 +15,10 @@ use crate::clock::unpark;
 /// refunded.
 #[must_use = "a permit ends when it is dropped"]
 pub struct Permit {
-    pub(super) queue: Arc<Queue>,
+    pub(super) users: Arc<Users>,
     pub(super) cost: Cost,
     pub(super) used: Cost,
-    pub(super) waited: Waited,
+    pub(super) waited: Times,
     pub(super) start: Start,
     pub(super) failed: bool,
     pub(super) let_in: bool,
@@ -59,8 +58,8 @@ impl Permit {
         self.cost
     }
 
-    /// How long the wait for this permit was.
-    pub fn waited(&self) -> Waited {
+    /// How long the wait for this permit was, by what it was for.
+    pub fn waited(&self) -> Times {
         self.waited
     }
 }
@@ -69,19 +68,18 @@ impl Drop for Permit {
     /// One fewer is in flight, and the model tokens that were used count in place of the reserved.
     #[inline]
     fn drop(&mut self) {
-        let (queue, reserved, used) = (&self.queue, self.cost, self.used);
-        let head = {
-            let mut locked = queue.lock();
-            let sooner = self.let_in && locked.limits.let_in(self.start, queue.now());
+        let (reserved, used) = (self.cost, self.used);
+        self.users.update(|locked, now| {
+            let sooner = self.let_in && locked.limits.let_in(self.start, now);
             let end = (self.start, !self.failed);
-            locked.limits.end(reserved, used, end, || queue.now());
-            locked.head_if(|reason| match reason {
-                WaitReason::InFlight => true,
-                WaitReason::Tokens => sooner || used.model_tokens() < reserved.model_tokens(),
-                WaitReason::Requests | WaitReason::Pause | WaitReason::SharedLimit => sooner,
-            })
-        };
-        unpark(head);
+            locked.limits.end(reserved, used, end, now);
+            let head = locked.head_if(|reason| match reason {
+                Binding::InFlight => true,
+                Binding::Tokens => sooner || used.model_tokens() < reserved.model_tokens(),
+                _ => sooner,
+            });
+            ((), head)
+        });
     }
 }
 

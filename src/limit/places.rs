@@ -140,12 +140,6 @@ impl Places {
         }
     }
 
-    /// Whether places rest, so that [`released`](Self::released) must be told of each that is
-    /// freed.
-    pub(super) fn rest(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| known.rest > 0)
-    }
-
     /// One fewer is in flight.
     pub(super) fn released(&mut self, now: Nanos) {
         if let Some(known) = &mut self.known

@@ -3,39 +3,22 @@
 
 use std::time::Duration;
 
-use super::bucket::{Bucket, Nanos};
-use super::leased::units;
+use super::bucket::{Admission, Bucket, Nanos};
+use super::leased::{AXES, units};
 use super::rate::{Cost, Rate};
 use super::sharing::{Changed, Sharing};
-use super::waited::{Admission, WaitReason};
+use crate::binding::Binding;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shared::{Ask, Limit, Reply};
-
-const WHAT: [(&str, WaitReason); 2] = [
-    ("requests", WaitReason::Requests),
-    ("model tokens", WaitReason::Tokens),
-];
 
 #[derive(Debug, Default)]
 pub(super) struct SetRates {
     /// Of requests and of tokens. With a shared limit they are there only while its store is gone.
     buckets: [Option<Bucket>; 2],
-    shared: Option<Box<Sharing>>,
+    pub(super) shared: Option<Box<Sharing>>,
 }
 
 impl SetRates {
-    pub(super) fn share(&mut self, sharing: Sharing) {
-        self.shared = Some(Box::new(sharing));
-    }
-
-    pub(super) fn shared(&self) -> Option<&Sharing> {
-        self.shared.as_deref()
-    }
-
-    pub(super) fn shared_mut(&mut self) -> Option<&mut Sharing> {
-        self.shared.as_deref_mut()
-    }
-
     pub(super) fn rates(&self) -> [Option<Rate>; 2] {
         match &self.shared {
             Some(shared) => shared.configured().map(|it| it.map(rate_of)),
@@ -59,10 +42,6 @@ impl SetRates {
         }
     }
 
-    pub(super) fn limits_requests(&self) -> bool {
-        self.largest(0).is_some()
-    }
-
     /// Sets, changes or (with `None`) lifts a rate.
     pub(super) fn set(
         &mut self,
@@ -81,48 +60,32 @@ impl SetRates {
     #[inline]
     pub(super) fn check_fits(&self, cost: Cost) -> Result<()> {
         for (axis, asked) in units(cost).into_iter().enumerate() {
-            let largest = match &self.shared {
-                // Above a lower limit of another process, which may end, it leaves a debt.
-                Some(shared) => shared.configured()[axis].map(|it| it.units.max(it.burst)),
-                None => self.largest(axis),
-            };
-            if let Some(largest) = largest.filter(|largest| asked > *largest) {
-                return Err(never_fits(asked, WHAT[axis].0, largest));
+            if let Some(largest) = self.largest(axis).filter(|largest| asked > *largest) {
+                return Err(never_fits(asked, AXES[axis].0, largest));
             }
         }
         Ok(())
     }
 
-    /// When the buckets admit `cost`; both may say later than `from`, and the latest counts.
+    /// When each of the buckets admits `cost`.
     pub(super) fn earliest(
         &mut self,
         cost: Cost,
-        from: (Nanos, WaitReason),
         now: Nanos,
-    ) -> (Nanos, WaitReason) {
-        let mut latest = from;
-        let costs = units(cost);
-        for (axis, bucket) in self.buckets.iter_mut().enumerate() {
-            let at = bucket.as_mut().map(|it| it.earliest(costs[axis], now));
-            if let Some(at) = at.filter(|at| *at > latest.0) {
-                latest = (at, WHAT[axis].1);
-            }
-        }
-        latest
+    ) -> impl Iterator<Item = (Nanos, Binding)> {
+        let each = self.buckets.iter_mut().zip(units(cost)).zip(AXES);
+        each.filter_map(move |((bucket, cost), (_, reason))| {
+            Some((bucket.as_mut()?.earliest(cost, now), reason))
+        })
     }
 
     /// When what is leased admits `cost`, not before `from`, if the rates are leased.
-    pub(super) fn leased(
-        &mut self,
-        cost: Cost,
-        from: (Nanos, WaitReason),
-        now: Nanos,
-    ) -> Result<(Nanos, WaitReason), Admission> {
+    pub(super) fn leased(&mut self, cost: Cost, from: (Nanos, Binding), now: Nanos) -> Admission {
         match &mut self.shared {
             Some(shared) if self.buckets.iter().all(Option::is_none) => {
                 shared.earliest(cost, from, now)
             }
-            _ => Ok(from),
+            _ => Admission::At(from.0, from.1),
         }
     }
 
@@ -159,43 +122,34 @@ impl SetRates {
         }
     }
 
-    pub(super) fn heard(
+    /// Takes note of what became of an ask that was sent at `sent`. While the store is gone, goes by
+    /// buckets of its own, if that is wanted. They start empty.
+    pub(super) fn exchanged(
         &mut self,
         ask: &Ask,
-        reply: &Reply,
+        reply: Result<Reply>,
         sent: Nanos,
         paused_until: Nanos,
         now: Nanos,
     ) -> Changed {
-        let heard = |shared: &mut Box<Sharing>| shared.heard(ask, reply, sent, now);
-        let changed = self.shared.as_mut().map(heard);
-        self.fall_back(paused_until, now);
-        changed.unwrap_or_default()
-    }
-
-    pub(super) fn failed(
-        &mut self,
-        ask: &Ask,
-        error: &Error,
-        paused_until: Nanos,
-        now: Nanos,
-    ) -> bool {
-        let failed = |shared: &mut Box<Sharing>| shared.failed(ask, error.clone(), now);
-        let is_first = self.shared.as_mut().map(failed);
-        self.fall_back(paused_until, now);
-        is_first.unwrap_or_default()
-    }
-
-    /// Goes by buckets of its own while the store is gone, if that is wanted. They start empty.
-    fn fall_back(&mut self, paused_until: Nanos, now: Nanos) {
-        let limits = self.shared.as_ref().and_then(|shared| shared.fallback());
-        for (bucket, limit) in self.buckets.iter_mut().zip(limits.unwrap_or_default()) {
+        let Some(shared) = &mut self.shared else {
+            return Changed::default();
+        };
+        let changed = match reply {
+            Ok(reply) => shared.heard(ask, &reply, sent, now),
+            Err(error) => Changed {
+                gone: shared.failed(ask, error.clone(), now).then_some(error),
+                ..Changed::default()
+            },
+        };
+        for (bucket, limit) in self.buckets.iter_mut().zip(shared.fallback()) {
             let is_new = bucket.is_none();
             Bucket::set(bucket, limit, paused_until, now);
             if let Some(bucket) = bucket.as_mut().filter(|_| is_new) {
                 bucket.bound(0, 0, now);
             }
         }
+        changed
     }
 }
 
@@ -224,7 +178,7 @@ mod tests {
     #[test]
     fn a_cost_above_a_lower_limit_of_another_process_waits_and_leaves_a_debt() {
         let mut set = SetRates::default();
-        set.share(Sharing::new(1, None));
+        set.shared = Some(Box::new(Sharing::new(1, None)));
         set.set(1, Some((Rate::per_second(100), 100)), 0, 0);
         let mut ledger = Ledger::default();
         let other = Ask {
@@ -236,23 +190,23 @@ mod tests {
         let (mut now, cost) = (0, Cost::tokens(90));
         for _ in 0..20 {
             set.check_fits(cost).unwrap();
-            now = match set.leased(cost, (now, WaitReason::Tokens), now) {
-                Ok((at, _)) if at <= now => {
+            now = match set.leased(cost, (now, Binding::Tokens), now) {
+                Admission::At(at, _) if at <= now => {
                     set.take(cost, now);
-                    let [_, tokens] = set.shared().unwrap().limits();
+                    let [_, tokens] = set.shared.as_ref().unwrap().limits();
                     assert_eq!(tokens.map(|it| it.units), Some(5), "it holds");
                     set.check_fits(Cost::tokens(101)).unwrap_err();
                     return;
                 }
-                Ok((at, _)) | Err(Admission::At(at, _)) => at,
-                Err(_) => match set.shared_mut().unwrap().next(0, 1, now) {
+                Admission::At(at, _) => at,
+                _ => match set.shared.as_mut().unwrap().next(0, 1, now) {
                     Next::Ask(ask) => {
                         let reply = ledger.exchange(&ask, 9_000_000 + now / 1_000, 1);
-                        set.heard(&ask, &reply, now, 0, now);
+                        set.exchanged(&ask, Ok(reply), now, 0, now);
                         now
                     }
                     Next::At(at) => at,
-                    Next::WhenCalled => panic!("it lacks a lease"),
+                    _ => panic!("it lacks a lease"),
                 },
             };
         }

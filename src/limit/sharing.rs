@@ -5,21 +5,21 @@
 
 use std::time::Duration;
 
-use super::bucket::Nanos;
-use super::gone::Gone;
+use super::bucket::{Admission, Nanos};
 use super::leased::{Leased, is_lower, is_slower, limit_of, units};
 use super::rate::{Cost, Rate};
-use super::store_time::StoreTime;
 use super::used::Used;
-use super::waited::{Admission, WaitReason};
+use crate::binding::Binding;
 use crate::error::Error;
-use crate::shared::{Ask, Limit, Reply, SharedStatus, Want};
+use crate::shared::{Ask, Limit, Reply, SharedStatus};
 
 const MILLI: Nanos = 1_000_000;
 const SECOND: Nanos = 1_000 * MILLI;
 
 /// What all leases together are worth at least, in time.
 const LEASE: Nanos = 100 * MILLI;
+/// Where each lease loses its slack, it is worth so many times that.
+const MANY: u64 = 20;
 /// How late a wake-up may be.
 const LATE: Nanos = 2 * MILLI;
 /// The longest time between two asks while something is in flight or waits. After so long without
@@ -27,37 +27,42 @@ const LATE: Nanos = 2 * MILLI;
 const HEARTBEAT: Nanos = SECOND;
 /// Requests at an announced rate may catch up on one in so many of a second's worth.
 const CATCH_UP: u64 = 4;
+/// The first wait after a failure, which doubles up to the longest.
+const RETRY: Nanos = 50 * MILLI;
+const LONGEST_RETRY: Nanos = SECOND;
 
 #[derive(Debug, Default)]
 pub(super) struct Sharing {
     leased: Leased,
     /// What the rates are divided by while the store is gone; `None`: nothing is sent then.
     fallback: Option<u64>,
-    holder: u64,
-    incarnation: u64,
-    configured: [Option<Limit>; 2],
-    announced: [Option<Limit>; 2],
-    owed_tokens: i64,
-    /// A pause that began here, and until when the store knows of it.
-    pause: Nanos,
-    pause_told: Nanos,
-    /// Other news for the store.
+    /// What is said next, as far as it is known. The least that it wants is what the request that
+    /// is first in the queue lacks.
+    next: Ask,
+    /// Whether there is something in it that the store must know soon.
     has_news: bool,
-    /// What the request that is first in the queue lacks of each limit, in units.
-    lacks: [u64; 2],
+    /// The end of the last pause that began here, and of the last one that began elsewhere.
+    pause: Nanos,
+    others_pause: Nanos,
     recent: [Used; 2],
     admitted: Nanos,
     asked: Nanos,
-    /// When credit may be asked for again after a reply that had none.
-    not_before: Nanos,
     /// Whether the store counts this process.
     joined: bool,
-    /// Whether the keeper has been called and has not looked yet.
-    called: bool,
     round_trip: Nanos,
     gone: Option<Gone>,
-    configured_by_all: [Option<Limit>; 2],
+    /// The lowest limits that any process was given.
+    lowest: [Option<Limit>; 2],
     status: SharedStatus,
+}
+
+/// The store cannot be reached.
+#[derive(Debug)]
+struct Gone {
+    since: Nanos,
+    retry_at: Nanos,
+    /// Why the last try failed.
+    error: Error,
 }
 
 /// What the keeper does next.
@@ -68,15 +73,19 @@ pub(crate) enum Next {
     At(Nanos),
     /// Nothing before it is called.
     WhenCalled,
+    /// It says this, and ends.
+    End(Option<Ask>),
 }
 
-/// What a reply has changed, beside the credit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Changed {
+/// What an exchange has changed, beside the credit.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// The store cannot be reached since now.
+    pub(super) gone: Option<Error>,
     /// The store was gone for so long.
-    pub(crate) back_after: Option<Nanos>,
+    pub(super) back_after: Option<Nanos>,
     /// The lowest limits that any process was given, where they are lower than ours since now.
-    pub(crate) lower: [Option<Limit>; 2],
+    pub(super) lower: [Option<Limit>; 2],
     pub(super) paused_until: Option<Nanos>,
 }
 
@@ -84,18 +93,21 @@ impl Sharing {
     pub(super) fn new(holder: u64, fallback: Option<u64>) -> Self {
         Self {
             fallback,
-            holder,
+            next: Ask {
+                holder,
+                ..Ask::default()
+            },
             ..Self::default()
         }
     }
 
     pub(super) fn configure(&mut self, axis: usize, limit: Option<(Rate, u64)>) {
-        self.configured[axis] = limit.map(limit_of);
+        self.next.configured[axis] = limit.map(limit_of);
         self.has_news = true;
     }
 
     pub(super) fn configured(&self) -> [Option<Limit>; 2] {
-        self.configured
+        self.next.configured
     }
 
     /// Tells the others what the provider has announced here.
@@ -107,78 +119,89 @@ impl Sharing {
             (rate, burst.max(catch_up).max(2))
         });
         let announced = [requests, tokens].map(|it| it.map(limit_of));
-        self.has_news |= self.announced != announced;
-        self.announced = announced;
+        self.has_news |= self.next.announced != announced;
+        self.next.announced = announced;
+    }
+
+    /// Tells the others of a pause that began here.
+    pub(super) fn announce_pause(&mut self, until: Nanos) {
+        self.has_news |= until > self.pause;
+        self.pause = self.pause.max(until);
+    }
+
+    /// The end of the last pause that began in another process.
+    pub(super) fn others_pause(&self) -> Nanos {
+        self.others_pause
     }
 
     /// The limits that hold as far as is known here.
     pub(super) fn limits(&self) -> [Option<Limit>; 2] {
         let held = self.leased.limits();
-        [0, 1].map(|axis| held[axis].or(self.configured[axis]))
+        [0, 1].map(|axis| held[axis].or(self.next.configured[axis]))
     }
 
     /// The limit that holds, if it was announced to another process.
     pub(super) fn followed(&self, axis: usize) -> Option<Limit> {
         let limit = self.leased.limits()[axis]?;
-        let known = [self.configured_by_all[axis], self.announced[axis]];
-        let is_new = known
-            .into_iter()
-            .flatten()
-            .all(|known| is_slower(limit, known));
-        is_new.then_some(limit)
+        let known = [self.lowest[axis], self.next.announced[axis]];
+        let mut known = known.into_iter().flatten();
+        known.all(|known| is_slower(limit, known)).then_some(limit)
     }
 
     /// The largest cost that is ever admitted. A limit that another process was given, or heard
-    /// of, refuses nothing: it may end with that process.
+    /// of, refuses nothing, as it may end with that process: what is above it leaves a debt.
     pub(super) fn largest(&self, axis: usize) -> Option<u64> {
-        let ours = self.configured[axis].map(|limit| limit.units.max(limit.burst));
+        let ours = self.next.configured[axis].map(|limit| limit.units.max(limit.burst));
         ours.or(self.leased.limits()[axis].map(|_| u64::MAX))
     }
 
     /// The limits of this process alone while the store is gone: a share of those that hold.
-    pub(super) fn fallback(&self) -> Option<[Option<(Rate, u64)>; 2]> {
-        let parts = self.fallback.filter(|_| self.gone.is_some())?;
-        let limits = self.limits();
+    pub(super) fn fallback(&self) -> [Option<(Rate, u64)>; 2] {
+        let Some(parts) = self.fallback.filter(|_| self.gone.is_some()) else {
+            return [None; 2];
+        };
         let share = |limit: Limit| {
             let period = Duration::from_micros(limit.period.saturating_mul(parts));
             (Rate::new(limit.units, period), (limit.burst / parts).max(1))
         };
-        limits
-            .iter()
-            .any(Option::is_some)
-            .then(|| limits.map(|it| it.map(share)))
+        self.limits().map(|limit| limit.map(share))
     }
 
-    /// When what is leased admits `cost`, not before `from`, and what it waits for.
-    pub(super) fn earliest(
-        &mut self,
-        cost: Cost,
-        from: (Nanos, WaitReason),
-        now: Nanos,
-    ) -> Result<(Nanos, WaitReason), Admission> {
+    /// When what is leased admits `cost`, not before `from`.
+    pub(super) fn earliest(&mut self, cost: Cost, from: (Nanos, Binding), now: Nanos) -> Admission {
+        let ((at, reason), mut lacks) = self.leased.earliest(cost, from);
+        let is_unknown = self.leased.limits() == [None; 2];
         // Without the store nobody knows what holds now.
-        let limits = self.leased.limits();
-        if self.gone.is_some() && limits == [None; 2] {
-            self.lacks = units(cost).map(|it| it.max(1));
-            return Err(Admission::WhenLeased(WaitReason::SharedLimit));
+        if self.gone.is_some() && is_unknown {
+            lacks = [true; 2];
         }
-        self.leased.earliest(cost, from).map_err(|lacking| {
-            let ahead = lacking.at.saturating_sub(self.message());
-            if ahead > now {
-                return Admission::At(ahead, lacking.reason);
+        if lacks == [false; 2] {
+            return Admission::At(at, reason);
+        }
+        let ahead = at.saturating_sub(self.message());
+        if ahead > now {
+            return Admission::At(ahead, reason);
+        }
+        for (axis, units) in units(cost).into_iter().enumerate() {
+            if lacks[axis] {
+                self.lack(axis, units.max(u64::from(is_unknown && axis == 0)));
             }
-            for (axis, units) in units(cost).into_iter().enumerate() {
-                if lacking.what[axis] {
-                    self.lacks[axis] = self.lacks[axis].max(units);
-                }
-            }
-            // A store that answers leases as much as there is: it is the rate that binds.
-            Admission::WhenLeased(match lacking.what {
-                _ if self.gone.is_some() || limits == [None; 2] => WaitReason::SharedLimit,
-                [true, _] => WaitReason::Requests,
-                _ => WaitReason::Tokens,
-            })
+        }
+        // A store that answers leases as much as there is: it is the rate that binds.
+        Admission::When(match lacks {
+            _ if self.gone.is_some() || is_unknown => Binding::SharedLimit,
+            [true, _] => Binding::Requests,
+            _ => Binding::Tokens,
         })
+    }
+
+    fn lack(&mut self, axis: usize, units: u64) {
+        let least = &mut self.next.wants[axis].least;
+        *least = units.max(*least);
+    }
+
+    fn lacks_some(&self) -> bool {
+        self.next.wants.iter().any(|want| want.least > 0)
     }
 
     pub(super) fn take(&mut self, cost: Cost, now: Nanos) {
@@ -192,14 +215,14 @@ impl Sharing {
                 && recent > units
                 && u128::from(held) * u128::from(lease) < u128::from(recent) * u128::from(message)
             {
-                self.lacks[axis] = self.lacks[axis].max(units);
+                self.lack(axis, units);
             }
         }
     }
 
     pub(super) fn settle_tokens(&mut self, reserved: u64, used: u64, now: Nanos) {
         let owed = self.leased.settle_tokens(reserved, used, now);
-        self.owed_tokens = self.owed_tokens.saturating_add(owed);
+        self.next.owed_tokens = self.next.owed_tokens.saturating_add(owed);
     }
 
     /// Admits nothing before `until`.
@@ -207,50 +230,26 @@ impl Sharing {
         self.leased.hold(until);
     }
 
-    /// A pause began here, of which the other processes must know.
-    pub(super) fn announce_pause(&mut self, until: Nanos) {
-        self.pause = self.pause.max(until);
-    }
-
-    /// Whether to call the keeper: it has something to do at once, and was not called yet.
-    pub(super) fn call(&mut self) -> bool {
-        let call = !self.called && self.has_call();
-        self.called |= call;
-        call
-    }
-
-    fn has_call(&self) -> bool {
-        self.has_urgent_news() || self.lacks != [0; 2]
-    }
-
-    fn has_urgent_news(&self) -> bool {
-        self.pause > self.pause_told || (self.has_news && self.joined)
+    /// Whether the keeper has something to do at once.
+    pub(super) fn has_call(&self, now: Nanos) -> bool {
+        self.lacks_some() || (self.has_news && (self.joined || self.pause > now))
     }
 
     /// What the keeper does next, with so many requests in flight and so many threads waiting.
     pub(super) fn next(&mut self, in_flight: usize, waiting: usize, now: Nanos) -> Next {
-        self.called = false;
         let is_used = in_flight + waiting > 0;
-        if let Some(gone) = &self.gone {
-            return match gone.retry_at {
-                _ if !is_used && !self.has_call() => Next::WhenCalled,
-                at if at > now => Next::At(at),
-                _ => Next::Ask(self.ask(is_used, waiting, now)),
-            };
-        }
-        let called = self.has_call().then(|| {
-            if self.has_urgent_news() {
-                now
-            } else {
-                self.not_before
-            }
-        });
-        let heartbeat = (self.joined && is_used).then_some(self.asked + HEARTBEAT);
-        let has_some = |axis| self.leased.held(axis, now) > Some(0);
-        let is_idle = waiting == 0 && (0..2).any(has_some);
-        let back = is_idle.then(|| self.idle_from());
-        let leave = (self.joined && !is_used).then(|| self.leave_at());
-        let due = [called, heartbeat, back, leave].into_iter().flatten().min();
+        let has_call = self.has_call(now);
+        let due = if let Some(gone) = &self.gone {
+            (is_used || has_call).then_some(gone.retry_at)
+        } else {
+            let called = has_call.then_some(now);
+            let beat = (self.joined && is_used).then_some(self.asked + HEARTBEAT);
+            let has_some = |axis| self.leased.held(axis, now) > Some(0);
+            let is_idle = waiting == 0 && (0..2).any(has_some);
+            let back = is_idle.then(|| self.idle_from());
+            let leave = (self.joined && !is_used).then(|| self.leave_at());
+            [called, beat, back, leave].into_iter().flatten().min()
+        };
         match due {
             Some(at) if at > now => Next::At(at),
             Some(_) => Next::Ask(self.ask(is_used, waiting, now)),
@@ -260,68 +259,39 @@ impl Sharing {
 
     /// The last ask, when the limiter is dropped.
     pub(super) fn last(&mut self) -> Option<Ask> {
-        let joined = self.joined && self.gone.is_none();
-        joined.then(|| Ask {
+        (self.joined && self.gone.is_none()).then(|| Ask {
             back: self.leased.give_back(),
             leaves: true,
-            ..self.base()
+            wants: Default::default(),
+            ..self.next.clone()
         })
     }
 
-    fn base(&mut self) -> Ask {
-        Ask {
-            holder: self.holder,
-            incarnation: self.incarnation,
-            configured: self.configured,
-            announced: self.announced,
-            owed_tokens: std::mem::take(&mut self.owed_tokens),
-            lease: self.lease() / 1_000,
-            slack: (self.round_trip.saturating_mul(2).saturating_add(LATE)) / 1_000,
-            returns: self.gone.is_some(),
-            ..Ask::default()
-        }
-    }
-
     fn ask(&mut self, is_used: bool, waiting: usize, now: Nanos) -> Ask {
-        let lacks = std::mem::take(&mut self.lacks);
-        let is_idle = lacks == [0; 2] && waiting == 0 && now >= self.idle_from();
-        let is_told = self.pause <= self.pause_told;
-        let pause = if is_told {
-            0
-        } else {
-            self.pause.saturating_sub(now)
+        let lease = self.lease();
+        let mut ask = Ask {
+            pause: self.pause.saturating_sub(now).div_ceil(1_000),
+            lease: lease / 1_000,
+            slack: self.slack() / 1_000,
+            returns: self.gone.is_some(),
+            ..self.next.clone()
         };
-        self.pause_told = self.pause;
-        self.has_news = false;
-        let wants = [0, 1].map(|axis| {
-            if lacks == [0; 2] {
-                return Want::default();
+        if self.lacks_some() {
+            for (axis, want) in ask.wants.iter_mut().enumerate() {
+                let recent = self.recent[axis].sum(now, lease);
+                want.most = match want.least {
+                    0 => recent.saturating_sub(self.leased.held(axis, now).unwrap_or(0)),
+                    least => recent.max(least.saturating_mul(waiting.max(1) as u64)),
+                };
             }
-            let recent = self.recent[axis].sum(now, self.lease());
-            let most = recent.max(lacks[axis].saturating_mul(waiting as u64));
-            match lacks[axis] {
-                0 => Want {
-                    least: 0,
-                    most: most.saturating_sub(self.leased.held(axis, now).unwrap_or(0)),
-                },
-                least => Want {
-                    least,
-                    most: most.max(least),
-                },
-            }
-        });
-        let back = if is_idle {
-            self.leased.give_back()
-        } else {
-            Default::default()
-        };
-        Ask {
-            wants,
-            back,
-            pause: pause.div_ceil(1_000),
-            leaves: lacks == [0; 2] && !is_used && now >= self.leave_at(),
-            ..self.base()
+        } else if waiting == 0 && now >= self.idle_from() {
+            ask.back = self.leased.give_back();
+            ask.leaves = !is_used && now >= self.leave_at();
         }
+        self.has_news = false;
+        self.next.owed_tokens = 0;
+        self.next.wants = Default::default();
+        ask
     }
 
     /// Takes note of the reply to an ask that was sent at `sent`.
@@ -333,40 +303,33 @@ impl Sharing {
         } else {
             took
         };
-        if reply.incarnation != self.incarnation {
-            self.incarnation = reply.incarnation;
-            self.leased.forget();
+        if reply.incarnation != self.next.incarnation {
+            self.next.incarnation = reply.incarnation;
+            self.leased = Leased::default();
         }
-        let time = self.leased.heard(StoreTime::of(reply.now, sent, now));
-        self.leased.add(reply.limits, &reply.credit);
-        let paused_until = (reply.paused_until > 0).then(|| time.local(reply.paused_until));
-        if let Some(until) = paused_until {
-            self.leased.hold(until);
-        }
-        let lacked = (0..2).any(|axis| {
-            let has_none = reply.credit[axis].is_empty();
-            ask.wants[axis].least > 0 && has_none && reply.limits[axis].is_some()
-        });
-        if lacked {
-            self.not_before = now + self.message();
-        }
+        let paused_until = self.leased.heard(reply, sent, now);
+        // The end of a pause of our own comes back a little later than it was told.
+        let others = paused_until.filter(|until| *until > self.pause.saturating_add(SECOND));
+        self.others_pause = others.unwrap_or(self.others_pause);
         // The head of the queue looks again, and says so if it still lacks something.
-        self.lacks = [0; 2];
+        self.next.wants = Default::default();
         self.asked = now;
         self.joined = !ask.leaves;
         if ask.leaves {
-            self.leased.forget();
+            self.leased = Leased::default();
         }
         self.status.processes = reply.holders;
         self.status.processes_peak = self.status.processes_peak.max(reply.holders);
         self.status.round_trips += 1;
-        let before = std::mem::replace(&mut self.configured_by_all, reply.configured);
+        let before = std::mem::replace(&mut self.lowest, reply.configured);
         let lower = [0, 1].map(|axis| {
-            let is_new = reply.configured[axis] != before[axis];
-            let lowest = reply.configured[axis].filter(|_| is_new)?;
-            is_lower(lowest, self.configured[axis]?).then_some(lowest)
+            let lowest = self.lowest[axis].filter(|_| self.lowest[axis] != before[axis])?;
+            let ours = self.next.configured[axis];
+            ours.is_none_or(|ours| is_lower(lowest, ours))
+                .then_some(lowest)
         });
         Changed {
+            gone: None,
             back_after: self.gone.take().map(|gone| now.saturating_sub(gone.since)),
             lower,
             paused_until: paused_until.filter(|until| *until > now),
@@ -376,35 +339,49 @@ impl Sharing {
     /// An ask has failed: nothing was leased, and what was given back is gone. Returns whether it is
     /// the first that fails.
     pub(super) fn failed(&mut self, ask: &Ask, error: Error, now: Nanos) -> bool {
-        let is_first = self.gone.is_none();
-        self.gone = Some(Gone::after(self.gone.take(), error, now));
+        let since = self.gone.as_ref().map(|gone| gone.since);
+        let gone_for = since.map_or(0, |since| now.saturating_sub(since));
+        self.gone = Some(Gone {
+            since: since.unwrap_or(now),
+            // The waits are RETRY, then twice that, and so on.
+            retry_at: now + (gone_for + RETRY).min(LONGEST_RETRY),
+            error,
+        });
         // The store may have noted the debt. It is better paid twice than never.
-        self.owed_tokens = self.owed_tokens.saturating_add(ask.owed_tokens.max(0));
-        self.pause_told = 0;
+        let owed = ask.owed_tokens.max(0);
+        self.next.owed_tokens = self.next.owed_tokens.saturating_add(owed);
         self.has_news = true;
         for (axis, want) in ask.wants.iter().enumerate() {
-            self.lacks[axis] = self.lacks[axis].max(want.least);
+            self.lack(axis, want.least);
         }
-        is_first
+        since.is_none()
     }
 
     /// The status of the shared limit, without the name of its store.
     pub(super) fn status(&self, now: Nanos) -> SharedStatus {
-        let both = self.configured_by_all.into_iter().zip(self.configured);
-        let lowered = |(all, ours): (Option<Limit>, Option<Limit>)| Some(is_lower(all?, ours?));
         let gone = self.gone.as_ref();
         SharedStatus {
             gone: gone.map(|gone| Duration::from_nanos(now.saturating_sub(gone.since))),
             error: gone.map(|gone| gone.error.to_string().into()),
-            falls_back: self.fallback().is_some(),
-            is_lowered: both.filter_map(lowered).any(|it| it),
+            falls_back: self.fallback() != [None; 2],
             ..self.status.clone()
         }
     }
 
-    /// What all leases together are worth, in time.
+    /// What all leases together are worth, in time. Where the burst has no room for the slack, each
+    /// lease is longer by it than what it is used for, so there should be few of them.
     fn lease(&self) -> Nanos {
-        self.round_trip.saturating_mul(2).clamp(LEASE, HEARTBEAT)
+        let lease = self.round_trip.saturating_mul(2);
+        let slack = self.slack();
+        let long = slack.saturating_mul(MANY * self.status.processes);
+        let is_tight = self.leased.is_tight(slack / 1_000);
+        let lease = if is_tight { lease.max(long) } else { lease };
+        lease.clamp(LEASE, HEARTBEAT)
+    }
+
+    /// How late a lease may be used.
+    fn slack(&self) -> Nanos {
+        self.round_trip.saturating_mul(2).saturating_add(LATE)
     }
 
     /// How long before it needs credit a process asks for it.
@@ -427,7 +404,7 @@ impl Sharing {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::shared::Ledger;
+    use crate::shared::{Ledger, Want};
 
     /// A process, the account, and the time. A message takes a millisecond each way.
     struct Case {
@@ -436,7 +413,7 @@ mod tests {
         now: Nanos,
     }
 
-    const FREE: (Nanos, WaitReason) = (0, WaitReason::Requests);
+    const FREE: (Nanos, Binding) = (0, Binding::Requests);
 
     impl Case {
         /// Ten a second, two at once.
@@ -467,11 +444,11 @@ mod tests {
             loop {
                 match self.next(in_flight, 0) {
                     Next::At(at) => self.now = at,
-                    Next::WhenCalled => panic!("it is never said"),
                     Next::Ask(ask) => {
                         self.answer(&ask);
                         return ask;
                     }
+                    other => panic!("{other:?}"),
                 }
             }
         }
@@ -489,19 +466,18 @@ mod tests {
             self.sharing.failed(ask, error, self.now)
         }
 
-        fn admits(&mut self) -> Result<Nanos, Admission> {
+        fn admits(&mut self) -> Admission {
             let from = (self.now, FREE.1);
-            let ready = self.sharing.earliest(Cost::ONE, from, self.now);
-            ready.map(|(at, _)| at)
+            self.sharing.earliest(Cost::ONE, from, self.now)
         }
 
         /// Waits for a permit, as one that is first in the queue.
         fn take(&mut self) {
             loop {
                 match self.admits() {
-                    Ok(at) if at <= self.now => break,
-                    Ok(at) => self.now = at,
-                    Err(_) => {
+                    Admission::At(at, _) if at <= self.now => break,
+                    Admission::At(at, _) => self.now = at,
+                    _ => {
                         let ask = self.asks(0, 1);
                         self.answer(&ask);
                     }
@@ -518,19 +494,17 @@ mod tests {
             matches!(case.next(0, 0), Next::WhenCalled),
             "nobody wants anything"
         );
-        assert_eq!(
-            case.admits(),
-            Err(Admission::WhenLeased(WaitReason::SharedLimit))
-        );
-        assert!(case.sharing.call());
-        assert!(!case.sharing.call(), "called once");
+        assert_eq!(case.admits(), Admission::When(Binding::SharedLimit));
+        assert!(case.sharing.has_call(case.now));
         let ask = case.asks(0, 1);
         assert_eq!(ask.wants[0], Want { least: 1, most: 1 });
         case.answer(&ask);
         // The account begins empty, and a unit is worth 100 ms.
-        let at = case.admits().unwrap();
+        let Admission::At(at, _) = case.admits() else {
+            panic!("it is leased");
+        };
         assert!((100 * MILLI..104 * MILLI).contains(&at), "{at}");
-        assert!(!case.sharing.call());
+        assert!(!case.sharing.has_call(case.now));
     }
 
     #[test]
@@ -554,7 +528,7 @@ mod tests {
         assert!(matches!(case.next(0, 0), Next::WhenCalled));
         assert_eq!(
             case.admits(),
-            Err(Admission::WhenLeased(WaitReason::SharedLimit)),
+            Admission::When(Binding::SharedLimit),
             "what holds now, nobody knows"
         );
     }
@@ -562,20 +536,17 @@ mod tests {
     #[test]
     fn while_the_store_answers_it_is_the_rate_that_binds() {
         let mut case = Case::new();
-        let of_store = Err(Admission::WhenLeased(WaitReason::SharedLimit));
+        let of_store = Admission::When(Binding::SharedLimit);
         assert_eq!(case.admits(), of_store, "it has not answered yet");
         case.take();
         let lacks = loop {
             match case.admits() {
-                Err(Admission::At(at, _)) => case.now = at,
-                Ok(at) => {
-                    case.now = at;
-                    case.sharing.take(Cost::ONE, at);
-                }
-                Err(lacks) => break lacks,
+                Admission::At(at, _) if at <= case.now => case.sharing.take(Cost::ONE, at),
+                Admission::At(at, _) => case.now = at,
+                lacks => break lacks,
             }
         };
-        assert_eq!(lacks, Admission::WhenLeased(WaitReason::Requests));
+        assert_eq!(lacks, Admission::When(Binding::Requests));
         let ask = case.asks(1, 1);
         case.fail(&ask);
         assert_eq!(case.admits(), of_store, "it is gone");
@@ -584,19 +555,13 @@ mod tests {
     #[test]
     fn a_store_that_is_gone_is_tried_again_ever_more_rarely() {
         let mut case = Case::new();
-        assert_eq!(
-            case.admits(),
-            Err(Admission::WhenLeased(WaitReason::SharedLimit))
-        );
+        assert_eq!(case.admits(), Admission::When(Binding::SharedLimit));
         let mut waits = Vec::new();
         for turn in 0..7 {
             let ask = case.asks(0, 1);
             assert_eq!(ask.wants[0].least, 1, "it still lacks it");
             assert_eq!(case.fail(&ask), turn == 0);
-            assert_eq!(
-                case.admits(),
-                Err(Admission::WhenLeased(WaitReason::SharedLimit))
-            );
+            assert_eq!(case.admits(), Admission::When(Binding::SharedLimit));
             let Next::At(at) = case.next(0, 1) else {
                 panic!("it waits before it tries again");
             };
@@ -607,7 +572,7 @@ mod tests {
         let ask = case.asks(0, 1);
         let changed = case.answer(&ask);
         assert!(changed.back_after >= Some(3_500 * MILLI));
-        assert!(case.admits().is_ok());
+        assert!(matches!(case.admits(), Admission::At(..)));
         // The store hears that it was gone, once.
         assert!(ask.returns);
         case.now += SECOND;
@@ -619,7 +584,7 @@ mod tests {
         let mut case = Case::new();
         case.take();
         case.sharing.announce_pause(case.now + 5_000 * MILLI);
-        assert!(case.sharing.call());
+        assert!(case.sharing.has_call(case.now));
         let ask = case.asks(1, 0);
         assert_eq!(ask.pause, 5_000_000);
         case.fail(&ask);
@@ -631,7 +596,7 @@ mod tests {
         assert_eq!(ask.pause, 4_950_000);
         let changed = case.answer(&ask);
         assert!(changed.paused_until.is_some_and(|until| until > case.now));
-        assert!(!case.sharing.call(), "told");
+        assert!(!case.sharing.has_call(case.now), "told");
     }
 
     #[test]
@@ -644,18 +609,18 @@ mod tests {
         let lack = case
             .sharing
             .earliest(Cost::tokens(90), (case.now, FREE.1), case.now);
-        assert!(lack.is_err());
+        assert!(matches!(lack, Admission::When(_)));
         let ask = case.asks(1, 1);
         assert_eq!(ask.owed_tokens, 40);
         case.fail(&ask);
-        assert_eq!(case.sharing.owed_tokens, 40);
+        assert_eq!(case.sharing.next.owed_tokens, 40);
         case.now += SECOND;
         let refund = Ask {
             owed_tokens: -7,
             ..case.asks(1, 1)
         };
         case.fail(&refund);
-        assert_eq!(case.sharing.owed_tokens, 0);
+        assert_eq!(case.sharing.next.owed_tokens, 0);
     }
 
     #[test]
@@ -673,7 +638,6 @@ mod tests {
         let beat = case.asks(1, 0);
         let changed = case.answer(&beat);
         assert_eq!(changed.lower[0].map(|limit| limit.units), Some(5));
-        assert!(case.sharing.status(case.now).is_lowered);
         assert_eq!(
             case.sharing.largest(0),
             Some(10),
@@ -683,5 +647,16 @@ mod tests {
         case.now += SECOND;
         let beat = case.asks(1, 0);
         assert_eq!(case.answer(&beat).lower, [None; 2]);
+    }
+
+    #[test]
+    fn a_process_without_a_rate_is_told_of_anothers() {
+        let mut case = Case::new();
+        case.take();
+        case.sharing = Sharing::new(2, None);
+        case.admits();
+        let ask = case.asks(0, 1);
+        let lower = case.answer(&ask).lower;
+        assert_eq!(lower.map(|it| it.map(|it| it.units)), [Some(10), None]);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::adaptive::Adaptive;
 use super::announced::{Announced, Counted, FollowedLimits, burst_of};
-use super::bucket::{Bucket, Nanos};
+use super::bucket::{Admission, Bucket, Nanos};
 use super::concurrency::Concurrency;
 use super::learned::Learned;
 use super::pace::{Heard, Pace};
@@ -16,7 +16,7 @@ use super::places::{Places, Room};
 use super::rate::{Cost, Rate};
 use super::set_rates::SetRates;
 use super::slow_start::SlowStart;
-use super::waited::{Admission, WaitReason};
+use crate::binding::Binding;
 use crate::error::Result;
 
 /// What a permit remembers of its start.
@@ -49,7 +49,7 @@ pub(crate) struct LimiterState {
     kept: Option<f64>,
     places: Places,
     /// Announcements that made no sense.
-    ignored: u64,
+    pub(super) ignored: u64,
 }
 
 impl LimiterState {
@@ -117,7 +117,7 @@ impl LimiterState {
     /// Whether there is a rate of requests, whoever it is from.
     fn limits_requests(&self) -> bool {
         let announced = |it| it == Counted::Requests;
-        self.set.limits_requests() || self.paced.is_some() || self.announced.limits(announced)
+        self.set.largest(0).is_some() || self.paced.is_some() || self.announced.limits(announced)
     }
 
     /// Takes note that a request was let in, whatever became of it. Whether something may be
@@ -202,26 +202,16 @@ impl LimiterState {
         if !knew && knows(self) {
             self.pace.start_over(now);
         }
-        if let Some(shared) = self.set.shared_mut() {
+        if let Some(shared) = &mut self.set.shared {
             shared.announce([Counted::Requests, Counted::Tokens].map(|it| self.announced.kept(it)));
         }
         self.keep_pace(now) || sooner
     }
 
-    /// Counts announcements that made no sense.
-    pub(super) fn ignored(&mut self, announcements: u64) {
-        self.ignored = self.ignored.saturating_add(announcements);
-    }
-
-    /// The rates of requests and of model tokens that are set.
-    pub(super) fn rates(&self) -> [Option<Rate>; 2] {
-        self.set.rates()
-    }
-
     /// The rates that answers announce, here or to those who share the limits, where they are
     /// lower than those that are set.
     pub(super) fn learned(&self) -> Learned {
-        let [requests, tokens] = self.rates();
+        let [requests, tokens] = self.set.rates();
         let lowest = |set: Option<Rate>, counted: fn(Counted) -> bool| {
             let learned = self.announced.lowest(counted)?;
             let is_lower = |set: Rate| learned.units_per_second() < set.units_per_second();
@@ -250,7 +240,7 @@ impl LimiterState {
 
     /// Sets, changes or (with `None`) lifts the request rate.
     pub(super) fn set_requests(&mut self, limit: Option<(Rate, u64)>, now: Nanos) {
-        let lifted = self.set.limits_requests() && limit.is_none();
+        let lifted = self.set.largest(0).is_some() && limit.is_none();
         self.set.set(0, limit, self.paused_until, now);
         if lifted && now < self.paused_until {
             self.start_slowly(now);
@@ -284,8 +274,8 @@ impl LimiterState {
         let most = self.set_in_flight();
         if self.in_flight >= most {
             let grows = self.adaptive.as_ref().and_then(Adaptive::grows_at);
-            return grows.map_or(Admission::WhenReleased, |at| {
-                Admission::At(at, WaitReason::InFlight)
+            return grows.map_or(Admission::When(Binding::InFlight), |at| {
+                Admission::At(at, Binding::InFlight)
             });
         }
         let is_paused = now < self.paused_until;
@@ -293,42 +283,30 @@ impl LimiterState {
         self.keep_pace(now);
         match room {
             Room::Yes => {}
-            Room::At(at) => return Admission::At(at, WaitReason::InFlight),
-            Room::WhenReleased => return Admission::WhenReleased,
-        }
-        let mut latest = (self.paused_until, WaitReason::Pause);
-        if self.paused_until <= now {
-            latest = (now, WaitReason::Requests);
-        }
-        latest = self.set.earliest(cost, latest, now);
-        let mut consider = |at: Nanos, reason: WaitReason| {
-            if at > latest.0 {
-                latest = (at, reason);
-            }
-        };
-        // What is counted in a pause is known at its end, and may lift that rate.
-        if let Some(paced) = &mut self.paced
-            && !self.places.is_counting()
-        {
-            consider(paced.earliest(cost.requests(), now), WaitReason::Requests);
-        }
-        for (at, counted) in self.announced.earliest(cost, now) {
-            consider(
-                at,
-                match counted {
-                    Counted::Requests => WaitReason::Requests,
-                    _ => WaitReason::Tokens,
-                },
-            );
+            Room::At(at) => return Admission::At(at, Binding::InFlight),
+            Room::WhenReleased => return Admission::When(Binding::InFlight),
         }
         self.slow_start.take_if(|start| start.is_over(now));
-        if let Some(start) = &mut self.slow_start {
-            consider(start.earliest(now), WaitReason::Pause);
+        let started = self.slow_start.iter_mut();
+        let started = started.map(|it| (it.earliest(now), Binding::Pause));
+        // What is counted in a pause is known at its end, and may lift that rate.
+        let is_counting = self.places.is_counting();
+        let paced = self.paced.iter_mut().filter(|_| !is_counting);
+        let paced = paced.map(|it| (it.earliest(cost.requests(), now), Binding::Requests));
+        let mut latest = (self.paused_until, Binding::Pause);
+        if self.paused_until <= now {
+            latest = (now, Binding::Requests);
+        }
+        let set = self.set.earliest(cost, now);
+        let announced = self.announced.earliest(cost, now);
+        for next in set.chain(paced).chain(announced).chain(started) {
+            if next.0 > latest.0 {
+                latest = next;
+            }
         }
         match self.set.leased(cost, latest, now) {
-            Ok((at, _)) if at <= now => Admission::Now,
-            Ok((at, reason)) => Admission::At(at, reason),
-            Err(lacking) => lacking,
+            Admission::At(at, _) if at <= now => Admission::Now,
+            other => other,
         }
     }
 
@@ -366,27 +344,22 @@ impl LimiterState {
     }
 
     /// As [`release`](Self::release), where the model tokens of `used` count in place of those
-    /// taken for `cost`. `now` is asked for the time if that is of use. How long it took counts if
-    /// it `succeeded`.
+    /// taken for `cost`. How long it took counts if it `succeeded`.
     pub(crate) fn end(
         &mut self,
         cost: Cost,
         used: Cost,
         (start, succeeded): (Start, bool),
-        now: impl Fn() -> Nanos,
+        now: Nanos,
     ) {
         self.release();
         if let Some(adaptive) = &mut self.adaptive {
-            let latency = succeeded.then(|| now().saturating_sub(start.at));
+            let latency = succeeded.then(|| now.saturating_sub(start.at));
             adaptive.ended(start.round, latency);
         }
-        let tokens = used.model_tokens();
-        if tokens != cost.model_tokens() || self.announced.limits(|_| true) || self.places.rest() {
-            let now = now();
-            self.places.released(now);
-            self.settle(cost, tokens, now);
-            self.announced.release(cost, used, now);
-        }
+        self.places.released(now);
+        self.settle(cost, used.model_tokens(), now);
+        self.announced.release(cost, used, now);
     }
 
     /// Admits nothing before `until`, and starts slowly from there. Never shortens a pause.
@@ -429,7 +402,7 @@ mod tests {
     fn the_later_of_both_buckets_decides_and_nothing_is_taken_meanwhile() {
         let mut limits = both();
         limits.take(Cost::tokens(10), 0);
-        let refused = Admission::At(SECOND / 2, WaitReason::Tokens);
+        let refused = Admission::At(SECOND / 2, Binding::Tokens);
         assert_eq!(limits.check(Cost::tokens(5), 0), refused);
         assert_eq!(
             limits.check(Cost::tokens(5), 0),
@@ -444,7 +417,10 @@ mod tests {
         let mut limits = both();
         limits.take(Cost::ONE, 0);
         limits.take(Cost::ONE, 0);
-        assert_eq!(limits.check(Cost::ONE, 0), Admission::WhenReleased);
+        assert_eq!(
+            limits.check(Cost::ONE, 0),
+            Admission::When(Binding::InFlight)
+        );
         limits.release();
         assert_eq!(limits.check(Cost::ONE, 0), Admission::Now);
     }
@@ -457,7 +433,7 @@ mod tests {
         limits.settle(Cost::tokens(10).with_requests(10), 0, 0);
         assert_eq!(
             limits.check(Cost::tokens(10), 0),
-            Admission::At(SECOND / 10, WaitReason::Requests)
+            Admission::At(SECOND / 10, Binding::Requests)
         );
     }
 
@@ -480,7 +456,7 @@ mod tests {
         let first = 5 * SECOND + SECOND / 10;
         assert_eq!(
             limits.check(Cost::ONE, 0),
-            Admission::At(first, WaitReason::Requests)
+            Admission::At(first, Binding::Requests)
         );
         assert_eq!(limits.check(Cost::ONE, first), Admission::Now);
         limits.take(Cost::ONE, first);
@@ -496,12 +472,12 @@ mod tests {
         let end = 5 * SECOND;
         assert_eq!(
             limits.check(Cost::ONE, SECOND),
-            Admission::At(end, WaitReason::Pause)
+            Admission::At(end, Binding::Pause)
         );
         limits.take(Cost::ONE, end);
         assert_eq!(
             limits.check(Cost::ONE, end),
-            Admission::At(end + SECOND / 2, WaitReason::Pause),
+            Admission::At(end + SECOND / 2, Binding::Pause),
             "two permits, spread over a second"
         );
         limits.release();
@@ -511,7 +487,7 @@ mod tests {
         limits.set_tokens(Some((Rate::per_second(1), 10)), SECOND);
         assert_eq!(
             limits.check(Cost::tokens(3), SECOND),
-            Admission::At(8 * SECOND, WaitReason::Tokens)
+            Admission::At(8 * SECOND, Binding::Tokens)
         );
     }
 
@@ -522,13 +498,13 @@ mod tests {
         let mut now = 5 * SECOND;
         assert_eq!(
             limits.check(Cost::ONE, 0),
-            Admission::At(now, WaitReason::Pause)
+            Admission::At(now, Binding::Pause)
         );
         assert_eq!(limits.check(Cost::ONE, now), Admission::Now, "one goes");
         limits.take(Cost::ONE, now);
         limits.release();
         let mut admitted = Vec::new();
-        while let Admission::At(at, WaitReason::Pause) = limits.check(Cost::ONE, now) {
+        while let Admission::At(at, Binding::Pause) = limits.check(Cost::ONE, now) {
             now = at;
             limits.take(Cost::ONE, now);
             limits.release();

@@ -11,11 +11,10 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::bucket::Nanos;
+use super::bucket::{Admission, Nanos};
 use super::pace::Heard;
 use super::rate::{Cost, Rate};
 use super::state::{LimiterState, Start};
-use super::waited::Admission;
 use crate::retry::Verdict;
 
 pub(super) const SECOND: Nanos = 1_000_000_000;
@@ -297,7 +296,7 @@ pub(super) fn run(
                     0 => provider.in_flight -= 1,
                     lag => at(&mut events, now + lag, Event::Freed),
                 }
-                limits.end(cost, cost, (start, true), || now);
+                limits.end(cost, cost, (start, true), now);
                 admits = 2;
                 came.attempts = came.attempts.max(row.attempts);
                 came.rows += 1;
@@ -322,7 +321,7 @@ pub(super) fn run(
                     let due = now + nanos(wait * (1.0 + 0.1 * chance.f64()));
                     at(&mut events, due, Event::Due(row));
                 }
-                limits.end(cost, cost, (start, true), || now);
+                limits.end(cost, cost, (start, true), now);
             }
         }
         loop {
@@ -341,7 +340,7 @@ pub(super) fn run(
                     }
                     break;
                 }
-                Admission::WhenReleased | Admission::WhenLeased(_) => break,
+                Admission::When(_) => break,
             }
             let next = first.and_then(|first| refused.remove(&first));
             let mut row = next.or_else(|| due.pop_front()).unwrap_or_else(|| {

@@ -197,13 +197,13 @@ impl<'a> Engine<'a> {
             match self.limits.admit(cost, self.now) {
                 Admission::Now => self.begin(item, request, cost),
                 // A planned limiter is shared with nobody.
-                Admission::WhenReleased | Admission::WhenLeased(_) => {
+                Admission::When(_) => {
                     self.bind_in_flight();
                     self.waiting = Some((item, request));
                     return deadline.map(|deadline| self.nanos(deadline));
                 }
                 Admission::At(at, reason) => {
-                    self.bind(Some(reason.into()));
+                    self.bind(Some(reason));
                     self.waiting = Some((item, request));
                     let deadline = deadline.map_or(Nanos::MAX, |deadline| self.nanos(deadline));
                     return Some(at.min(deadline));
@@ -267,7 +267,7 @@ impl<'a> Engine<'a> {
                 let is_worked_on = verdict == Verdict::Retry;
                 let used = if is_worked_on { cost } else { Cost::tokens(0) };
                 self.result.counted_tokens += used.model_tokens();
-                self.limits.end(cost, used, (start, false), || now);
+                self.limits.end(cost, used, (start, false), now);
                 return self.fail(flight, verdict);
             }
         };
@@ -285,7 +285,7 @@ impl<'a> Engine<'a> {
         if self.limits.most_tokens().is_some() {
             self.estimates.answered(&request.size, used);
         }
-        self.limits.end(cost, used, (start, true), || now);
+        self.limits.end(cost, used, (start, true), now);
         self.finished(&flight.item, true);
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::dist::Dist;
@@ -26,6 +26,8 @@ const MOST_VALUES: usize = 1 << 16;
 /// What the records of an earlier run say.
 #[derive(Debug)]
 pub(crate) struct Earlier {
+    /// The output.
+    pub(crate) path: PathBuf,
     pub(crate) records: u64,
     pub(crate) answered: u64,
     /// Rows that failed, and would fail again.
@@ -47,6 +49,7 @@ impl Earlier {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it cannot be read or holds no results.
     pub(crate) fn read(output: &Path) -> Result<Self> {
         let mut earlier = Self {
+            path: output.to_owned(),
             records: 0,
             answered: 0,
             failed_for_good: 0,

@@ -54,8 +54,8 @@ pub(crate) struct Prediction {
     pub(crate) capacity: Option<Capacity>,
     /// How many requests the other runs have, if not all.
     pub(crate) scaled: Option<u64>,
-    /// How many the main line has, if not all.
-    pub(crate) main: Option<u64>,
+    /// Whether the main line is scaled as well.
+    pub(crate) is_main_scaled: bool,
 }
 
 /// What 5, 50 and 95 % of runs stay below.
@@ -206,7 +206,7 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
         concurrency_needed: load.needed(scenario),
         capacity: (scenario.processes).map(|processes| capacity(scenario, processes, &load)),
         scaled,
-        main: (main.requests < all).then_some(main.requests),
+        is_main_scaled: main.requests < all,
     })
 }
 

@@ -338,9 +338,15 @@ impl<J: Job> RunShared<'_, J> {
     /// Ends an item for a reason of the run's own.
     #[inline(never)]
     pub(super) fn give_up(&self, mut item: JobItem<J>, reason: Error) -> Finished {
-        let abandoned = reason.kind() == ErrorKind::Cancelled;
+        // Another process was asked for a wait that is too long for this run.
+        let stopped_run = reason.kind() == ErrorKind::ServerDelay;
+        if stopped_run {
+            self.settings.cancel.cancel();
+        }
+        let abandoned = stopped_run || reason.kind() == ErrorKind::Cancelled;
         let last = item.last.take();
-        let outcome = item.ended(Err(Failure::NotCompleted { reason, last }));
+        let mut outcome = item.ended(Err(Failure::NotCompleted { reason, last }));
+        outcome.stopped_run = stopped_run;
         self.deliver(outcome, abandoned)
     }
 

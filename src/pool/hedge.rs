@@ -68,7 +68,7 @@ impl Latencies {
 pub(crate) struct Race {
     pub(super) id: RaceId,
     pub(super) is_copy: bool,
-    /// Cuts this attempt off, and no other.
+    /// Cuts off both attempts. It is raised by the one that decides, when it has ended itself.
     pub(super) cut: Cancel,
 }
 
@@ -88,9 +88,9 @@ pub(super) struct Withdrawn {
 pub(super) struct Pair<C> {
     /// What becomes the copy, until it has gone.
     spare: Option<C>,
-    /// What cuts off the first attempt and the copy, while these are under way.
-    pub(super) under_way: [Option<Cancel>; 2],
-    /// Of the one that has failed, if the other one was under way then.
+    /// How many of the two are under way.
+    pub(super) under_way: u32,
+    /// Of the one that has failed while the other one was under way.
     pub(super) withdrawn: Option<Withdrawn>,
 }
 
@@ -133,11 +133,11 @@ impl<C> Default for Hedging<C> {
 
 impl<C> Hedging<C> {
     /// A first attempt goes. `spare` becomes its copy, if it takes too long.
-    pub(super) fn first_sent(&mut self, id: RaceId, cut: Cancel, spare: C) {
+    pub(super) fn first_sent(&mut self, id: RaceId, spare: C) {
         self.sent += 1;
         let pair = Pair {
             spare: Some(spare),
-            under_way: [Some(cut), None],
+            under_way: 1,
             withdrawn: None,
         };
         let replaced = self.pairs.insert(id, pair);
@@ -171,11 +171,11 @@ impl<C> Hedging<C> {
     }
 
     /// Whether a copy that has its permit may go: not if the first attempt has ended meanwhile.
-    pub(super) fn copy_sent(&mut self, race: &Race) -> bool {
-        let Some(pair) = self.pairs.get_mut(&race.id) else {
+    pub(super) fn copy_sent(&mut self, id: RaceId) -> bool {
+        let Some(pair) = self.pairs.get_mut(&id) else {
             return false;
         };
-        pair.under_way[1] = Some(race.cut.clone());
+        pair.under_way += 1;
         self.copies += 1;
         true
     }
@@ -216,8 +216,8 @@ impl<C> Hedging<C> {
             }
             return (End::Lost, None);
         };
-        pair.under_way[usize::from(race.is_copy)] = None;
-        if !decides && pair.under_way.iter().any(Option::is_some) {
+        pair.under_way -= 1;
+        if !decides && pair.under_way > 0 {
             pair.withdrawn = Some(withdrawn);
             return (End::Withdraws, None);
         }
@@ -271,13 +271,12 @@ mod tests {
         let mut hedging = Hedging::default();
         hedging.expect_no_latency(0);
         let first = |index| {
-            let cut = Cancel::new();
             let id = (start + ms(index), index);
-            hedging.first_sent(id, cut.clone(), index);
+            hedging.first_sent(id, index);
             Race {
                 id,
                 is_copy: false,
-                cut,
+                cut: Cancel::new(),
             }
         };
         let firsts = (0..attempts).map(first).collect();
@@ -291,7 +290,7 @@ mod tests {
             is_copy: true,
             cut: Cancel::new(),
         };
-        assert!(hedging.copy_sent(&race));
+        assert!(hedging.copy_sent(race.id));
         race
     }
 
@@ -329,7 +328,7 @@ mod tests {
         assert_eq!(put_off(&mut hedging), None);
         hedging.ended(first, ms(1), true, FAILED);
         assert_eq!(hedging.put_off(first.id, 0, now), Some(0));
-        assert!(!hedging.copy_sent(first));
+        assert!(!hedging.copy_sent(first.id));
     }
 
     #[test]
@@ -351,8 +350,7 @@ mod tests {
             };
             let [winner, loser] = pair(&mut hedging, 0);
             let (end, left) = hedging.ended(&winner, ms(1), true, FAILED);
-            let cut = left.unwrap().under_way.into_iter().flatten().next();
-            assert_eq!((end, cut.unwrap().id()), (End::Decides, loser.cut.id()));
+            assert_eq!((end, left.unwrap().under_way), (End::Decides, 1));
             let (end, _) = hedging.ended(&loser, ms(1), true, FAILED);
             assert_eq!(end, End::Lost);
 
@@ -362,7 +360,7 @@ mod tests {
             let (end, left) = hedging.ended(&after, ms(1), false, FAILED);
             let left = left.unwrap();
             assert_eq!((end, left.withdrawn), (End::Decides, Some(FAILED)));
-            assert!(left.under_way.iter().all(Option::is_none));
+            assert_eq!(left.under_way, 0);
             assert_eq!(hedging.pairs.len(), 38);
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::track::BindingTrack;
 use crate::binding::{Binding, Times};
 use crate::error::{AnnouncedLimit, Error};
-use crate::limit::{Limiter, Waited};
+use crate::limit::Limiter;
 use crate::sync::Mutex;
 
 /// Watches the runs it is given to, from any thread, at any time.
@@ -77,7 +77,7 @@ pub struct Progress {
     pub possibly_billed: u64,
     /// How long runs waited for a permit, by reason. One item of a run waits at a time, so this is
     /// run time and not summed over items.
-    pub limiter_wait: Waited,
+    pub limiter_wait: Times,
     /// Time between attempts, that of an outage included, summed over items. Each wait is added at
     /// its end.
     pub backoff: Duration,

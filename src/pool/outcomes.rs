@@ -71,18 +71,15 @@ impl<I, T, E> Outcome<I, T, E> {
         }
     }
 
-    /// The same outcome with another error, made of the error, the attempts, whether it stopped the
-    /// run, and after how many answers alike.
-    pub(crate) fn map_err<F>(
+    /// The same outcome with another result.
+    pub(crate) fn map<U, F>(
         self,
-        change: impl FnOnce(E, u32, bool, u32) -> F,
-    ) -> Outcome<I, T, F> {
+        change: impl FnOnce(Result<T, E>) -> Result<U, F>,
+    ) -> Outcome<I, U, F> {
         Outcome {
             index: self.index,
             input: self.input,
-            result: self
-                .result
-                .map_err(|error| change(error, self.attempts, self.stopped_run, self.alike)),
+            result: change(self.result),
             attempts: self.attempts,
             times: self.times,
             stopped_run: self.stopped_run,

@@ -29,8 +29,11 @@ impl<J: Job> RunShared<'_, J> {
             return;
         };
         let id = (settings.limiter.clock().now(), item.index);
-        let race = |is_copy, cut| Some(Box::new(Race { id, is_copy, cut }));
         let cut = settings.cancel.child();
+        let race = |is_copy| {
+            let cut = cut.clone();
+            Some(Box::new(Race { id, is_copy, cut }))
+        };
         let spare = Box::new(Item {
             cost: item.cost,
             times: item.times,
@@ -39,15 +42,15 @@ impl<J: Job> RunShared<'_, J> {
                 Billed::Possibly => Billed::PossiblyTwice,
                 other => other,
             },
-            race: race(true, settings.cancel.child()),
+            race: race(true),
             is_copied: true,
             spans: item.spans.clone(),
             ..Item::new(item.index, input, item.history.clone())
         });
-        item.race = race(false, cut.clone());
+        item.race = race(false);
         let mut state = self.state.lock();
         if let Some(hedging) = &mut state.schedule.hedging {
-            hedging.first_sent(id, cut, spare);
+            hedging.first_sent(id, spare);
         }
         // A leader that waits has to know until when.
         let leader = state.parked_leader();
@@ -70,7 +73,7 @@ impl<J: Job> RunShared<'_, J> {
             && let Some(race) = &copy.race
         {
             match admitted {
-                Ok(permit) if hedging.copy_sent(race) => return Some((copy, permit)),
+                Ok(permit) if hedging.copy_sent(race.id) => return Some((copy, permit)),
                 // The first attempt has ended meanwhile.
                 Ok(permit) => _unused = (Some(permit), Some(copy)),
                 Err(_) => _unused = (None, hedging.put_off(race.id, copy, until)),
@@ -104,16 +107,16 @@ impl<J: Job> RunShared<'_, J> {
             None => (End::Decides, None),
         };
         let Some(pair) = pair else { return end };
-        let other = match (pair.under_way, pair.withdrawn) {
-            ([Some(cut), _] | [_, Some(cut)], _) => {
-                cut.abort();
+        let other = match pair.withdrawn {
+            Some(withdrawn) => withdrawn,
+            None if pair.under_way > 0 => {
+                race.cut.abort();
                 Withdrawn {
                     attempts: 1,
                     possibly_billed: true,
                 }
             }
-            (_, Some(withdrawn)) => withdrawn,
-            (_, None) => return end,
+            None => return end,
         };
         item.history.attempts += other.attempts;
         if race.is_copy {

@@ -13,7 +13,7 @@ use super::leader::{JobItem, Leader, RunShared, RunState, Spawner};
 use super::schedule::{Finished, Next};
 use crate::binding::Binding;
 use crate::clock::{Parker, unpark};
-use crate::limit::{Permit, Refusal, WaitReason};
+use crate::limit::{Patience, Permit, Refusal};
 use crate::sync::atomic::Ordering;
 
 /// A thread's life, from its first leadership to its exit.
@@ -318,16 +318,17 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             state.binding = None;
         }
         monitor.update(|progress| progress.waiting += 1);
-        let watch = |reason: Option<WaitReason>| {
-            let binding = reason.map_or(Binding::Queue, Binding::from);
-            monitor.set_binding(Some(binding));
+        let watch = |binding| monitor.set_binding(Some(binding));
+        let patience = Patience {
+            deadline,
+            longest_pause: run.settings.retry.max_server_delay,
         };
-        let (permit, waited) = limiter.acquire_until(cost, deadline, Some(&recall), watch);
+        let (permit, waited) = limiter.acquire_until(cost, patience, Some(&recall), watch);
         monitor.update(|progress| {
             progress.waiting -= 1;
             progress.limiter_wait += waited;
         });
-        waited.add_to(&mut item.times);
+        item.times += waited;
         match permit {
             Ok(permit) => Ok(Some((item, permit))),
             Err(_) if recall.is_cancelled() && !run.settings.cancel.is_cancelled() => {

@@ -10,6 +10,8 @@
 //!
 //! Whatever is here in pairs is for requests and for model tokens, in this order.
 
+use std::iter;
+
 /// Microseconds by the store's clock, whatever its origin.
 pub(crate) type Micros = u64;
 
@@ -26,6 +28,41 @@ pub(crate) struct Limit {
     pub(crate) units: u64,
     pub(crate) period: Micros,
     pub(crate) burst: u64,
+}
+
+impl Limit {
+    /// The numbers that a limit is kept and sent as: three zeros if there is none.
+    pub(super) fn numbers(limit: Option<Self>) -> [u64; 3] {
+        limit.map_or([0; 3], |limit| [limit.units, limit.period, limit.burst])
+    }
+
+    /// Reads these numbers. `None` if they end too soon.
+    pub(super) fn read(numbers: &mut impl Iterator<Item = u64>) -> Option<Option<Self>> {
+        let (units, period, burst) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        Some((units > 0).then_some(Self {
+            units,
+            period,
+            burst,
+        }))
+    }
+}
+
+impl Span {
+    /// The numbers that parts are kept and sent as: how many there are, and both ends of each.
+    pub(super) fn numbers(spans: &[Self]) -> impl Iterator<Item = u64> {
+        let ends = spans.iter().flat_map(|span| [span.from, span.to]);
+        iter::once(spans.len() as u64).chain(ends)
+    }
+
+    /// Reads these numbers. `None` if they end too soon.
+    pub(super) fn read(numbers: &mut impl Iterator<Item = u64>) -> Option<Vec<Self>> {
+        let many = numbers.next()?;
+        let span = |_| {
+            let (from, to) = (numbers.next()?, numbers.next()?);
+            Some(Self { from, to })
+        };
+        (0..many).map(span).collect()
+    }
 }
 
 /// How many units a process asks for: `least` for the request that is first in its queue, and up

@@ -1,7 +1,8 @@
 //! [`Shared`]: the URL that names the store of a shared limit.
 
 use std::fmt;
-use std::path::{self, PathBuf};
+use std::path;
+use std::sync::Arc;
 
 use super::exchange::{Ask, Store};
 use super::file::FileStore;
@@ -40,15 +41,10 @@ use crate::error::{ErrorKind, Result, config};
 /// ```
 #[derive(Clone)]
 pub struct Shared {
-    home: Home,
+    /// The URL, without a password.
+    url: Arc<str>,
+    open: Arc<dyn Fn() -> Box<dyn Store> + Send + Sync>,
     fallback: Option<u32>,
-}
-
-#[derive(Clone)]
-enum Home {
-    File(PathBuf),
-    #[cfg(feature = "redis")]
-    Redis(Box<RedisUrl>),
 }
 
 impl Shared {
@@ -62,39 +58,42 @@ impl Shared {
     /// the file cannot be used, or if the URL needs the feature `redis` and this build is without
     /// it.
     pub fn open(url: &str) -> Result<Self> {
-        let home = match url.split_once(':') {
-            Some(("file", path)) if path.is_empty() => {
-                return Err(config(
-                    "the URL file: of a shared limit must name a file: file:PATH",
-                ));
-            }
+        match url.split_once(':') {
+            Some(("file", "")) => Err(config(
+                "the URL file: of a shared limit must name a file: file:PATH",
+            )),
             Some(("file", path)) => {
                 // The program may change its directory later.
                 let path = path::absolute(path).unwrap_or_else(|_| path.into());
                 FileStore::new(&path).check()?;
-                Home::File(path)
+                let url = format!("file:{}", path.display());
+                Ok(Self::of(&url, move || Box::new(FileStore::new(&path))))
             }
             #[cfg(feature = "redis")]
-            Some(("redis" | "rediss", _)) => Home::Redis(Box::new(RedisUrl::parse(url)?)),
-            #[cfg(not(feature = "redis"))]
             Some(("redis" | "rediss", _)) => {
-                return Err(config(
-                    "this build of tollgate cannot share a limit through Redis: build it with the \
-                     feature redis, or share the limit in a file with file:PATH",
-                ));
+                let url = RedisUrl::parse(url)?;
+                let shown = url.to_string();
+                Ok(Self::of(&shown, move || Box::new(RedisStore::new(&url))))
             }
+            #[cfg(not(feature = "redis"))]
+            Some(("redis" | "rediss", _)) => Err(config(
+                "this build of tollgate cannot share a limit through Redis: build it with the \
+                 feature redis, or share the limit in a file with file:PATH",
+            )),
             // Nothing of it is repeated: there may be a password in it.
-            _ => {
-                return Err(config(
-                    "the URL of a shared limit begins with file:, redis:// or rediss://; \
-                     write file:PATH or redis://HOST[:PORT]/DB?key=NAME",
-                ));
-            }
-        };
-        Ok(Self {
-            home,
+            _ => Err(config(
+                "the URL of a shared limit begins with file:, redis:// or rediss://; \
+                 write file:PATH or redis://HOST[:PORT]/DB?key=NAME",
+            )),
+        }
+    }
+
+    fn of(url: &str, open: impl Fn() -> Box<dyn Store> + Send + Sync + 'static) -> Self {
+        Self {
+            url: url.into(),
+            open: Arc::new(open),
             fallback: None,
-        })
+        }
     }
 
     /// While the store cannot be reached, goes on without it, at the configured rates and bursts
@@ -125,11 +124,7 @@ impl Shared {
     /// [`ErrorKind::Config`] if the store answers that it can never be used, as for a wrong
     /// password. One that cannot be reached is no error: it may be there soon.
     pub(crate) fn connect(&self) -> Result<Box<dyn Store>> {
-        let mut store: Box<dyn Store> = match &self.home {
-            Home::File(path) => Box::new(FileStore::new(path)),
-            #[cfg(feature = "redis")]
-            Home::Redis(url) => Box::new(RedisStore::new(url)),
-        };
+        let mut store = (self.open)();
         let nothing = Ask {
             leaves: true,
             ..Ask::default()
@@ -148,21 +143,15 @@ fn is_for_good(kind: ErrorKind) -> bool {
 
 impl fmt::Display for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.home {
-            Home::File(path) => write!(f, "file:{}", path.display()),
-            #[cfg(feature = "redis")]
-            Home::Redis(url) => write!(f, "{url}"),
-        }
+        f.write_str(&self.url)
     }
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let home = format_args!("{self}");
-        let fallback = &self.fallback;
         f.debug_struct("Shared")
-            .field("home", &home)
-            .field("fallback", fallback)
+            .field("url", &self.url)
+            .field("fallback", &self.fallback)
             .finish()
     }
 }
@@ -211,7 +200,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("file:{}", directory.path().join("limit").display());
         let shared = Shared::open(&url).unwrap().fallback_share(3).unwrap();
-        let shown = format!("Shared {{ home: {url}, fallback: Some(3) }}");
+        let shown = format!("Shared {{ url: {url:?}, fallback: Some(3) }}");
         assert_eq!(format!("{shared:?}"), shown);
         #[cfg(feature = "redis")]
         {

@@ -16,7 +16,9 @@ mod record_trial;
 mod redis;
 mod status;
 
-pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store, Want};
+#[cfg(test)]
+pub(crate) use exchange::Want;
+pub(crate) use exchange::{Ask, Limit, Micros, Reply, Span, Store};
 pub use home::Shared;
 #[cfg(test)]
 pub(crate) use ledger::Ledger;

@@ -51,13 +51,14 @@ impl Record {
             if slot == 0 && head[..known] != MAGIC[..known] {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            let Some(length) = word(&head, 2).filter(|words| *words <= SLOT / 8) else {
-                continue;
+            let [check, number, length] = match numbers(&head[known..]).collect::<Vec<_>>()[..] {
+                [check, number, length] if length <= SLOT / 8 => [check, number, length],
+                _ => continue,
             };
             let mut body = Vec::new();
             file.by_ref().take(length * 8).read_to_end(&mut body)?;
-            let is_whole = head.starts_with(MAGIC) && word(&head, 0) == Some(check(&head, &body));
-            let record = word(&head, 1).and_then(|number| Words(&body).record(number));
+            let is_whole = head.starts_with(MAGIC) && check == check_value(&head, &body);
+            let record = Self::decode(number, &mut numbers(&body));
             let record = record.filter(|_| is_whole);
             if record.as_ref().map(|record| record.number) >= latest.as_ref().map(|l| l.number) {
                 latest = record.or(latest);
@@ -68,112 +69,52 @@ impl Record {
 
     /// Where this record goes in the file, and its bytes. `None` if it is too large for a file.
     pub(crate) fn encode(&self) -> Option<(u64, Vec<u8>)> {
-        let mut words = vec![
-            self.boot,
-            self.file,
-            self.written,
-            self.ledger.incarnation,
-            self.ledger.seen,
-            self.ledger.paused_until,
-        ];
-        for axis in &self.ledger.axes {
-            words.extend([axis.next, axis.free.len() as u64]);
-            words.extend(axis.free.iter().flat_map(|span| [span.from, span.to]));
+        let ledger = &self.ledger;
+        let mut body = vec![self.boot, self.file, self.written];
+        body.extend([ledger.incarnation, ledger.seen, ledger.paused_until]);
+        for axis in &ledger.axes {
+            body.push(axis.next);
+            body.extend(Span::numbers(&axis.free));
         }
-        for (id, holder) in &self.ledger.holders {
-            words.extend([*id, holder.live_until, holder.busy_until]);
+        for (id, holder) in &ledger.holders {
+            body.extend([*id, holder.live_until, holder.busy_until]);
             for limit in holder.configured.into_iter().chain(holder.announced) {
-                let Limit {
-                    units,
-                    period,
-                    burst,
-                } = limit.unwrap_or_default();
-                words.extend([units, period, burst]);
+                body.extend(Limit::numbers(limit));
             }
         }
-        let bytes = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let body: Vec<u8> = bytes(&words);
-        let mut head = [
-            MAGIC.as_slice(),
-            &bytes(&[0, self.number, words.len() as u64]),
-        ]
-        .concat();
-        let check = check(&head, &body);
-        head[32..40].copy_from_slice(&check.to_le_bytes());
+        let bytes = |numbers: &[u64]| -> Vec<u8> {
+            let numbers = numbers.iter();
+            numbers.flat_map(|number| number.to_le_bytes()).collect()
+        };
+        let head = bytes(&[0, self.number, body.len() as u64]);
+        let (mut head, body) = ([MAGIC.as_slice(), &head].concat(), bytes(&body));
+        let check = check_value(&head, &body);
+        head[MAGIC.len()..][..8].copy_from_slice(&check.to_le_bytes());
         let fits = head.len() + body.len() <= usize::try_from(SLOT).ok()?;
         fits.then(|| ((1 - self.number % 2) * SLOT, [head, body].concat()))
     }
-}
 
-/// The check value of a record, from its number on.
-fn check(head: &[u8], body: &[u8]) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(head.get(40..).unwrap_or_default());
-    hasher.write(body);
-    hasher.finish()
-}
-
-/// One of the words behind the magic.
-fn word(head: &[u8], at: usize) -> Option<u64> {
-    Words(head.get(MAGIC.len() + at * 8..)?).word()
-}
-
-/// What is left of a record's words.
-struct Words<'a>(&'a [u8]);
-
-impl Words<'_> {
-    fn word(&mut self) -> Option<u64> {
-        let (word, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u64::from_le_bytes(*word))
-    }
-
-    fn limits(&mut self) -> Option<[Option<Limit>; 2]> {
-        let mut limits = [None; 2];
-        for limit in &mut limits {
-            let (units, period, burst) = (self.word()?, self.word()?, self.word()?);
-            *limit = (units > 0).then_some(Limit {
-                units,
-                period,
-                burst,
-            });
-        }
-        Some(limits)
-    }
-
-    fn axis(&mut self) -> Option<Axis> {
-        let (next, parts) = (self.word()?, self.word()?);
-        let part = |_| {
-            Some(Span {
-                from: self.word()?,
-                to: self.word()?,
-            })
+    fn decode(number: u64, body: &mut impl Iterator<Item = u64>) -> Option<Self> {
+        let mut next = || body.next();
+        let (boot, file, written) = (next()?, next()?, next()?);
+        let (incarnation, seen, paused_until) = (next()?, next()?, next()?);
+        let mut axis = || {
+            let next = body.next()?;
+            let free = Span::read(body)?;
+            Some(Axis { next, free })
         };
-        Some(Axis {
-            next,
-            free: (0..parts).map(part).collect::<Option<_>>()?,
-        })
-    }
-
-    fn record(mut self, number: u64) -> Option<Record> {
-        let (boot, file, written) = (self.word()?, self.word()?, self.word()?);
-        let (incarnation, seen, paused_until) = (self.word()?, self.word()?, self.word()?);
-        let axes = [self.axis()?, self.axis()?];
+        let axes = [axis()?, axis()?];
         let mut holders = BTreeMap::new();
-        while !self.0.is_empty() {
-            let id = self.word()?;
-            let (live_until, busy_until) = (self.word()?, self.word()?);
-            let configured = self.limits()?;
-            let announced = self.limits()?;
-            holders.insert(
-                id,
-                Holder {
-                    configured,
-                    announced,
-                    live_until,
-                    busy_until,
-                },
-            );
+        while let Some(id) = body.next() {
+            let (live_until, busy_until) = (body.next()?, body.next()?);
+            let mut limits = || Some([Limit::read(body)?, Limit::read(body)?]);
+            let holder = Holder {
+                configured: limits()?,
+                announced: limits()?,
+                live_until,
+                busy_until,
+            };
+            holders.insert(id, holder);
         }
         let ledger = Ledger {
             incarnation,
@@ -182,7 +123,7 @@ impl Words<'_> {
             axes,
             holders,
         };
-        Some(Record {
+        Some(Self {
             number,
             boot,
             file,
@@ -190,4 +131,18 @@ impl Words<'_> {
             ledger,
         })
     }
+}
+
+/// The check value of a record, from its number on.
+fn check_value(head: &[u8], body: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(head.get(MAGIC.len() + 8..).unwrap_or_default());
+    hasher.write(body);
+    hasher.finish()
+}
+
+/// The whole numbers among these bytes.
+fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    let (numbers, _rest) = bytes.as_chunks();
+    numbers.iter().map(|number| u64::from_le_bytes(*number))
 }

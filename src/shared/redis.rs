@@ -1,11 +1,12 @@
 //! The home on a server: Redis or Valkey keeps the state, and a script there does what
 //! `ledger.rs` does, in one call and by the server's clock.
 
-use std::fmt::{self, Write as _};
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::time::Duration;
 
 use redis::{
-    Client, Connection, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisError, Script,
+    Client, Connection, ConnectionAddr, ConnectionInfo, ErrorKind as Said, IntoConnectionInfo as _,
+    RedisError, Script,
 };
 
 use super::exchange::{Ask, Limit, Reply, Span, Store};
@@ -15,10 +16,6 @@ use crate::escape::printable;
 
 /// How long a connection may take, and then each read and each write.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
-
-/// Servers and firewalls close idle connections after some minutes, some without a word. So one
-/// that has not been used for so long is not used again.
-const MAX_IDLE: Duration = Duration::from_secs(30);
 
 /// A key of a server, as a URL names it. It shows no password.
 #[derive(Clone)]
@@ -33,8 +30,7 @@ pub(crate) struct RedisUrl {
 pub(crate) struct RedisStore {
     url: RedisUrl,
     script: Script,
-    /// With the time of its last use.
-    connection: Option<(Connection, Instant)>,
+    connection: Option<Connection>,
 }
 
 impl RedisUrl {
@@ -117,6 +113,10 @@ impl Store for RedisStore {
     fn exchange(&mut self, ask: &Ask) -> Result<Reply> {
         let arguments = encode(ask, fastrand::u64(1..));
         let answer = self.call(&arguments);
+        if ask.leaves {
+            // Servers and firewalls close idle connections after some minutes, some without a word.
+            self.connection = None;
+        }
         let numbers = answer.map_err(|error| self.explain(&error))?;
         decode(&numbers).ok_or_else(|| {
             self.error(
@@ -141,14 +141,13 @@ impl RedisStore {
     /// After an error the connection is gone: an answer that comes late would be taken for the
     /// next one's, and a server that became a replica would keep us.
     fn call(&mut self, arguments: &[String]) -> Result<Vec<u64>, RedisError> {
-        let kept = self.connection.take();
-        let mut connection = match kept.filter(|(_, used)| used.elapsed() < MAX_IDLE) {
-            Some((connection, _)) => connection,
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
             None => self.url.connect()?,
         };
         let mut call = self.script.key(&self.url.key);
         let answer = call.arg(arguments).invoke(&mut connection)?;
-        self.connection = Some((connection, Instant::now()));
+        self.connection = Some(connection);
         Ok(answer)
     }
 
@@ -165,58 +164,49 @@ impl RedisStore {
             _ => text,
         };
         let text = printable(&text, 300);
-        let wrong_scheme = if tls {
+        let other_scheme = if tls {
             "if it speaks no TLS, write redis://"
         } else {
             "if it wants TLS, write rediss://"
         };
-        let known = || REFUSALS.iter().find(|(word, ..)| text.contains(word));
-        let (kind, what) = match error.kind() {
-            redis::ErrorKind::AuthenticationFailed => (
+        let known = ADVICE
+            .iter()
+            .find(|(words, ..)| words.iter().any(|word| text.contains(word)));
+        let (kind, advice) = match error.kind() {
+            Said::AuthenticationFailed => (
                 ErrorKind::Auth,
-                "takes neither this user nor this password; check both".to_owned(),
+                "it takes neither this user nor this password: check both",
             ),
-            redis::ErrorKind::Io if error.is_timeout() => (
-                ErrorKind::Timeout,
-                format!(
-                    "did not answer within {} s; {wrong_scheme}",
-                    TIME_LIMIT.as_secs()
-                ),
-            ),
-            redis::ErrorKind::Io if error.is_connection_refusal() => (
-                ErrorKind::Unreachable,
-                "is not there: the connection was refused; start it, or correct host and port"
-                    .to_owned(),
-            ),
-            redis::ErrorKind::Io if text.contains("certificate") => (
+            Said::Io if error.is_timeout() => (ErrorKind::Timeout, other_scheme),
+            Said::Io if error.is_connection_refusal() => {
+                (ErrorKind::Unreachable, "start it, or correct host and port")
+            }
+            Said::Io if text.contains("certificate") => (
                 ErrorKind::Tls,
-                format!(
-                    "has a certificate that is not trusted ({text}); let SSL_CERT_FILE name the \
-                     file of its CA, and the URL the host as the certificate does"
-                ),
+                "it is not trusted: let SSL_CERT_FILE name the file of its CA, and the URL the \
+                 host as the certificate does",
             ),
-            redis::ErrorKind::Io if error.is_connection_dropped() => (
-                ErrorKind::Network,
-                format!("closed the connection ({text}); {wrong_scheme}"),
-            ),
-            redis::ErrorKind::Io if tls => (
-                ErrorKind::Tls,
-                format!("gave no answer in TLS ({text}); {wrong_scheme}"),
-            ),
-            redis::ErrorKind::Io => (
+            Said::Io if error.is_connection_dropped() => (ErrorKind::Network, other_scheme),
+            Said::Io if tls => (ErrorKind::Tls, other_scheme),
+            Said::Io => (
                 ErrorKind::Unreachable,
-                format!("cannot be reached: {text}; correct the host, or look at the network"),
+                "correct the host, or look at the network",
             ),
-            redis::ErrorKind::Parse | redis::ErrorKind::UnexpectedReturnType => (
+            Said::Parse | Said::UnexpectedReturnType => (
                 ErrorKind::Protocol,
-                format!("does not answer as Redis does ({text}); check host and port"),
+                "it does not answer as Redis does: check host and port",
             ),
-            _ => match known() {
-                Some((_, kind, advice)) => (*kind, format!("refuses ({text}); {advice}")),
-                None => (ErrorKind::Server, format!("refuses: {text}")),
-            },
+            _ => known.map_or(
+                (ErrorKind::Server, "look at its log"),
+                |&(_, kind, advice)| (kind, advice),
+            ),
         };
-        self.error(kind, &what)
+        let what = match kind {
+            ErrorKind::Timeout => "did not answer in time",
+            ErrorKind::Network | ErrorKind::Tls | ErrorKind::Unreachable => "cannot be reached",
+            _ => "refuses",
+        };
+        self.error(kind, &format!("{what} ({text}); {advice}"))
     }
 
     fn error(&self, kind: ErrorKind, what: &str) -> Error {
@@ -230,60 +220,40 @@ impl RedisStore {
     }
 }
 
-const NAME_IT: &str = "put its password into the URL, as in redis://:PASSWORD@HOST/0?key=NAME";
-
-/// A word of a refusal, what kind of error it is, and what can be done.
-const REFUSALS: [(&str, ErrorKind, &str); 15] = {
+/// Words of refusals, what kind of error they are, and what can be done.
+const ADVICE: [(&[&str], ErrorKind, &str); 9] = {
     use ErrorKind::{Auth, Config, Permission, Server};
+    // A long command is refused before it is read, in other words.
+    let no_password: &[&str] = &["NOAUTH", "unauthenticated", "Authentication required"];
+    let log_in = "put its password into the URL, as in redis://:PASSWORD@HOST/0?key=NAME";
+    let not_allowed: &[&str] = &["NOPERM", "can't run this command"];
+    let allow = "let this user call EVALSHA, SCRIPT LOAD, TIME, GET and SET for this key";
+    let no_database: &[&str] = &["DB index", "SELECT"];
+    let database = "correct the number behind the host; a cluster has database 0 only";
+    let elsewhere = "let the URL name the node of the cluster that has the key";
+    let full = "its memory is full: raise its maxmemory, or let it evict keys";
     [
-        ("NOAUTH", Auth, NAME_IT),
-        // A long command is refused before it is read.
-        ("unauthenticated", Auth, NAME_IT),
-        ("Authentication required", Auth, NAME_IT),
+        (no_password, Auth, log_in),
+        (not_allowed, Permission, allow),
+        (no_database, Config, database),
         (
-            "can't run this command",
-            Permission,
-            "let this user call TIME, GET and SET for this key in scripts",
-        ),
-        (
-            "NOPERM",
-            Permission,
-            "let this user call EVALSHA, SCRIPT LOAD, TIME, GET and SET for this key",
-        ),
-        ("DB index", Config, "correct the number behind the host"),
-        ("SELECT", Config, "a cluster has database 0 only"),
-        (
-            "WRONGTYPE",
+            &["WRONGTYPE"],
             Config,
-            "give the shared limit a key of its own (key=NAME)",
+            "give the limit a key of its own (key=NAME)",
         ),
         (
-            "unknown command",
+            &["unknown command"],
             Config,
-            "the server must know EVALSHA and SCRIPT",
+            "use Redis 5 or newer, or Valkey",
         ),
+        (&["MOVED"], Config, elsewhere),
         (
-            "MOVED",
-            Config,
-            "let the URL name the node of the cluster that has the key",
-        ),
-        (
-            "READONLY",
+            &["READONLY"],
             Server,
-            "this is a replica: let the URL name the primary",
+            "a replica: let the URL name the primary",
         ),
-        (
-            "OOM",
-            Server,
-            "its memory is full: raise its maxmemory, or let it evict keys",
-        ),
-        (
-            "MISCONF",
-            Server,
-            "it cannot write to its disk: look at its log",
-        ),
-        ("max number of clients", Server, "raise its maxclients"),
-        ("LOADING", Server, "it is starting: wait"),
+        (&["OOM"], Server, full),
+        (&["max number of clients"], Server, "raise its maxclients"),
     ]
 };
 
@@ -297,14 +267,9 @@ impl fmt::Debug for RedisStore {
 /// The arguments of the script, in the order in which it reads them. `fresh` is the incarnation of
 /// a state that begins anew.
 fn encode(ask: &Ask, fresh: u64) -> Vec<String> {
-    let mut limits = String::new();
-    for limit in ask.configured.iter().chain(&ask.announced) {
-        // No limit is three zeros.
-        let numbers = limit.map_or([0; 3], |limit| [limit.units, limit.period, limit.burst]);
-        for number in numbers {
-            let _ = write!(limits, "{number} ");
-        }
-    }
+    let limits = ask.configured.into_iter().chain(ask.announced);
+    let limits = limits.flat_map(Limit::numbers);
+    let limits = limits.map(|number| format!("{number} ")).collect();
     let mut arguments = vec![
         fresh.to_string(),
         ask.holder.to_string(),
@@ -316,8 +281,8 @@ fn encode(ask: &Ask, fresh: u64) -> Vec<String> {
     ];
     let mut numbers = vec![ask.pause, ask.lease, ask.slack];
     for (want, back) in ask.wants.iter().zip(&ask.back) {
-        numbers.extend([want.least, want.most, back.len() as u64]);
-        numbers.extend(back.iter().flat_map(|span| [span.from, span.to]));
+        numbers.extend([want.least, want.most]);
+        numbers.extend(Span::numbers(back));
     }
     // The script counts in doubles.
     let numbers = numbers.into_iter().map(|number| number.min(LAST));
@@ -327,7 +292,7 @@ fn encode(ask: &Ask, fresh: u64) -> Vec<String> {
 
 /// The script's answer. None if it is not whole.
 fn decode(numbers: &[u64]) -> Option<Reply> {
-    let mut numbers = numbers.iter().copied();
+    let numbers = &mut numbers.iter().copied();
     let mut reply = Reply {
         incarnation: numbers.next()?,
         now: numbers.next()?,
@@ -336,18 +301,9 @@ fn decode(numbers: &[u64]) -> Option<Reply> {
         ..Reply::default()
     };
     for axis in 0..2 {
-        for limits in [&mut reply.configured, &mut reply.limits] {
-            let (units, period, burst) = (numbers.next()?, numbers.next()?, numbers.next()?);
-            limits[axis] = (units > 0).then_some(Limit {
-                units,
-                period,
-                burst,
-            });
-        }
-        for _ in 0..numbers.next()? {
-            let (from, to) = (numbers.next()?, numbers.next()?);
-            reply.credit[axis].push(Span { from, to });
-        }
+        reply.configured[axis] = Limit::read(numbers)?;
+        reply.limits[axis] = Limit::read(numbers)?;
+        reply.credit[axis] = Span::read(numbers)?;
     }
     numbers.next().is_none().then_some(reply)
 }

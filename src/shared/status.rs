@@ -25,6 +25,4 @@ pub struct SharedStatus {
     /// Whether requests are sent without the store, at the
     /// [fallback's](crate::Shared::fallback_share) share of the limits.
     pub falls_back: bool,
-    /// Whether another process was given a lower limit, which holds for this one too.
-    pub is_lowered: bool,
 }

@@ -228,7 +228,7 @@ fn the_engine_is_asked_only_for_auto() {
         (
             &["--shard", "auto"][..],
             &[][..],
-            "neither SLURM_ARRAY_TASK_ID",
+            "SLURM_ARRAY_TASK_ID, _MIN and _COUNT",
         ),
         (&["--shard", "auto"], &pod, "--shards is missing"),
         (

@@ -110,6 +110,31 @@ fn a_pause_that_one_is_told_holds_the_other() {
     assert!(longest > Duration::from_millis(800), "{longest:?}");
 }
 
+/// One process may wait longer than the other, and begins a pause that the other may not wait for.
+#[test]
+fn a_pause_of_another_that_is_too_long_stops_a_run_as_its_own_would() {
+    let folder = Folder::new();
+    let ok = ok(17, "").after(Duration::from_millis(20));
+    let server = Counter::start(move |arrival, before| {
+        if arrival.process == 0 && before >= 40 {
+            wait(1_200)
+        } else {
+            ok.clone()
+        }
+    });
+    for process in 0..2 {
+        folder.write(&format!("{process}.jsonl"), requests(process, 500, 10));
+    }
+    let flags = [&FLAGS[..], &["--max-server-delay", "3600"]].concat();
+    let _waits = sharer(&folder, &server, 0, &flags).start();
+    let flags = [&FLAGS[..], &["--summary", "s.json"]].concat();
+    let stopped = sharer(&folder, &server, 1, &flags).run().code(3);
+    stopped.says(&["another process", "longer wait", "carry on"]);
+    let summary = folder.json("s.json");
+    assert_eq!(summary["failed"], 0, "{summary}");
+    assert!(summary["not_attempted"].as_u64() > Some(0), "{summary}");
+}
+
 #[test]
 fn the_summary_and_its_file_name_the_others() {
     let folder = Folder::new();
@@ -139,4 +164,19 @@ fn the_lowest_limit_holds_and_the_other_is_warned() {
         .code(0)
         .says(&["warning: ", "100 requests a second"]);
     low.wait().code(0);
+}
+
+#[test]
+fn a_process_without_a_rate_is_told_of_the_others() {
+    let folder = Folder::new();
+    let server = Counter::answering(Duration::from_millis(20), 17);
+    folder.write("0.jsonl", requests(0, 50, 10));
+    folder.write("1.jsonl", requests(1, 100, 10));
+    let other = sharer(&folder, &server, 1, &FLAGS).start();
+    until("the limit is known", || server.count() > 0);
+    sharer(&folder, &server, 0, &["-c", "20"])
+        .run()
+        .code(0)
+        .says(&["warning: ", "100 requests a second"]);
+    other.wait().code(0);
 }

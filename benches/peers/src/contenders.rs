@@ -46,10 +46,15 @@ const fn python(name: &'static str, package: &'static str, most_requests: usize)
 }
 
 /// The first is what the others are compared with.
-pub(crate) const CONTENDERS: [Contender; 10] = [
+pub(crate) const CONTENDERS: [Contender; 11] = [
     own("tollgate: chat_all", "tollgate", "chat_all"),
     own("tollgate: for_each", "tollgate", "for_each"),
     own("reqwest + tokio: a task each", "reqwest", "spawn"),
+    own(
+        "reqwest + tokio: whole answers kept",
+        "reqwest",
+        "spawn-whole",
+    ),
     own("reqwest + tokio: buffer_unordered", "reqwest", "buffered"),
     own("async-openai", "async-openai", ""),
     own("ureq by hand: defaults", "ureq", "defaults"),

@@ -241,6 +241,18 @@ pub(crate) struct Server {
     pub(crate) simulate: Option<String>,
 }
 
+impl Server {
+    /// The flag or the variable that the key is from.
+    pub(crate) fn key_source(&self) -> &'static str {
+        match (&self.api_key_env, &self.api_key_file) {
+            _ if self.no_auth => "nowhere: --no-auth sends none",
+            (Some(_), _) => "the variable that --api-key-env names",
+            (None, Some(_)) => "--api-key-file",
+            (None, None) => self.api.provider.unwrap_or_default().key_variable(),
+        }
+    }
+}
+
 /// Whose API it is, and what of it is asked.
 #[derive(Debug, Args)]
 pub(crate) struct Api {
