@@ -1,5 +1,6 @@
 //! Statistics to plots, each with a caption for those who do not see it.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Limits;
@@ -41,8 +42,8 @@ impl<'t> TimeAxis<'t> {
         let (last, _) = slots.last()?;
         let unit = match (last + 1) * timeline.width_ms() {
             ..180_000 => (1e3, "seconds"),
-            ..10_800_000 => (60e3, "minutes"),
-            ..259_200_000 => (3_600e3, "hours"),
+            180_000..10_800_000 => (60e3, "minutes"),
+            10_800_000..259_200_000 => (3_600e3, "hours"),
             _ => (86_400e3, "days"),
         };
         Some(Self {
@@ -122,9 +123,9 @@ impl<'t> TimeAxis<'t> {
         let mut top = most;
         if let Some((limit, name)) = limit {
             if limit > most * TOO_HIGH {
-                caption += &format!(" The limit of {name} is above the plot.");
+                let _ = write!(caption, " The limit of {name} is above the plot.");
             } else {
-                caption += &format!(" The limit is {name}.");
+                let _ = write!(caption, " The limit is {name}.");
                 marks.push(Mark::Limit(limit, format!("limit {name}")));
                 top = top.max(limit);
             }
@@ -175,7 +176,10 @@ pub(super) fn distribution(answers: &Histogram) -> Result<Figure> {
     let mut caption = format!("Half of the answers took {half} or less, 95 % took {most} or less.");
     if behind > 0 {
         let (more, longest) = (count(behind), time(answers.longest()));
-        caption += &format!(" {more} more are beyond the plot, up to {longest}.");
+        let _ = write!(
+            caption,
+            " {more} more are beyond the plot, up to {longest}."
+        );
     }
     let plot = Plot {
         marks,

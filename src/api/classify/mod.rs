@@ -190,7 +190,7 @@ fn tells_why_unanswered(kind: ErrorKind) -> bool {
     )
 }
 
-/// What OpenAI, Anthropic and Gemini call the statuses, and MiniMax's numbers for them, for errors
+/// What OpenAI, Anthropic and Gemini call the statuses, and `MiniMax`'s numbers for them, for errors
 /// without one.
 const STATUS_WORDS: [(u16, &str); 8] = [
     (400, "invalid_request_error|invalid_prompt"),
