@@ -212,8 +212,8 @@ fn real(scenario: &Scenario) -> (Duration, crate::Progress) {
                 attempt.reach.set(Reach::Unanswered);
                 return Err(Verdict::Retry);
             }
-            let output = end.inspect_err(|&verdict| {
-                if verdict != Verdict::Retry {
+            let output = end.inspect_err(|verdict| {
+                if *verdict != Verdict::Retry {
                     attempt.settle(0);
                 }
             })?;
