@@ -118,7 +118,7 @@ impl SetRates {
             bucket.hold(until, now);
         }
         if let Some(shared) = &mut self.shared {
-            shared.hold(until);
+            shared.leased.hold(until);
         }
     }
 

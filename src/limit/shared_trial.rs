@@ -218,7 +218,7 @@ fn run(world: &World, seed: u64) -> Came {
             Event::AtHome(index, ask, reply, sent) => {
                 let process = &mut processes[index];
                 process.is_asking = false;
-                let paused_until = process.limits.paused_until();
+                let paused_until = process.limits.paused_until;
                 let gone = || Error::new(ErrorKind::Unreachable, "gone");
                 let reply = reply.ok_or_else(gone);
                 let limits = &mut process.limits.set;
