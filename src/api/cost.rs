@@ -6,9 +6,11 @@
 //! bytes, a flat sum for what is not text, and the output that the request allows or, without a
 //! limit, a guess.
 
+use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
-use serde_json::{Map, Value};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::json::whole;
 
@@ -47,33 +49,17 @@ impl Size {
             replies: 1,
             model: 0,
         };
-        if let Ok(Value::Object(request)) = serde_json::from_slice(body) {
-            size.read(&request);
-        }
-        if size.prompt == 0 {
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let place = Place::Top;
+        let reader = Reader {
+            size: &mut size,
+            place,
+        };
+        let is_read = reader.deserialize(&mut json).and_then(|()| json.end());
+        if is_read.is_err() || size.prompt == 0 {
             size.prompt = text_tokens(body.len());
         }
         size
-    }
-
-    fn read(&mut self, request: &Map<String, Value>) {
-        for (name, value) in request {
-            match name.as_str() {
-                "model" => self.model = model_key(value.as_str().unwrap_or_default()),
-                "messages" => self.prompt += PER_REPLY + prompt_tokens(value),
-                "input" | "prompt" | "suffix" | "system" | "instructions" => {
-                    self.prompt += prompt_tokens(value);
-                }
-                "tools" | "functions" | "response_format" | "text" => {
-                    self.prompt += json_tokens(value);
-                }
-                "n" | "best_of" => self.replies = self.replies.max(count(value).unwrap_or(1)),
-                "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
-                    self.max_output = self.max_output.max(count(value));
-                }
-                _ => {}
-            }
-        }
     }
 
     /// That of a chat of one message, without writing its body.
@@ -121,37 +107,132 @@ fn text_tokens(bytes: usize) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN) as u64
 }
 
-/// JSON that a model reads about as it is: a schema, or a tool's arguments.
-fn json_tokens(value: &Value) -> u64 {
-    text_tokens(value.to_string().len())
+#[derive(Clone, Copy)]
+enum Place {
+    Top,
+    Model,
+    /// A prompt or a part of one: a text, a list, a message, or the number of a token.
+    Prompt,
+    /// JSON that a model reads about as it is: a schema, or a tool's arguments.
+    Json,
+    Replies,
+    MaxOutput,
 }
 
-fn count(value: &Value) -> Option<u64> {
-    whole(value.as_f64()?)
+/// Reads a size in one pass and without a tree, as every request is read.
+struct Reader<'s> {
+    size: &'s mut Size,
+    place: Place,
 }
 
-/// The tokens of a prompt or of a part of one: a text, a list, a message, or a token's number.
-fn prompt_tokens(value: &Value) -> u64 {
-    let member = |(name, value): (&String, &Value)| match name.as_str() {
-        "content" | "text" | "name" | "refusal" | "thinking" | "reasoning_content" | "summary"
-        | "tool_calls" | "function" | "function_call" | "arguments" | "output" => {
-            prompt_tokens(value)
+impl Reader<'_> {
+    fn number(self, number: f64) {
+        let (size, count) = (self.size, whole(number));
+        match self.place {
+            // A prompt may be a list of token numbers.
+            Place::Prompt => size.prompt += 1,
+            Place::Replies => size.replies = size.replies.max(count.unwrap_or(1)),
+            Place::MaxOutput => size.max_output = size.max_output.max(count),
+            Place::Top | Place::Model | Place::Json => {}
         }
-        "input" => json_tokens(value),
+    }
+}
+
+/// What a member counts, and what is in it where that counts as well.
+fn member(place: Place, name: &str) -> (u64, Option<Place>) {
+    match (place, name) {
+        (Place::Top, "model") => (0, Some(Place::Model)),
+        (Place::Top, "messages") => (PER_REPLY, Some(Place::Prompt)),
+        (Place::Top, "input" | "prompt" | "suffix" | "system" | "instructions")
+        | (
+            Place::Prompt,
+            "content" | "text" | "name" | "refusal" | "thinking" | "reasoning_content" | "summary"
+            | "tool_calls" | "function" | "function_call" | "arguments" | "output",
+        ) => (0, Some(Place::Prompt)),
+        (Place::Top, "tools" | "functions" | "response_format" | "text")
+        | (Place::Prompt, "input") => (0, Some(Place::Json)),
+        (Place::Top, "n" | "best_of") => (0, Some(Place::Replies)),
+        (Place::Top, "max_tokens" | "max_completion_tokens" | "max_output_tokens") => {
+            (0, Some(Place::MaxOutput))
+        }
         // Messages have a role, their parts do not.
-        "role" => PER_MESSAGE,
-        "image_url" | "image" | "video_url" | "input_audio" | "file" | "file_data" => {
-            PER_ATTACHMENT
+        (Place::Prompt, "role") => (PER_MESSAGE, None),
+        (
+            Place::Prompt,
+            "image_url" | "image" | "video_url" | "input_audio" | "file" | "file_data",
+        ) => (PER_ATTACHMENT, None),
+        (Place::Prompt, "source") => (PER_ANTHROPIC_SOURCE, None),
+        _ => (0, None),
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let size = self.size;
+        while let Some(name) = map.next_key::<&str>()? {
+            let (tokens, inside) = member(self.place, name);
+            size.prompt += tokens;
+            match inside {
+                None => drop(map.next_value::<IgnoredAny>()?),
+                Some(Place::Json) => {
+                    size.prompt += text_tokens(map.next_value::<&RawValue>()?.get().len());
+                }
+                Some(place) => map.next_value_seed(Reader { size, place })?,
+            }
         }
-        "source" => PER_ANTHROPIC_SOURCE,
-        _ => 0,
-    };
-    match value {
-        Value::String(text) => text_tokens(text.len()),
-        Value::Number(_) => 1,
-        Value::Array(parts) => parts.iter().map(prompt_tokens).sum(),
-        Value::Object(members) => members.iter().map(member).sum(),
-        Value::Null | Value::Bool(_) => 0,
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Self { size, place } = self;
+        while let Some(()) = seq.next_element_seed(Reader { size, place })? {}
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        match self.place {
+            Place::Prompt => self.size.prompt += text_tokens(text.len()),
+            Place::Model => self.size.model = model_key(text),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
+        self.number(number);
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        self.number(number as f64);
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+        self.number(number as f64);
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 }
 

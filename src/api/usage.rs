@@ -1,8 +1,8 @@
 //! How many model tokens an answer took.
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::json::{at, whole};
+use super::json::{count, fields, members};
 
 /// The model tokens of one answer, or of many, as the provider counts them.
 ///
@@ -28,41 +28,62 @@ impl Usage {
     /// Reads a `usage` object, under all the names in use. `None` if it has no count, or one that
     /// cannot be: -1 stands for "unknown" with some, and is not nothing.
     pub(crate) fn read(json: &str) -> Option<Self> {
-        let usage: Value = serde_json::from_str(json).ok()?;
-        let values = |paths| at(&usage, paths).filter(|value| !value.is_null());
-        let count = |value: &Value| whole(value.as_f64()?);
-        let counted = |paths| match values(paths).next() {
-            Some(value) => count(value).map(Some),
-            None => Some(None),
+        const NAMES: [&str; 13] = [
+            "prompt_tokens",
+            "input_tokens",
+            "cache_creation_input_tokens",
+            "cache_read_input_tokens",
+            "completion_tokens",
+            "output_tokens",
+            "total_tokens",
+            "prompt_tokens_details",
+            "input_tokens_details",
+            "cached_tokens",
+            "completion_tokens_details",
+            "output_tokens_details",
+            "reasoning_tokens",
+        ];
+        let values = fields(json, &NAMES).ok()?.values;
+        let value = |name: &str| {
+            let at = NAMES.iter().position(|known| *known == name)?;
+            values[at].filter(|json| json.get() != "null")
         };
+        let counted = |json: Option<&RawValue>| json.map_or(Some(None), |it| count(it).map(Some));
         // Anthropic counts what its cache wrote and read beside `input_tokens`, OpenAI within
         // `prompt_tokens`; a gateway that sends both names means OpenAI's.
-        let mut prompt = counted("/prompt_tokens")?;
+        let mut prompt = counted(value("prompt_tokens"))?;
         if prompt.is_none() {
-            let written = counted("/cache_creation_input_tokens")?.unwrap_or(0);
-            let read = counted("/cache_read_input_tokens")?.unwrap_or(0);
-            prompt = counted("/input_tokens")?.map(|new| new + written + read);
+            let written = counted(value("cache_creation_input_tokens"))?.unwrap_or(0);
+            let read = counted(value("cache_read_input_tokens"))?.unwrap_or(0);
+            prompt = counted(value("input_tokens"))?.map(|new| new + written + read);
         }
-        let completion = counted("/completion_tokens|/output_tokens")?;
-        let total = counted("/total_tokens")?;
+        let completion = counted(value("completion_tokens").or(value("output_tokens")))?;
+        let total = counted(value("total_tokens"))?;
         prompt.or(completion).or(total)?;
         // Services that embed or rank give a total alone: there are prompts and no answers.
         let left = total.unwrap_or(0);
         let prompt_tokens = prompt.unwrap_or(left.saturating_sub(completion.unwrap_or(0)));
         let completion_tokens = completion.unwrap_or(left.saturating_sub(prompt_tokens));
-        let detail = |paths| values(paths).find_map(count).unwrap_or(0);
+        let first = |counts: [Option<&RawValue>; 4]| counts.into_iter().flatten().find_map(count);
+        let within = |details, name| members(value(details), &[name])[0];
+        let cached = first([
+            within("prompt_tokens_details", "cached_tokens"),
+            within("input_tokens_details", "cached_tokens"),
+            value("cached_tokens"),
+            value("cache_read_input_tokens"),
+        ]);
+        let reasoning = first([
+            within("completion_tokens_details", "reasoning_tokens"),
+            within("output_tokens_details", "reasoning_tokens"),
+            value("reasoning_tokens"),
+            None,
+        ]);
         Some(Usage {
             prompt_tokens,
             completion_tokens,
             total_tokens: total.unwrap_or(prompt_tokens + completion_tokens),
-            cached_tokens: detail(
-                "/prompt_tokens_details/cached_tokens|/input_tokens_details/cached_tokens|\
-                 /cached_tokens|/cache_read_input_tokens",
-            ),
-            reasoning_tokens: detail(
-                "/completion_tokens_details/reasoning_tokens|\
-                 /output_tokens_details/reasoning_tokens|/reasoning_tokens",
-            ),
+            cached_tokens: cached.unwrap_or(0),
+            reasoning_tokens: reasoning.unwrap_or(0),
         })
     }
 }

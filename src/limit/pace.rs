@@ -211,6 +211,15 @@ impl Pace {
         Heard::Held(pause)
     }
 
+    /// The refusals since something was last let in are those of a server that is down for all, and
+    /// tell no rate.
+    pub(super) fn outage(&mut self) {
+        if let Some(hold) = &mut self.hold {
+            hold.is_cascade = false;
+            self.learned = hold.before;
+        }
+    }
+
     fn note_chance(&mut self, refused: bool) {
         if self.learned.is_none_or(|rate| rate.is_lowest()) {
             self.answers.note_chance(refused);

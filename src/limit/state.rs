@@ -34,13 +34,13 @@ pub(crate) struct Start {
 #[derive(Debug)]
 pub(crate) struct LimiterState {
     pub(super) set: SetRates,
-    concurrency: Concurrency,
+    pub(super) concurrency: Concurrency,
     /// If that is a range.
     adaptive: Option<Adaptive>,
     in_flight: usize,
     last: Start,
     /// In the past if there is no pause.
-    paused_until: Nanos,
+    pub(super) paused_until: Nanos,
     slow_start: Option<SlowStart>,
     announced: FollowedLimits,
     pace: Pace,
@@ -74,10 +74,6 @@ impl LimiterState {
 
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
-    }
-
-    pub(super) fn concurrency(&self) -> Concurrency {
-        self.concurrency
     }
 
     /// How many may be in flight now, as far as that is set, or of a range, found.
@@ -152,6 +148,13 @@ impl LimiterState {
             }
         }
         (heard, self.keep_pace(now))
+    }
+
+    /// Takes note that the server is down, and refuses for that. Whether something may be admitted
+    /// sooner than it was said.
+    pub(crate) fn outage(&mut self, now: Nanos) -> bool {
+        self.pace.outage();
+        self.keep_pace(now)
     }
 
     /// As [`refused`](Self::refused), where the server says itself that too many are in flight.
@@ -232,10 +235,6 @@ impl LimiterState {
             tokens: (self.set.followed(1)).or(lowest(tokens, |it| it != Counted::Requests)),
             ignored: self.ignored,
         }
-    }
-
-    pub(super) fn paused_until(&self) -> Nanos {
-        self.paused_until
     }
 
     /// Sets, changes or (with `None`) lifts the request rate.

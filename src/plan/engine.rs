@@ -303,15 +303,13 @@ impl<'a> Engine<'a> {
         };
         let (index, instant) = (item.index, self.instant);
         let history = &mut item.history;
-        match self.schedule.decide(index, history, failed, instant) {
-            Decision::RetryAt(at) => {
-                item.cost = None;
-                self.schedule.retry_at(item, at);
-            }
-            _ => {
-                self.result.failed += 1;
-                self.finished(&item, false);
-            }
+        let decision = self.schedule.decide(index, history, failed, instant);
+        if let Decision::RetryAt(at) = decision {
+            item.cost = None;
+            self.schedule.retry_at(item, at);
+        } else {
+            self.result.failed += 1;
+            self.finished(&item, false);
         }
     }
 

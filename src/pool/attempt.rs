@@ -266,6 +266,9 @@ impl<J: Job> RunShared<'_, J> {
         if was_in_outage || probe.is_some() {
             _old_outage = self.settings.monitor.set_outage(probe, shown.cloned());
         }
+        if probe.is_some() {
+            self.settings.limiter.outage();
+        }
         let leader = state.parked_leader();
         if let Decision::RetryAt(at) = decision {
             self.settings.monitor.update(|progress| {

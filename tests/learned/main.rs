@@ -188,6 +188,8 @@ fn an_outage_loses_nothing() {
     assert_eq!(run.failed, 0);
     let meanwhile = count(&run.stats.arrivals, s(5), s(305));
     assert!(meanwhile <= 500, "{meanwhile}");
+    // A minute at most until the next probe, and 14 s for the rows that are left.
+    assert!(run.took <= s(400), "{:?}", run.took);
 }
 
 #[test]

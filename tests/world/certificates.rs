@@ -145,7 +145,7 @@ fn certificates_are_read_as_tools_write_them_or_it_is_said_what_they_are() {
         (
             "no certificate in it",
             root.replace("MII", "AII").into_bytes(),
-            Some("no certificate that can be understood"),
+            Some("no certificate in PEM"),
         ),
     ] {
         let folder = Folder::new();

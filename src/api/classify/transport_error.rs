@@ -35,11 +35,15 @@ pub(crate) fn classify_transport_error(error: &TransportError) -> AttemptError {
             "check the base URL and this machine's clock",
         ),
         // Something answered, so each attempt may be billed: a few attempts, not all.
-        T::Protocol | T::Encoded => (
+        T::Protocol => (
             K::Protocol,
             V::Unusable,
-            "check that the base URL is that of an HTTP server, and that nothing before it compresses \
-             unasked",
+            "check that the base URL is that of an HTTP server",
+        ),
+        T::Encoded => (
+            K::Protocol,
+            V::Unusable,
+            "the server, or a proxy before it, compresses unasked: turn that off there",
         ),
         T::TooLarge => (
             K::BodyTooLarge,

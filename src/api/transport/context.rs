@@ -140,8 +140,7 @@ impl CallContext {
             ours(error).unwrap_or_else(|error| self.explain_ureq(error))
         };
         failure.partial = (!answer.body.is_empty()).then_some(answer);
-        let through = proxy.map_or("", |(_, shown)| shown);
-        failure.at(self.stage, &self.uri, through)
+        failure.at(self.stage, &self.uri, proxy.map_or("", |(_, shown)| shown))
     }
 
     /// What `error` means if it is ureq's own, and not one of [`fail`].
@@ -165,10 +164,6 @@ impl CallContext {
             _ if is_answering => (Protocol, "the answer cannot be read as HTTP/1.1"),
             _ => (Unsendable, "the request cannot be sent"),
         };
-        let why = match kind {
-            Protocol => format!("{why}: {error}"),
-            _ => why.to_owned(),
-        };
-        TransportError::new(kind, self.stage, why).because(error)
+        TransportError::new(kind, self.stage, format!("{why}: {error}")).because(error)
     }
 }

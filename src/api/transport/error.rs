@@ -193,12 +193,7 @@ pub(super) fn is_https(uri: &Uri) -> bool {
 
 /// The host as the resolver and TLS want it: an IPv6 address without its brackets.
 pub(super) fn bare_host(uri: &Uri) -> &str {
-    bare(uri.host().unwrap_or_default())
-}
-
-/// An IPv6 address without its brackets, or any other host.
-pub(super) fn bare(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
+    uri.host().unwrap_or_default().trim_matches(['[', ']'])
 }
 
 #[cfg(all(test, not(loom)))]

@@ -56,13 +56,8 @@ pub struct HttpTransport {
     config: HttpConfig,
     sockets: Arc<Sockets>,
     proxies: Proxies,
-    agents: Box<[BusyAgent]>,
-}
-
-/// An agent, and how many requests it has under way.
-struct BusyAgent {
-    agent: Agent,
-    busy: AtomicUsize,
+    /// Each with the number of requests that it has under way.
+    agents: Box<[(Agent, AtomicUsize)]>,
 }
 
 impl HttpTransport {
@@ -87,10 +82,8 @@ impl HttpTransport {
             .build();
         let agent = |_| {
             let resolver = connector.resolver.clone();
-            BusyAgent {
-                agent: Agent::with_parts(settings.clone(), connector.clone(), resolver),
-                busy: AtomicUsize::new(0),
-            }
+            let agent = Agent::with_parts(settings.clone(), connector.clone(), resolver);
+            (agent, AtomicUsize::new(0))
         };
         let count = config.workers.div_ceil(REQUESTS_PER_AGENT);
         Ok(Self {
@@ -131,9 +124,11 @@ impl Transport for HttpTransport {
         let mut answer = Box::new(HttpResponse::default());
         // The first that is free, so that connections are found again however many threads take
         // turns. Two that look at once may both think it free, which does no harm.
-        let is_free = |it: &&BusyAgent| it.busy.load(Ordering::Relaxed) < REQUESTS_PER_AGENT;
-        let slot = self.agents.iter().find(is_free);
-        let BusyAgent { agent, busy } = slot.unwrap_or(&self.agents[0]);
+        let free = self
+            .agents
+            .iter()
+            .find(|(_, busy)| busy.load(Ordering::Relaxed) < REQUESTS_PER_AGENT);
+        let (agent, busy) = free.unwrap_or(&self.agents[0]);
         busy.fetch_add(1, Ordering::Relaxed);
         context::swap(Some(context));
         let carried = carry(agent, request, proxy, &mut answer);
@@ -155,9 +150,6 @@ fn carry(
     answer: &mut HttpResponse,
 ) -> Result<(), ureq::Error> {
     use TransportErrorKind::{Proxy, Unsendable};
-    if request.cancel.is_aborted() {
-        return Err(ureq::Error::ConnectionFailed);
-    }
     context::time_left()?;
     let shown = context::with(|context| request::shown(request, &context.uri));
     let mut shown = shown.map_err(|why| fail(Unsendable, why))?;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use http::Uri;
 use ureq::ProxyProtocol;
 
-use super::error::{bare, bare_host, is_https, origin};
+use super::error::{bare_host, is_https, origin};
 use crate::api::path::is_loopback;
 
 /// Where proxies come from.
@@ -145,7 +145,7 @@ fn entries(list: &str) -> impl Iterator<Item = &str> {
 /// networks, and a name there does not stand for its subdomains.
 fn covers(entry: &str, host: &str) -> Option<bool> {
     let (address, bits) = entry.split_once('/').unzip();
-    if let Ok(network) = bare(address.unwrap_or(entry)).parse::<IpAddr>() {
+    if let Ok(network) = address.unwrap_or(entry).parse::<IpAddr>() {
         let all = if network.is_ipv4() { 32 } else { 128 };
         let bits: u32 = bits.map_or(Ok(all), str::parse).ok()?;
         let is_same = |host| (number(host) ^ number(network)).leading_zeros() >= 128 - all + bits;
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn no_proxy_is_read_as_curl_reads_it() {
-        let list = "example.com, .sub.test,*.star.test\t10.0.0.0/8,192.0.2.1 [2001:db8::]/32,\
+        let list = "example.com, .sub.test,*.star.test\t10.0.0.0/8,192.0.2.1 2001:db8::/32,\
                     ,2001:db9::1";
         let proxies = from_env(&[("ALL_PROXY", "http://p"), ("NO_PROXY", list)]);
         for (host, direct) in [

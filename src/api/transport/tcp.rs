@@ -27,7 +27,6 @@ use super::error::{fail_for, origin};
 /// Well under the 350 s after which common NAT gateways forget a silent connection; a completion
 /// may take ten minutes to its first byte.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// What an address is given before the next is tried: long enough for the one segment that is lost
 /// to be sent again, after a second (RFC 6298).
 const TIME_PER_ADDRESS: Duration = Duration::from_secs(2);
@@ -50,7 +49,6 @@ pub(super) fn connect(
         fail_for(TransportErrorKind::Connect, why, error)
     })?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
-    let keepalive = keepalive.with_interval(KEEPALIVE_INTERVAL);
     // None is worth failing for: a socket that refuses them fails at its first use.
     let _ = stream.set_nodelay(true);
     let _ = stream.set_write_timeout(Some(WRITE_TIMEOUT));

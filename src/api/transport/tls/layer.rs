@@ -4,7 +4,7 @@
 //! A handshake is the deepest that a connection puts on a stack, and a stack keeps what it has once
 //! grown to. So each has a thread of its own, which ends with it.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::thread;
 
@@ -84,7 +84,15 @@ impl TlsConnector {
             // A courtesy to the peer, whose log should say what ours says.
             while session.wants_write() && session.write_tls(&mut inner).is_ok() {}
             let _ = inner.get_mut().transmit_output(0, NextTimeout::default());
-            return Err(no_handshake(error));
+            return Err(match error.downcast() {
+                Ok(error) => failed(error, true),
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    let why = "the peer closed the connection in the TLS handshake, as it may if it \
+                               speaks no TLS";
+                    fail(TransportErrorKind::Connect, why)
+                }
+                Err(error) => error.into(),
+            });
         }
         let lent = LentBuffers::default();
         Ok(Box::new(Tls {
@@ -176,16 +184,3 @@ impl Transport for Tls {
 }
 
 opaque!(Tls, "Tls", |_it|);
-
-/// What it means that a handshake ends with `error`.
-fn no_handshake(error: io::Error) -> ureq::Error {
-    match error.downcast() {
-        Ok(error) => failed(error, true),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            let why = "the peer closed the connection in the TLS handshake, as it may if it speaks \
-                       no TLS";
-            fail(TransportErrorKind::Connect, why)
-        }
-        Err(error) => error.into(),
-    }
-}

@@ -23,6 +23,10 @@ use rustls::{
 use super::super::HttpConfig;
 use crate::error::{Error, Result, config};
 
+const NO_CERTIFICATE: &str = "holds no certificate in PEM (-----BEGIN CERTIFICATE-----) of X.509 version \
+     3, or one that is broken off. Convert DER with `openssl x509 -inform der -in FILE -out NEW`, and \
+     each TRUSTED CERTIFICATE of OpenSSL's own with `openssl x509 -in FILE -out NEW`";
+
 type TlsResult<T> = std::result::Result<T, rustls::Error>;
 type Builder<State> = ConfigBuilder<ClientConfig, State>;
 
@@ -92,10 +96,8 @@ impl CaFile {
         roots.add_parsable_certificates(certificates.iter().cloned());
         let chains =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-        let none = "holds no certificate that can be understood: make one of X.509 version 3";
-        let chains = chains
-            .build()
-            .map_err(|_| unusable("CA file", path, none))?;
+        let chains = chains.build();
+        let chains = chains.map_err(|_| unusable("CA file", path, NO_CERTIFICATE))?;
         Ok(Self {
             certificates,
             chains,
@@ -179,12 +181,7 @@ fn certificates(role: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>>
     let found: std::result::Result<Vec<_>, _> =
         CertificateDer::pem_slice_iter(&read(role, path)?).collect();
     let found = found.ok().filter(|found| !found.is_empty());
-    found.ok_or_else(|| {
-        let why = "holds no certificate in PEM (-----BEGIN CERTIFICATE-----), or one that is broken \
-                   off. Convert DER with `openssl x509 -inform der -in FILE -out NEW`, and each TRUSTED \
-                   CERTIFICATE of OpenSSL's own with `openssl x509 -in FILE -out NEW`";
-        unusable(role, path, why)
-    })
+    found.ok_or_else(|| unusable(role, path, NO_CERTIFICATE))
 }
 
 /// What is in a file, but for the byte-order mark that some editors put there.
