@@ -67,7 +67,6 @@ struct Gone {
 
 /// What the keeper does next.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, and not for long")]
 pub(crate) enum Next {
     Ask(Ask),
     At(Nanos),
@@ -271,7 +270,7 @@ impl Sharing {
                 let recent = self.recent[axis].sum(now, lease);
                 want.most = match want.least {
                     0 => recent.saturating_sub(self.leased.held(axis, now).unwrap_or(0)),
-                    least => recent.max(least.saturating_mul(waiting.max(1) as u64)),
+                    each => recent.max(each.saturating_mul(waiting.max(1) as u64)),
                 };
             }
         } else if waiting == 0 && now >= self.idle_from() {

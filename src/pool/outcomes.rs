@@ -137,6 +137,9 @@ pub(super) struct Delivery<I, T, E> {
     pub(super) ack: Option<AckGuard>,
 }
 
+/// Where outcomes are received.
+pub(super) type Inbox<I, T, E> = Receiver<Delivery<I, T, E>>;
+
 /// Holds the thread that delivered an outcome until this is dropped. What has finished and is not
 /// acknowledged is then never more than there are threads, and a consumer that writes outcomes down
 /// loses no more than that when the process is killed.
@@ -154,12 +157,13 @@ impl Drop for AckGuard {
 /// With `acknowledged`, each delivery comes with an [`AckGuard`]. Such a channel has no bound of its
 /// own: no more can be in it than there are threads. It drops its deliveries, and their guards, when
 /// the receiver is dropped, which a bounded one does not.
+#[expect(clippy::type_complexity, reason = "a closure has no name")]
 pub(super) fn channel<I: Send, T: Send, E: Send>(
     capacity: usize,
     acknowledged: bool,
 ) -> (
     impl Fn(JobOutcome<I, T, E>) -> bool + Send + Sync,
-    Receiver<Delivery<I, T, E>>,
+    Inbox<I, T, E>,
 ) {
     let (sender, receiver) = if acknowledged {
         unbounded()

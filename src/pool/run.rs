@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::thread::{self, Builder, Scope};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::RecvTimeoutError;
 
 use super::input::InputQueue;
 use super::job::{Failure, Job};
 use super::leader::{RunShared, Spawner};
 use super::order::Reorder;
-use super::outcomes::{Delivery, JobOutcome, Outcomes, Sink, channel};
+use super::outcomes::{Delivery, Inbox, JobOutcome, Outcomes, Sink, channel};
 use super::settings::Settings;
 use super::worker::work;
 use crate::cancel::Cancel;
@@ -155,7 +155,7 @@ impl Settings {
         threads: impl Spawner<'s>,
         acknowledged: bool,
         abort: bool,
-    ) -> Result<(Running<J>, Option<Items<'s, J::Input>>)> {
+    ) -> Result<Begun<'s, J>> {
         let settings = self.for_one_run()?;
         let queue = InputQueue::new(self.window(), self.limiter.clock().clone());
         let (sink, inbox) = channel(self.backlog(), acknowledged);
@@ -173,12 +173,13 @@ impl Settings {
 }
 
 type JobFailure<J> = Failure<<J as Job>::Error>;
+type Begun<'f, J> = (Running<J>, Option<Items<'f, <J as Job>::Input>>);
 type Items<'f, I> = Box<dyn Iterator<Item = I> + 'f>;
 type Feeder<'f, I> = dyn FnOnce(&InputQueue<I>) + Send + 'f;
 
 /// A run on other threads, as whoever takes its outcomes has it. The run stops when this is dropped.
 struct Running<J: Job> {
-    inbox: Receiver<Delivery<J::Input, J::Output, J::Error>>,
+    inbox: Inbox<J::Input, J::Output, J::Error>,
     cancel: Cancel,
     queue: Arc<InputQueue<J::Input>>,
     /// What is in flight is ended, too.
@@ -271,7 +272,7 @@ impl<I, T, E, F: FnMut(JobOutcome<I, T, E>)> Consumer<I, T, E> for F {
 }
 
 fn next_outcome<I, T, E>(
-    inbox: &Receiver<Delivery<I, T, E>>,
+    inbox: &Inbox<I, T, E>,
     consumer: &mut impl Consumer<I, T, E>,
     mut acknowledge: impl FnMut(),
 ) -> Option<Delivery<I, T, E>> {
