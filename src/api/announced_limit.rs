@@ -7,15 +7,15 @@ use crate::error::AnnouncedLimit;
 
 /// `60 requests per minute`, `60 RPM`, `on tokens per min (TPM): Limit 30,000, Used ..`.
 pub(super) fn announced_limit(message: &str) -> Option<AnnouncedLimit> {
-    // LiteLLM lists what is used beside the limits.
-    if message.contains("current_rpm") {
-        return None;
-    }
     // What may stand between a period and the number before it, or behind it.
     const COUNTED: [&str; 7] = [
         "request", "requests", "req", "calls", "token", "tokens", "api",
     ];
     const LIMIT: [&str; 7] = ["rpm", "tpm", "rps", "limit", "is", "of", "exceeded"];
+    // LiteLLM lists what is used beside the limits.
+    if message.contains("current_rpm") {
+        return None;
+    }
     // 30,000 is one number.
     let text = message
         .to_ascii_lowercase()

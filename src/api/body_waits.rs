@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::error_body::code_text;
+use super::json::text_or_number;
 use super::times;
 
 /// The longest wait in the fields of a value and of what is in it.
@@ -39,7 +39,7 @@ fn delay_in_field(name: &str, value: &Value) -> Option<Duration> {
     let unit = NAMES
         .split('|')
         .find_map(|known| name.strip_prefix(known))?;
-    let text = code_text(value)?;
+    let text = text_or_number(value)?;
     let number = match unit {
         "" | "s" | "sec" | "secs" | "seconds" => times::seconds(&text),
         "ms" | "millis" | "milliseconds" => times::milliseconds(&text),

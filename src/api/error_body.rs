@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 
 use super::body_waits::{delay_in_fields, delay_in_words};
-use super::json::{LONGEST_PARSED, at, says};
+use super::json::{LONGEST_PARSED, at, says, text_or_number};
 
 /// What one error body tells; empty where it tells nothing.
 #[derive(Debug, Default)]
@@ -86,12 +86,16 @@ impl ErrorBody {
     }
 
     fn of_error(error: &Value) -> Self {
-        let code = |paths: &str| at(error, paths).find_map(code_text);
+        let code = |paths: &str| at(error, paths).find_map(text_or_number);
         let text = |paths: &str| at(error, paths).find_map(Value::as_str);
         let message = text(MESSAGES).unwrap_or_default();
         // FastAPI names the field that is wrong beside what is wrong with it.
         let place = error.pointer("/detail/0/loc").and_then(Value::as_array);
-        let place: Vec<String> = place.into_iter().flatten().filter_map(code_text).collect();
+        let place: Vec<String> = place
+            .into_iter()
+            .flatten()
+            .filter_map(text_or_number)
+            .collect();
         let message = match place.join(".") {
             place if place.is_empty() => message.to_owned(),
             place => format!("{place}: {message}"),
@@ -106,8 +110,8 @@ impl ErrorBody {
         };
         let is_json = message.starts_with(['{', '[']);
         let delay = delay_in_fields(error).max(delay_in_words(&message));
-        let mut codes: Vec<String> = at(error, CODES).filter_map(code_text).collect();
-        codes.extend(at(error, KINDS).filter_map(code_text));
+        let mut codes: Vec<String> = at(error, CODES).filter_map(text_or_number).collect();
+        codes.extend(at(error, KINDS).filter_map(text_or_number));
         codes.extend(at(error, MODERATION).map(|_| "content_filter".to_owned()));
         codes.extend(nested.codes);
         Self {
@@ -169,19 +173,10 @@ fn quoted_headers(error: &Value) -> Option<HeaderMap> {
     let header = |(name, value): (&String, &Value)| {
         Some((
             name.parse::<HeaderName>().ok()?,
-            code_text(value)?.parse().ok()?,
+            text_or_number(value)?.parse().ok()?,
         ))
     };
     Some(headers.iter().filter_map(header).collect())
-}
-
-/// A number, or a text that is not empty.
-pub(super) fn code_text(code: &Value) -> Option<String> {
-    match code {
-        Value::String(code) if !code.is_empty() => Some(code.clone()),
-        Value::Number(code) => Some(code.to_string()),
-        _ => None,
-    }
 }
 
 /// The text of a page's title, which says more than its first tags.

@@ -137,7 +137,7 @@ impl Estimates {
         if self.known.len() == MOST {
             self.known.remove(0);
         }
-        let output = used.output_tokens();
+        let output = used.output;
         let prompt = used.model_tokens().saturating_sub(output);
         entry.1.prompt.note(prompt, size.prompt);
         entry.1.output.note(output, allowed(size));
@@ -239,8 +239,8 @@ mod tests {
     /// What a provider is expected to count of prompt and output while the request is under way.
     fn tokens(estimates: &Estimates, size: &Size) -> (u64, u64) {
         let cost = estimates.cost(size, true, u64::MAX);
-        let output = cost.output_tokens();
-        (cost.model_tokens() - output, output + cost.held_tokens())
+        let output = cost.output;
+        (cost.model_tokens() - output, output + cost.held)
     }
 
     fn after(answers: usize, base_url: &str, size: &Size, used: Cost) -> Estimates {
@@ -369,7 +369,7 @@ mod tests {
                 estimates.answered(&request, counted);
             }
             assert_eq!(tokens(&estimates, &request).1, reserved, "{base_url}");
-            let of_limits_set = estimates.cost(&request, true, u64::MAX).output_tokens();
+            let of_limits_set = estimates.cost(&request, true, u64::MAX).output;
             assert_eq!(of_limits_set, reserved.min(51), "{base_url}");
         }
     }
@@ -436,13 +436,13 @@ mod tests {
                 }
                 let (learned, output) = tokens(&estimates, &request);
                 prop_assert!(learned >= prompt / 8 && learned <= prompt * 16);
-                prop_assert_eq!(estimates.cost(&request, true, most).held_tokens(), 0);
+                prop_assert_eq!(estimates.cost(&request, true, most).held, 0);
                 prop_assert!(output >= 1.min(request.output(1)));
                 prop_assert!(max_output.is_none_or(|most| output <= most.saturating_mul(replies).max(1)));
                 estimates.refused(&request, most);
                 let capped = estimates.cost(&request, true, most);
                 prop_assert!(capped.model_tokens() <= most.max(guess));
-                prop_assert!(capped.output_tokens() <= capped.model_tokens());
+                prop_assert!(capped.output <= capped.model_tokens());
                 let endless = Size { max_output: Some(u64::MAX), ..request };
                 estimates.refused(&endless, u64::MAX);
                 estimates.answered(&endless, Cost::tokens(u64::MAX));

@@ -178,6 +178,15 @@ pub(crate) fn at<'a>(value: &'a Value, paths: &str) -> impl Iterator<Item = &'a 
     paths.split('|').filter_map(|path| value.pointer(path))
 }
 
+/// A number, or a text that is not empty.
+pub(crate) fn text_or_number(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
 /// Whether a JSON value says more than null, false, 0 and nothing, at any depth.
 pub(crate) fn says(value: &Value) -> bool {
     match value {

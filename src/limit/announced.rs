@@ -35,9 +35,9 @@ impl Counted {
     pub(super) fn of(self, cost: Cost) -> u64 {
         match self {
             Self::Requests => cost.requests(),
-            Self::Tokens => cost.model_tokens().saturating_add(cost.held_tokens()),
-            Self::InputTokens => cost.model_tokens().saturating_sub(cost.output_tokens()),
-            Self::OutputTokens => cost.output_tokens().saturating_add(cost.held_tokens()),
+            Self::Tokens => cost.model_tokens().saturating_add(cost.held),
+            Self::InputTokens => cost.model_tokens().saturating_sub(cost.output),
+            Self::OutputTokens => cost.output.saturating_add(cost.held),
         }
     }
 }

@@ -20,29 +20,15 @@ use crate::shared::{Ask, Reply, Store};
 const STACK: usize = 256 * 1024;
 
 pub(super) struct Keeper {
-    queue: Arc<Queue>,
-    store: Box<dyn Store>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) store: Box<dyn Store>,
     /// The store, for messages.
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     /// Dropped when the thread ends.
-    _ends: Sender<()>,
+    pub(super) _ends: Sender<()>,
 }
 
 impl Keeper {
-    pub(super) fn new(
-        queue: Arc<Queue>,
-        store: Box<dyn Store>,
-        name: Arc<str>,
-        ends: Sender<()>,
-    ) -> Self {
-        Self {
-            queue,
-            store,
-            name,
-            _ends: ends,
-        }
-    }
-
     pub(super) fn start(self) -> Result<()> {
         let thread = thread::Builder::new().name("tollgate-keeper".into());
         let started = thread.stack_size(STACK).spawn(move || self.run());
@@ -95,7 +81,7 @@ impl Keeper {
         let queue = &self.queue;
         let changed = queue.update(|locked, now| {
             let limits = &mut locked.limits;
-            let paused_until = limits.paused_until();
+            let paused_until = limits.paused_until;
             let changed = limits.set.exchanged(ask, reply, sent, paused_until, now);
             let paused = changed
                 .paused_until

@@ -14,7 +14,7 @@ use super::learned::Learned;
 use super::nested::{self, HeldMark};
 use super::pace::Heard;
 use super::permit::Permit;
-use super::queue::{FOREVER, KeeperLink, Patience, Queue, Users};
+use super::queue::{FOREVER, Patience, Queue, Users};
 use super::rate::{Cost, Rate, checked_limit};
 use super::state::{LimiterState, Start};
 use crate::binding::{Binding, Times};
@@ -94,10 +94,7 @@ impl std::error::Error for Refusal {}
 impl Limiter {
     pub(super) fn new(limits: LimiterState, clock: Clock) -> Self {
         let queue = Arc::new(Queue::new(limits, clock));
-        Self(Arc::new(Users {
-            queue,
-            keeper: None,
-        }))
+        Self(Arc::new(Users { queue, ended: None }))
     }
 
     /// One whose rates are leased from this store, which has a name for people.
@@ -114,19 +111,24 @@ impl Limiter {
 
     /// The same, whose keeper is not started yet.
     pub(super) fn with_keeper(
-        limits: LimiterState,
+        mut limits: LimiterState,
         clock: Clock,
         store: Box<dyn Store>,
         name: Arc<str>,
     ) -> (Self, Keeper) {
+        if let Some(shared) = &mut limits.set.shared {
+            shared.status.store = Arc::clone(&name);
+        }
         let queue = Arc::new(Queue::new(limits, clock));
         let (ends, ended) = bounded(0);
-        let keeper = Keeper::new(Arc::clone(&queue), store, Arc::clone(&name), ends);
-        let users = Users {
-            queue,
-            keeper: Some(KeeperLink { store: name, ended }),
+        let keeper = Keeper {
+            queue: Arc::clone(&queue),
+            store,
+            name,
+            _ends: ends,
         };
-        (Self(Arc::new(users)), keeper)
+        let ended = Some(ended);
+        (Self(Arc::new(Users { queue, ended })), keeper)
     }
 
     /// Waits for a permit, however long it takes.
@@ -316,13 +318,9 @@ impl Limiter {
     /// How many processes share the limits, and whether their store can be reached. `None` if the
     /// limits are not [shared](crate::LimiterBuilder::shared).
     pub fn shared_status(&self) -> Option<SharedStatus> {
-        let keeper = self.0.keeper.as_ref()?;
         let locked = self.0.lock();
-        let status = locked.limits.set.shared.as_ref()?.status(self.0.now());
-        Some(SharedStatus {
-            store: Arc::clone(&keeper.store),
-            ..status
-        })
+        let shared = locked.limits.set.shared.as_ref()?;
+        Some(shared.status(self.0.now()))
     }
 
     fn change(&self, change: impl FnOnce(&mut LimiterState, Nanos)) {
@@ -340,7 +338,7 @@ impl Limiter {
 
     /// How many requests may be in flight at once, as it was set.
     pub fn concurrency_range(&self) -> Concurrency {
-        self.0.lock().limits.concurrency()
+        self.0.lock().limits.concurrency
     }
 
     /// How many requests may be in flight at once now. Of a range it is the number that was found

@@ -91,7 +91,7 @@ impl Locked {
     /// never shortened, so a deadline before its end cannot be met. A bucket says less: a refund or
     /// another rate may move its instant forward.
     fn in_vain(&self, patience: Patience, now: Nanos, queue: &Queue) -> Option<Error> {
-        let paused_until = queue.instant(self.limits.paused_until());
+        let paused_until = queue.instant(self.limits.paused_until);
         let is_missed = |at| at <= queue.instant(now) || at < paused_until;
         if patience.deadline.is_some_and(is_missed) {
             return Some(Error::new(
@@ -100,7 +100,7 @@ impl Locked {
             ));
         }
         let shared = self.limits.set.shared.as_ref()?;
-        let pause = Duration::from_nanos(shared.others_pause().saturating_sub(now));
+        let pause = Duration::from_nanos(shared.others_pause.saturating_sub(now));
         let seconds = pause.as_secs_f64().ceil();
         (pause > patience.longest_pause?).then(|| {
             Error::new(
@@ -272,7 +272,7 @@ impl Ticket<'_> {
         let mut admission = Admission::When(Binding::Queue);
         if self.is_head(locked) {
             admission = locked.limits.admit(cost, now);
-            let paused_until = locked.limits.paused_until();
+            let paused_until = locked.limits.paused_until;
             let at = match admission {
                 Admission::Now => return Ok(admission),
                 Admission::At(at, reason) => {
@@ -310,15 +310,8 @@ impl Drop for Ticket<'_> {
 /// What limiters and permits hold. With the last of them the keeper ends.
 pub(super) struct Users {
     pub(super) queue: Arc<Queue>,
-    pub(super) keeper: Option<KeeperLink>,
-}
-
-/// What users know of the thread that talks to the store.
-pub(super) struct KeeperLink {
-    /// The store, for messages.
-    pub(super) store: Arc<str>,
-    /// Disconnects when the thread ends.
-    pub(super) ended: Receiver<()>,
+    /// Disconnects when the keeper has ended. `None` without a keeper.
+    pub(super) ended: Option<Receiver<()>>,
 }
 
 /// How long the drop of the last limiter waits, in real time, until its lease is given back.
@@ -334,13 +327,13 @@ impl Deref for Users {
 
 impl Drop for Users {
     fn drop(&mut self) {
-        let Some(keeper) = &self.keeper else { return };
+        let Some(ended) = &self.ended else { return };
         self.queue.lock().is_over = true;
         self.queue.keeper_parker.unpark();
         // Under loom there is no real time.
         if cfg!(not(loom)) {
             // If the time is over, what was not given back lapses.
-            let _in_time = keeper.ended.recv_timeout(LAST_WORDS);
+            let _in_time = ended.recv_timeout(LAST_WORDS);
         }
     }
 }

@@ -163,9 +163,9 @@ pub struct Cost {
     requests: u64,
     tokens: u64,
     /// Of the tokens, those of the answer.
-    output: u64,
+    pub(crate) output: u64,
     /// Tokens of the answer that are not likely to be used. The provider counts them until its end.
-    held: u64,
+    pub(crate) held: u64,
 }
 
 impl Cost {
@@ -221,16 +221,6 @@ impl Cost {
     /// How many requests this counts as.
     pub const fn requests(self) -> u64 {
         self.requests
-    }
-
-    /// How many of the model tokens are those of the answer.
-    pub(crate) const fn output_tokens(self) -> u64 {
-        self.output
-    }
-
-    /// How many more of them the provider counts until the answer is there.
-    pub(crate) const fn held_tokens(self) -> u64 {
-        self.held
     }
 
     /// How many model tokens this is estimated at.

@@ -19,7 +19,7 @@ const SECOND: Nanos = 1_000 * MILLI;
 /// What all leases together are worth at least, in time.
 const LEASE: Nanos = 100 * MILLI;
 /// Where each lease loses its slack, it is worth so many times that.
-const MANY: u64 = 20;
+const MANY: u64 = 40;
 /// How late a wake-up may be.
 const LATE: Nanos = 2 * MILLI;
 /// The longest time between two asks while something is in flight or waits. After so long without
@@ -33,7 +33,7 @@ const LONGEST_RETRY: Nanos = SECOND;
 
 #[derive(Debug, Default)]
 pub(super) struct Sharing {
-    leased: Leased,
+    pub(super) leased: Leased,
     /// What the rates are divided by while the store is gone; `None`: nothing is sent then.
     fallback: Option<u64>,
     /// What is said next, as far as it is known. The least that it wants is what the request that
@@ -43,7 +43,7 @@ pub(super) struct Sharing {
     has_news: bool,
     /// The end of the last pause that began here, and of the last one that began elsewhere.
     pause: Nanos,
-    others_pause: Nanos,
+    pub(super) others_pause: Nanos,
     recent: [Used; 2],
     admitted: Nanos,
     asked: Nanos,
@@ -53,7 +53,7 @@ pub(super) struct Sharing {
     gone: Option<Gone>,
     /// The lowest limits that any process was given.
     lowest: [Option<Limit>; 2],
-    status: SharedStatus,
+    pub(super) status: SharedStatus,
 }
 
 /// The store cannot be reached.
@@ -67,7 +67,6 @@ struct Gone {
 
 /// What the keeper does next.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, and not for long")]
 pub(crate) enum Next {
     Ask(Ask),
     At(Nanos),
@@ -127,11 +126,6 @@ impl Sharing {
     pub(super) fn announce_pause(&mut self, until: Nanos) {
         self.has_news |= until > self.pause;
         self.pause = self.pause.max(until);
-    }
-
-    /// The end of the last pause that began in another process.
-    pub(super) fn others_pause(&self) -> Nanos {
-        self.others_pause
     }
 
     /// The limits that hold as far as is known here.
@@ -225,11 +219,6 @@ impl Sharing {
         self.next.owed_tokens = self.next.owed_tokens.saturating_add(owed);
     }
 
-    /// Admits nothing before `until`.
-    pub(super) fn hold(&mut self, until: Nanos) {
-        self.leased.hold(until);
-    }
-
     /// Whether the keeper has something to do at once.
     pub(super) fn has_call(&self, now: Nanos) -> bool {
         self.lacks_some() || (self.has_news && (self.joined || self.pause > now))
@@ -281,7 +270,7 @@ impl Sharing {
                 let recent = self.recent[axis].sum(now, lease);
                 want.most = match want.least {
                     0 => recent.saturating_sub(self.leased.held(axis, now).unwrap_or(0)),
-                    least => recent.max(least.saturating_mul(waiting.max(1) as u64)),
+                    each => recent.max(each.saturating_mul(waiting.max(1) as u64)),
                 };
             }
         } else if waiting == 0 && now >= self.idle_from() {
@@ -297,9 +286,15 @@ impl Sharing {
     /// Takes note of the reply to an ask that was sent at `sent`.
     pub(super) fn heard(&mut self, ask: &Ask, reply: &Reply, sent: Nanos, now: Nanos) -> Changed {
         let took = now.saturating_sub(sent);
-        // A quarter of what is new counts; the first counts whole.
+        // A quarter of what is new counts; the first counts whole. If it took far longer than the
+        // others, the process was stopped meanwhile.
         self.round_trip = if self.joined {
-            (self.round_trip.saturating_mul(3).saturating_add(took)) / 4
+            let most = self.round_trip.saturating_mul(4).saturating_add(LATE);
+            (self
+                .round_trip
+                .saturating_mul(3)
+                .saturating_add(took.min(most)))
+                / 4
         } else {
             took
         };
@@ -357,7 +352,6 @@ impl Sharing {
         since.is_none()
     }
 
-    /// The status of the shared limit, without the name of its store.
     pub(super) fn status(&self, now: Nanos) -> SharedStatus {
         let gone = self.gone.as_ref();
         SharedStatus {
@@ -647,6 +641,22 @@ mod tests {
         case.now += SECOND;
         let beat = case.asks(1, 0);
         assert_eq!(case.answer(&beat).lower, [None; 2]);
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_does_not_take_the_time_for_the_way_to_the_store() {
+        let mut case = Case::new();
+        case.take();
+        case.now += SECOND;
+        let ask = case.asks(1, 0);
+        let there = 9_000_000 + case.now / 1_000;
+        let reply = case.ledger.exchange(&ask, there, 1);
+        let sent = case.now;
+        case.now += 3 * SECOND;
+        case.sharing.heard(&ask, &reply, sent, case.now);
+        case.now += SECOND;
+        let slack = case.asks(1, 0).slack;
+        assert!((4_000..20_000).contains(&slack), "{slack} µs");
     }
 
     #[test]

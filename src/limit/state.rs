@@ -22,7 +22,7 @@ use crate::error::Result;
 /// What a permit remembers of its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Start {
-    at: Nanos,
+    pub(super) at: Nanos,
     /// How many were in flight with it.
     pub(super) place: usize,
     /// The adaptive number's round; 0 if it does not count.
@@ -34,13 +34,13 @@ pub(crate) struct Start {
 #[derive(Debug)]
 pub(crate) struct LimiterState {
     pub(super) set: SetRates,
-    concurrency: Concurrency,
+    pub(super) concurrency: Concurrency,
     /// If that is a range.
     adaptive: Option<Adaptive>,
     in_flight: usize,
     last: Start,
     /// In the past if there is no pause.
-    paused_until: Nanos,
+    pub(super) paused_until: Nanos,
     slow_start: Option<SlowStart>,
     announced: FollowedLimits,
     pace: Pace,
@@ -74,10 +74,6 @@ impl LimiterState {
 
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
-    }
-
-    pub(super) fn concurrency(&self) -> Concurrency {
-        self.concurrency
     }
 
     /// How many may be in flight now, as far as that is set, or of a range, found.
@@ -241,10 +237,6 @@ impl LimiterState {
         }
     }
 
-    pub(super) fn paused_until(&self) -> Nanos {
-        self.paused_until
-    }
-
     /// Sets, changes or (with `None`) lifts the request rate.
     pub(super) fn set_requests(&mut self, limit: Option<(Rate, u64)>, now: Nanos) {
         let lifted = self.set.largest(0).is_some() && limit.is_none();
@@ -377,7 +369,8 @@ impl LimiterState {
         self.paused_until = until;
         self.set.hold(until, now);
         if let Some(paced) = &mut self.paced {
-            paced.hold(until, now);
+            // One may go when the pause ends, if it is no sooner than the rate allows.
+            paced.hold(until.saturating_sub(paced.time_of_one()), now);
         }
         self.announced.hold(until, now);
         if !self.limits_requests() {

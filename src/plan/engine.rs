@@ -303,15 +303,13 @@ impl<'a> Engine<'a> {
         };
         let (index, instant) = (item.index, self.instant);
         let history = &mut item.history;
-        match self.schedule.decide(index, history, failed, instant) {
-            Decision::RetryAt(at) => {
-                item.cost = None;
-                self.schedule.retry_at(item, at);
-            }
-            _ => {
-                self.result.failed += 1;
-                self.finished(&item, false);
-            }
+        let decision = self.schedule.decide(index, history, failed, instant);
+        if let Decision::RetryAt(at) = decision {
+            item.cost = None;
+            self.schedule.retry_at(item, at);
+        } else {
+            self.result.failed += 1;
+            self.finished(&item, false);
         }
     }
 
@@ -319,7 +317,8 @@ impl<'a> Engine<'a> {
         self.result.end = Duration::from_nanos(self.now);
         self.schedule.finished(Finished {
             index: item.index,
-            succeeded,
+            // Nothing is refused in a plan, so it does not matter when it was sent.
+            success: succeeded.then_some(self.instant),
             was_sent: item.history.attempts > 0,
         });
     }

@@ -212,11 +212,10 @@ fn real(scenario: &Scenario) -> (Duration, crate::Progress) {
                 attempt.reach.set(Reach::Unanswered);
                 return Err(Verdict::Retry);
             }
-            let output = end.map_err(|verdict| {
-                if verdict != Verdict::Retry {
+            let output = end.inspect_err(|verdict| {
+                if *verdict != Verdict::Retry {
                     attempt.settle(0);
                 }
-                verdict
             })?;
             let total = request.prompt_tokens + output;
             let used = Cost::tokens(total).with_output(output);

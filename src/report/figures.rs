@@ -40,9 +40,9 @@ impl<'t> TimeAxis<'t> {
         let (slots, breaks) = timeline.slots();
         let (last, _) = slots.last()?;
         let unit = match (last + 1) * timeline.width_ms() {
-            ..180_000 => (1e3, "seconds"),
-            ..10_800_000 => (60e3, "minutes"),
-            ..259_200_000 => (3_600e3, "hours"),
+            0..180_000 => (1e3, "seconds"),
+            180_000..10_800_000 => (60e3, "minutes"),
+            10_800_000..259_200_000 => (3_600e3, "hours"),
             _ => (86_400e3, "days"),
         };
         Some(Self {
@@ -117,18 +117,21 @@ impl<'t> TimeAxis<'t> {
         }
         let (mean, peak) = (rate(sum / next.max(1) as f64), rate(most));
         let width = time(Duration::from_millis(self.timeline.width_ms()));
-        let mut caption = format!("{mean} {unit} on average, at most {peak} in {width}.");
+        let caption = format!("{mean} {unit} on average, at most {peak} in {width}.");
         let mut marks = vec![Mark::Area(ink, points)];
         let mut top = most;
-        if let Some((limit, name)) = limit {
-            if limit > most * TOO_HIGH {
-                caption += &format!(" The limit of {name} is above the plot.");
-            } else {
-                caption += &format!(" The limit is {name}.");
+        let caption = match limit {
+            None => caption,
+            Some((limit, name)) if limit > most * TOO_HIGH => {
+                format!("{caption} The limit of {name} is above the plot.")
+            }
+            Some((limit, name)) => {
+                let caption = format!("{caption} The limit is {name}.");
                 marks.push(Mark::Limit(limit, format!("limit {name}")));
                 top = top.max(limit);
+                caption
             }
-        }
+        };
         let gap = |(place, _): &(u64, u64)| self.at(*place).midpoint(self.at(place - 1));
         let gaps = self.breaks.iter().map(gap);
         marks.extend(gaps.map(|at| Mark::Up(Ink::Text, at, "", Side::Right)));
@@ -172,11 +175,12 @@ pub(super) fn distribution(answers: &Histogram) -> Result<Figure> {
         Mark::Up(Ink::Second, percentile(0.95), "p95", Side::Right),
     ];
     let (half, most) = (time(answers.quantile(0.5)), time(answers.quantile(0.95)));
-    let mut caption = format!("Half of the answers took {half} or less, 95 % took {most} or less.");
-    if behind > 0 {
+    let beyond = if behind > 0 {
         let (more, longest) = (count(behind), time(answers.longest()));
-        caption += &format!(" {more} more are beyond the plot, up to {longest}.");
-    }
+        format!(" {more} more are beyond the plot, up to {longest}.")
+    } else {
+        String::new()
+    };
     let plot = Plot {
         marks,
         x: (end.as_secs_f64(), "seconds"),
@@ -184,7 +188,9 @@ pub(super) fn distribution(answers: &Histogram) -> Result<Figure> {
     };
     Ok(Figure {
         title: "Distribution of answer times",
-        caption,
+        caption: format!(
+            "Half of the answers took {half} or less, 95 % took {most} or less.{beyond}"
+        ),
         svg: plot.svg()?,
     })
 }

@@ -146,8 +146,8 @@ impl<'b> AnswerBody<'b> {
     }
 }
 
-/// Whether a body that is no answer holds one all the same: with `NaN` in it, in a string, in a list,
-/// or with something before or behind it.
+/// Whether a body that is no answer holds one all the same: with `NaN` in it, in a string, in a
+/// list, or with something before or behind it.
 pub(super) fn holds_answer(body: &[u8], promise: Promise) -> bool {
     let body = unwrapped(body);
     let answer = match promise {
