@@ -192,9 +192,10 @@
 //!   until something is let in. If nothing has been let in for a second, the doubled wait counts if
 //!   it is longer than what the server asks.
 //! - Such a refusal may lower a learned rate by 7 %, or by up to a half if much less was let in.
-//! - An item that was refused twice before waits at least 0.4 s, and from then on 1.6 s, while the
-//!   others go. After its fourth refusal new ones go before it, unless a success came since the
-//!   last refusal.
+//! - An item that was refused once goes first after the wait. After its second refusal others go,
+//!   until four in a row have succeeded that were sent since the last refusal. Each further refusal
+//!   of the item doubles that number, up to 16. Such items go one at a time, and none waits for
+//!   longer than 30 s.
 //! - A *cascade* is at least five refusals that are a tenth of the latest requests or more. The
 //!   first cascade must be larger: 14 refusals, or a quarter. Five refusals are also a cascade, and
 //!   not stray, if they are nine tenths of what was sent since the first of them. A cascade sets
@@ -204,11 +205,10 @@
 //!   counts half (the geometric mean of the rates with it and without it).
 //! - From there a higher rate is tried, at first up to twice the rate. If a try is refused, the
 //!   rate goes back. A try is half of the way to the lowest rate that is known to be too much, the
-//!   ceiling. A refused rate is such a ceiling. If less was let in since the last cascade, the
-//!   ceiling goes half of the way down to that. Beyond the ceiling each try is twice as large as
-//!   the one before, and four times if that one was more than 5 %. A small try lasts for a second
-//!   and eight requests at least, and as long as the server asked to wait. Once the tries are
-//!   small, the next one comes after 10 s or 60 requests, whichever is later, but within 30 s.
+//!   ceiling. A refused rate is such a ceiling. Beyond the ceiling each try is twice as large as the
+//!   one before, and four times if that one was more than 5 %. A small try lasts for a second and 20
+//!   requests at least, but no longer than 8 s for those. Beyond the ceiling it lasts as long as the
+//!   server asked to wait. Once the tries are small, the next one comes after 10 s.
 //! - If six cuts follow each other and lower the rate to a 64th, the server does not refuse for the
 //!   rate. It is forgotten, and none is learned for 30 s.
 //!

@@ -182,28 +182,25 @@ impl RunFiles {
     pub(crate) fn check(&self) -> Result<()> {
         let table = self.table.clone().map(Location::File);
         let mut all = vec![
-            (
-                INPUT,
-                &self.input,
-                "is the input, which would be overwritten",
-            ),
-            (
-                "output",
-                &self.output,
-                "is the output, which takes successes only",
-            ),
-            ("errors file", &self.errors, "is the errors file"),
+            (INPUT, &self.input),
+            ("output", &self.output),
+            ("errors file", &self.errors),
         ];
-        all.extend(table.as_ref().map(|table| ("table", table, "")));
-        for (role, location, _) in &all {
+        all.extend(table.as_ref().map(|table| ("table", table)));
+        for (role, location) in &all {
             check_usable(role, location)?;
         }
-        for (at, (role, location, _)) in all.iter().enumerate().skip(1) {
-            for (index, (other_role, other, what)) in all.iter().enumerate() {
+        for (at, (role, location)) in all.iter().enumerate().skip(1) {
+            for (index, (other_role, other)) in all.iter().enumerate() {
                 let Some((path, other_path)) = location.path().zip(other.path()) else {
                     continue;
                 };
                 let message = if index < at && is_same(path, other_path) {
+                    let what = match index {
+                        0 => "is the input, which would be overwritten",
+                        1 => "is the output, which takes successes only",
+                        _ => "is the errors file",
+                    };
                     format!("{role} {location} {what}: name another")
                 } else if is_sidecar(path, other_path) {
                     // What a run makes beside its files it also removes, or overwrites.
@@ -214,8 +211,10 @@ impl RunFiles {
                 } else {
                     continue;
                 };
-                let is_errors = *location == &self.errors;
-                let setting: &[_] = if is_errors { &["errors"] } else { &["output"] };
+                let setting: &[_] = match *role {
+                    "errors file" => &["errors"],
+                    _ => &["output"],
+                };
                 return Err(config(message).with_settings(setting));
             }
         }

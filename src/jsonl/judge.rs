@@ -53,7 +53,7 @@ pub(super) fn refusal<R: Read>(
     let mut judge = Judge::default();
     let start = lines.preview(most, |start, at_end| {
         judge = Judge::of(start, at_end, format);
-        !judge.wants_more(format) || (judge.lines > 0 && judge.refusal().is_none())
+        !judge.wants_more(format) || (judge.lines > 0 && judge.has_enough())
     })?;
     // No line has ended: it is long, or its ends are none.
     if judge.lines == 0 && ends_in_cr(start) {
@@ -64,6 +64,8 @@ pub(super) fn refusal<R: Read>(
 
 #[derive(Default)]
 struct Judge {
+    /// The lines are all there are.
+    at_end: bool,
     lines: u64,
     requests: u64,
     /// Of the first line that is no request: its number, what is wrong, what the file seems to be.
@@ -77,7 +79,10 @@ impl Judge {
         let ended = last_end.map_or(0, |last| last + 1);
         let whole = if at_end { start } else { &start[..ended] };
         let mut lines = Lines::of_anything(whole, MAX_LINE).of_table(format.record_ends());
-        let mut judge = Self::default();
+        let mut judge = Self {
+            at_end,
+            ..Self::default()
+        };
         while judge.wants_more(format)
             && let Ok(Some(line)) = lines.next()
         {
@@ -120,16 +125,24 @@ impl Judge {
         self.first.get_or_insert((line.number, message, seems));
     }
 
+    /// Whether there are enough requests for so many lines.
+    fn has_enough(&self) -> bool {
+        let least = match (self.lines, &self.first) {
+            (_, None) => 0,
+            // Behind the last line no comma is needed.
+            (lines, Some((.., seems))) if *seems == COMMAS => 2.max(lines.div_ceil(ONE_IN)),
+            (..FEW_LINES, _) => 1,
+            (lines, _) => lines.div_ceil(ONE_IN),
+        };
+        self.requests >= least
+    }
+
     fn refusal(&self) -> Option<String> {
         let (requests, lines) = (self.requests, self.lines);
         let (number, message, seems) = self.first.as_ref()?;
-        let least = match lines {
-            // Behind the last line no comma is needed.
-            _ if *seems == COMMAS => 2.max(lines.div_ceil(ONE_IN)),
-            ..FEW_LINES => 1,
-            _ => lines.div_ceil(ONE_IN),
-        };
-        if requests >= least {
+        // A few long lines say nothing of those behind them.
+        let says_nothing = lines < FEW_LINES && !self.at_end;
+        if self.has_enough() || says_nothing {
             return None;
         }
         let few = match requests {

@@ -127,6 +127,11 @@ impl Bucket {
         raised
     }
 
+    /// How long one unit takes.
+    pub(super) fn time_of_one(&self) -> Nanos {
+        self.period.div_ceil(self.units)
+    }
+
     /// Leaves the bucket empty until `until`; it fills from there. A debt stays.
     pub(super) fn hold(&mut self, until: Nanos, now: Nanos) {
         if until > now {

@@ -6,8 +6,8 @@
 //! another, and a rate that passes its ceiling grows faster and faster.
 //!
 //! What was let in since the last cascade tells the limit as well, but not exactly: of a limit that
-//! was not used all the time, less was let in than it allows. So the count moves the rate only
-//! between the rates that the steps have tried, and the ceiling only half of the way.
+//! was not used all the time, less was let in than it allows. So it counts only where no step tells
+//! more: at a cascade, and where a rate is refused that has been let in.
 
 use super::bucket::Nanos;
 
@@ -29,9 +29,6 @@ const LITTLE_LOWER: f64 = 0.97;
 const LOWER: f64 = 0.93;
 /// Stray refusals lower the rate once for so many requests.
 const AT_A_TIME: u64 = 20;
-/// What is kept of the last rate that was let in when a step is taken back, however little the
-/// count tells.
-const KEPT: f64 = 0.96;
 /// So many of all requests may be refused by chance.
 const LITTLE_CHANCE: f64 = 0.01;
 /// After a longer pause it is a window that was used up.
@@ -41,21 +38,24 @@ const LEAST_STEP: f64 = 0.015;
 const LARGEST_STEP: f64 = 1.0;
 /// A larger step beyond the ceiling was no chance: the next is not twice as large, but four times.
 const SURE: f64 = 0.05;
-/// If a larger step than this was refused, or is next, the next one comes soon.
+/// If the next step is larger than this, it comes soon.
 const NEAR: f64 = 0.04;
 /// The step before the refused one counts as too much as well, up to this size.
 const SMALL_STEP: f64 = 0.05;
 /// A larger step than this is too much if more is refused than half of it explains.
 const LARGE_STEP: f64 = 0.1;
-/// A step is tried for so long at least, and for so many requests. A large one shows sooner that it
-/// is too much.
-const A_STEP: (Nanos, f64) = (SECOND, 8.0);
+/// A step is tried for so long at least, and for as many requests as make so many more than the
+/// rate before it would have: two requests at least, and at most so many. A large one shows sooner
+/// that it is too much.
+const A_STEP: (Nanos, f64) = (SECOND, 20.0);
+const MORE: f64 = 0.8;
 const A_LARGE_STEP: Nanos = SECOND / 4;
-/// Once the ceiling is near, so much time and so many requests lie between two tries.
-const BETWEEN_TRIES: (Nanos, f64) = (10 * SECOND, 60.0);
-/// A low rate makes no step longer than this, and no wait for one.
-const LONGEST_STEP: Nanos = 5 * SECOND;
-const LONGEST_WAIT: Nanos = 30 * SECOND;
+/// A low rate makes no step longer than this.
+const LONGEST_STEP: Nanos = 8 * SECOND;
+/// Once the ceiling is near, so much time lies between two tries.
+const BETWEEN_TRIES: Nanos = 10 * SECOND;
+/// So many requests without a step tell the share that is refused by chance.
+const TELL_CHANCE: u64 = 60;
 /// A server that asks for long waits is slow to show that a rate is too much. So steps beyond the
 /// ceiling take as long as the waits, but no longer than this.
 const LONGEST_MEMORY: Nanos = 60 * SECOND;
@@ -173,7 +173,7 @@ impl LearnedRate {
             top: before.filter(|it| it.cuts > 0).map_or(told, |it| it.top),
             memory: (let_in.held.min(LONGEST_MEMORY)).max(before.map_or(0, |it| it.memory / 2)),
         };
-        rate.wait(0.0, from);
+        rate.wait(from);
         Some(rate)
     }
 
@@ -206,12 +206,12 @@ impl LearnedRate {
         if is_stray && self.refused as f64 <= by_chance {
             return false;
         }
-        let counted = let_in.filter(|it| it.requests >= 2.0);
-        let bounds = counted.and_then(|it| it.bounds());
-        let (least, most) = bounds.unwrap_or((0.0, f64::INFINITY));
-        let told = (least * most.min(self.now)).sqrt();
         if self.step == 0.0 {
             if !is_stray {
+                let counted = let_in.filter(|it| it.requests >= 2.0);
+                let bounds = counted.and_then(|it| it.bounds());
+                let (least, most) = bounds.unwrap_or((0.0, f64::INFINITY));
+                let told = (least * most.min(self.now)).sqrt();
                 // If more was let in than this rate, the rate was not what was sent at.
                 if least <= self.now {
                     self.ceiling = self.ceiling.min(self.now);
@@ -225,20 +225,15 @@ impl LearnedRate {
             }
             return false;
         }
-        let tried = self.step;
         self.ceiling = self.now;
-        let passed = self.passed().min(SETTLED_SHARE * self.ceiling);
+        self.now = self.passed().min(SETTLED_SHARE * self.ceiling);
         if is_stray {
-            self.now = passed.max(self.lowest);
+            self.now = self.now.max(self.lowest);
         } else {
-            self.now = told.clamp(KEPT * passed, passed);
             self.lowest = LOWEST_SHARE * self.now;
-            if counted.is_some_and(|it| it.requests >= ENOUGH_REQUESTS) {
-                self.ceiling = (self.ceiling * most.clamp(passed, self.ceiling)).sqrt();
-            }
         }
         self.step = 0.0;
-        self.wait(tried, now);
+        self.wait(now);
         true
     }
 
@@ -260,17 +255,17 @@ impl LearnedRate {
         // much.
         let most = self.now * now.saturating_sub(self.since) as f64 / SECOND as f64;
         if self.sent as f64 + 1.0 < BUSY_SHARE * most {
-            return self.restart(self.a_step(), now);
+            return self.restart(self.tried_for(self.step), now);
         }
         if self.step > 0.0 {
             self.cuts = 0;
             self.lowest = self.lowest.max(LOWEST_SHARE * self.now / (1.0 + self.step));
-        } else if self.sent as f64 >= BETWEEN_TRIES.1 {
+        } else if self.sent >= TELL_CHANCE {
             self.by_chance = self.refused as f64 / self.sent as f64;
         }
         self.step = self.next_step();
         self.now *= 1.0 + self.step;
-        self.restart(self.a_step(), now);
+        self.restart(self.tried_for(self.step), now);
     }
 
     /// A rate that was let in. That is less than the rate before this step: a burst may have hidden
@@ -288,37 +283,32 @@ impl LearnedRate {
         step.clamp(LEAST_STEP, LARGEST_STEP)
     }
 
-    /// How long, and for how many requests, the step is tried.
-    fn a_step(&self) -> (Nanos, f64) {
+    /// How long a step of this size is tried.
+    fn tried_for(&self, step: f64) -> Nanos {
         let (time, requests) = A_STEP;
-        let is_large = self.step > LARGE_STEP;
+        let is_large = step > LARGE_STEP;
         let time = if is_large { A_LARGE_STEP } else { time };
         let is_known = self.now < self.ceiling;
         let memory = if is_known { 0 } else { self.memory };
-        (time.max(memory), (2.0 / self.step).clamp(2.0, requests))
+        let requests = (MORE / step).clamp(2.0, requests);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let requests = (requests * SECOND as f64 / self.now) as Nanos;
+        time.max(memory).max(requests.min(LONGEST_STEP))
     }
 
-    /// Waits for the next step: not for long if the last one, which was refused, or the next one is
-    /// large.
-    fn wait(&mut self, refused: f64, now: Nanos) {
+    /// Waits for the next step: not for long if it is large.
+    fn wait(&mut self, now: Nanos) {
         let step = self.next_step();
-        let wait = if refused.max(step) > NEAR {
-            Self { step, ..*self }.a_step()
+        let wait = if step > NEAR {
+            self.tried_for(step)
         } else {
             BETWEEN_TRIES
         };
         self.restart(wait, now);
     }
 
-    fn restart(&mut self, (time, requests): (Nanos, f64), now: Nanos) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let requests = (requests * SECOND as f64 / self.now) as Nanos;
-        let longest = if self.step > 0.0 {
-            LONGEST_STEP
-        } else {
-            LONGEST_WAIT
-        };
-        self.next = now.saturating_add(time.max(requests.min(longest)));
+    fn restart(&mut self, wait: Nanos, now: Nanos) {
+        self.next = now.saturating_add(wait);
         self.since = now;
         self.sent = 0;
         self.refused = 0;

@@ -177,8 +177,10 @@ mod tests {
 
     #[test]
     fn a_cost_above_a_lower_limit_of_another_process_waits_and_leaves_a_debt() {
-        let mut set = SetRates::default();
-        set.shared = Some(Box::new(Sharing::new(1, None)));
+        let mut set = SetRates {
+            shared: Some(Box::new(Sharing::new(1, None))),
+            ..SetRates::default()
+        };
         set.set(1, Some((Rate::per_second(100), 100)), 0, 0);
         let mut ledger = Ledger::default();
         let other = Ask {

@@ -221,8 +221,8 @@ fn run(world: &World, seed: u64) -> Came {
                 let paused_until = process.limits.paused_until;
                 let gone = || Error::new(ErrorKind::Unreachable, "gone");
                 let reply = reply.ok_or_else(gone);
-                let set = &mut process.limits.set;
-                let changed = set.exchanged(&ask, reply, sent, paused_until, now);
+                let limits = &mut process.limits.set;
+                let changed = limits.exchanged(&ask, reply, sent, paused_until, now);
                 if let Some(until) = changed.paused_until {
                     process.limits.pause(until, now);
                 }

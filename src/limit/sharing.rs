@@ -19,7 +19,7 @@ const SECOND: Nanos = 1_000 * MILLI;
 /// What all leases together are worth at least, in time.
 const LEASE: Nanos = 100 * MILLI;
 /// Where each lease loses its slack, it is worth so many times that.
-const MANY: u64 = 20;
+const MANY: u64 = 40;
 /// How late a wake-up may be.
 const LATE: Nanos = 2 * MILLI;
 /// The longest time between two asks while something is in flight or waits. After so long without
@@ -67,7 +67,6 @@ struct Gone {
 
 /// What the keeper does next.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, and not for long")]
 pub(crate) enum Next {
     Ask(Ask),
     At(Nanos),
@@ -271,7 +270,7 @@ impl Sharing {
                 let recent = self.recent[axis].sum(now, lease);
                 want.most = match want.least {
                     0 => recent.saturating_sub(self.leased.held(axis, now).unwrap_or(0)),
-                    least => recent.max(least.saturating_mul(waiting.max(1) as u64)),
+                    each => recent.max(each.saturating_mul(waiting.max(1) as u64)),
                 };
             }
         } else if waiting == 0 && now >= self.idle_from() {

@@ -22,7 +22,7 @@ use crate::error::Result;
 /// What a permit remembers of its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Start {
-    at: Nanos,
+    pub(super) at: Nanos,
     /// How many were in flight with it.
     pub(super) place: usize,
     /// The adaptive number's round; 0 if it does not count.
@@ -369,7 +369,8 @@ impl LimiterState {
         self.paused_until = until;
         self.set.hold(until, now);
         if let Some(paced) = &mut self.paced {
-            paced.hold(until, now);
+            // One may go when the pause ends, if it is no sooner than the rate allows.
+            paced.hold(until.saturating_sub(paced.time_of_one()), now);
         }
         self.announced.hold(until, now);
         if !self.limits_requests() {

@@ -240,11 +240,67 @@ impl Came {
     }
 }
 
-/// A row that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Row {
     index: usize,
     attempts: u32,
+    /// When it was refused last.
+    since: Nanos,
+}
+
+impl Row {
+    fn new(index: usize) -> Self {
+        Self {
+            index,
+            attempts: 0,
+            since: 0,
+        }
+    }
+}
+
+/// The line of those that were refused, as `pool::schedule` keeps it.
+#[derive(Debug, Default)]
+struct Line {
+    rows: BTreeMap<(u32, usize), Row>,
+    last_refusal: Option<Nanos>,
+    /// How many were let in since that were sent later.
+    let_in: u32,
+    again: Option<usize>,
+}
+
+impl Line {
+    fn refused(&mut self, row: &mut Row, now: Nanos) {
+        row.since = now;
+        self.last_refusal = Some(now);
+        self.let_in = 0;
+        self.again.take_if(|again| *again == row.index);
+    }
+
+    fn let_in(&mut self, row: Row, start: Start) {
+        self.let_in += u32::from(self.last_refusal.is_none_or(|at| start.at > at));
+        self.again.take_if(|again| *again == row.index);
+    }
+
+    fn add(&mut self, row: Row) {
+        self.rows.insert((row.attempts - 1, row.index), row);
+    }
+
+    /// The one that goes now, if one does: any, if there are no new ones.
+    fn first(&self, now: Nanos, is_all: bool) -> Option<(u32, usize)> {
+        let (first, row) = self.rows.first_key_value()?;
+        let needed = [0, 4, 8, 16][first.0.min(3) as usize];
+        let may_go = first.0 == 0
+            || self.let_in >= needed && self.again.is_none()
+            || now >= row.since + 30 * SECOND;
+        (is_all || may_go).then_some(*first)
+    }
+
+    fn take(&mut self, first: (u32, usize)) -> Row {
+        if first.0 > 0 {
+            self.again = Some(first.1);
+        }
+        self.rows.remove(&first).unwrap()
+    }
 }
 
 /// What is to happen. The order of two at one time is the order in which they came about.
@@ -278,9 +334,8 @@ pub(super) fn run(
     at(&mut events, 0, Event::Look);
     let cost = Cost::ONE;
     let mut came = Came::default();
-    let (mut new, mut admits, mut look) = (0, 2_u8, 0);
-    let mut refused: BTreeMap<(u32, usize), Row> = BTreeMap::new();
-    let mut due: VecDeque<Row> = VecDeque::new();
+    let (mut new, mut look) = (0, 0);
+    let mut line = Line::default();
     while let Some(Reverse((now, _, event))) = events.pop() {
         if now > until {
             break;
@@ -289,7 +344,7 @@ pub(super) fn run(
         match event {
             Event::Look => {}
             Event::Freed => provider.in_flight -= 1,
-            Event::Due(row) => due.push_back(row),
+            Event::Due(row) => line.add(row),
             Event::Answer(row, start) => {
                 limits.let_in(start, now);
                 match provider.lag {
@@ -297,21 +352,21 @@ pub(super) fn run(
                     lag => at(&mut events, now + lag, Event::Freed),
                 }
                 limits.end(cost, cost, (start, true), now);
-                admits = 2;
+                line.let_in(row, start);
                 came.attempts = came.attempts.max(row.attempts);
                 came.rows += 1;
                 came.done = now;
             }
-            Event::Refusal(row, start, hint) => {
+            Event::Refusal(mut row, start, hint) => {
                 let heard = provider.tell(limits, start, hint, now);
                 let verdict = hint.map_or(Verdict::Throttled, Verdict::PauseAll);
                 let (verdict, pause) = verdict.heard(heard, row.attempts, Duration::MAX);
                 if let Some(pause) = pause {
                     limits.pause(now + nanos(pause.as_secs_f64()), now);
                 }
+                line.refused(&mut row, now);
                 if pause.is_some() && !matches!(verdict, Verdict::RetryAfter(_)) {
-                    refused.insert((row.attempts / 2, row.index), row);
-                    admits = admits.saturating_sub(1);
+                    line.add(row);
                 } else {
                     let wait = match verdict {
                         Verdict::RetryAfter(wait) => wait.as_secs_f64(),
@@ -325,10 +380,8 @@ pub(super) fn run(
             }
         }
         loop {
-            let first = refused.keys().next().copied();
-            let is_last = new == rows && due.is_empty();
-            let first = first.filter(|first| is_last || u32::from(admits) >= first.0.min(2));
-            if first.is_none() && due.is_empty() && new == rows {
+            let next = line.first(now, new == rows);
+            if next.is_none() && new == rows {
                 break;
             }
             match limits.admit(cost, now) {
@@ -342,14 +395,13 @@ pub(super) fn run(
                 }
                 Admission::When(_) => break,
             }
-            let next = first.and_then(|first| refused.remove(&first));
-            let mut row = next.or_else(|| due.pop_front()).unwrap_or_else(|| {
-                new += 1;
-                Row {
-                    index: new,
-                    attempts: 0,
-                }
-            });
+            let mut row = next.map_or_else(
+                || {
+                    new += 1;
+                    Row::new(new)
+                },
+                |next| line.take(next),
+            );
             row.attempts += 1;
             came.attempts = came.attempts.max(row.attempts);
             let start = limits.start();

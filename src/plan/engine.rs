@@ -317,7 +317,8 @@ impl<'a> Engine<'a> {
         self.result.end = Duration::from_nanos(self.now);
         self.schedule.finished(Finished {
             index: item.index,
-            succeeded,
+            // Nothing is refused in a plan, so it does not matter when it was sent.
+            success: succeeded.then_some(self.instant),
             was_sent: item.history.attempts > 0,
         });
     }

@@ -281,12 +281,12 @@ impl<J: Job> RunShared<'_, J> {
             // More is known by then of what such items take.
             item.cost = None;
             let is_alone = hold.is_none() || matches!(verdict, Verdict::RetryAfter(_));
-            let recall = if is_alone {
+            let recall = if verdict.is_refusal() {
+                state.schedule.refused(item, is_alone.then_some(at), now);
+                state.recall()
+            } else {
                 state.schedule.retry_at(item, at);
                 None
-            } else {
-                let place = state.schedule.retry_after_pause(item);
-                state.recall(place)
             };
             drop(state);
             unpark(leader);
@@ -361,6 +361,8 @@ impl<J: Job> RunShared<'_, J> {
     ) -> Finished {
         let (index, attempts) = (outcome.index, outcome.attempts);
         let succeeded = outcome.result.is_ok();
+        let success = succeeded.then(|| outcome.spans.last()).flatten();
+        let success = success.map(|last| last.began);
         let settings = &self.settings;
         settings.monitor.update(|progress| {
             *match (succeeded, abandoned) {
@@ -379,7 +381,7 @@ impl<J: Job> RunShared<'_, J> {
         }
         Finished {
             index,
-            succeeded,
+            success,
             was_sent: attempts > 0,
         }
     }

@@ -78,12 +78,11 @@ impl<J: Job> RunState<J> {
         }
     }
 
-    /// The flag that ends a leader's wait for a permit, if its item comes after this place.
-    pub(super) fn recall(&self, place: Precedence) -> Option<Cancel> {
+    /// The flag that ends a leader's wait for a permit, if its item gives way to one that was
+    /// refused.
+    pub(super) fn recall(&self) -> Option<Cancel> {
         match &self.leader {
-            Leader::Waiting(recall, own) if self.schedule.goes_before(place, *own) => {
-                Some(recall.clone())
-            }
+            Leader::Waiting(recall, own) if self.schedule.gives_way(*own) => Some(recall.clone()),
             _ => None,
         }
     }

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::thread::{self, Builder, Scope};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 
 use super::input::InputQueue;
 use super::job::{Failure, Job};
 use super::leader::{RunShared, Spawner};
 use super::order::Reorder;
-use super::outcomes::{Delivery, JobOutcome, Outcomes, Sink, channel};
+use super::outcomes::{Delivery, JobOutcome, Outcomes, Sink, sending};
 use super::settings::Settings;
 use super::worker::work;
 use crate::cancel::Cancel;
@@ -146,8 +146,7 @@ impl Settings {
         Ok(Outcomes(Box::new(iter::from_fn(next))))
     }
 
-    /// Starts a run on other threads than this one. The answer is its other end, and the items that
-    /// this thread is to pull, if it is.
+    /// Starts a run on other threads than this one.
     fn begin<'s, J: Job + 's>(
         &self,
         job: J,
@@ -155,10 +154,15 @@ impl Settings {
         threads: impl Spawner<'s>,
         acknowledged: bool,
         abort: bool,
-    ) -> Result<(Running<J>, Option<Items<'s, J::Input>>)> {
+    ) -> Result<Begun<'s, J>> {
         let settings = self.for_one_run()?;
         let queue = InputQueue::new(self.window(), self.limiter.clock().clone());
-        let (sink, inbox) = channel(self.backlog(), acknowledged);
+        let (sender, inbox) = if acknowledged {
+            unbounded()
+        } else {
+            bounded(self.backlog())
+        };
+        let sink = sending(sender, acknowledged);
         let run = Running {
             inbox,
             cancel: settings.cancel.clone(),
@@ -172,6 +176,8 @@ impl Settings {
     }
 }
 
+/// A run, and the items that the thread which began it is to pull, if it is.
+type Begun<'s, J> = (Running<J>, Option<Items<'s, <J as Job>::Input>>);
 type JobFailure<J> = Failure<<J as Job>::Error>;
 type Items<'f, I> = Box<dyn Iterator<Item = I> + 'f>;
 type Feeder<'f, I> = dyn FnOnce(&InputQueue<I>) + Send + 'f;

@@ -2,12 +2,12 @@
 //!
 //! A [`Schedule`] holds the input, the retries by due time, and the decider of failures. It knows
 //! no thread, no lock and no clock; it is asked *now* and answers with an item, an instant, or that
-//! there is nothing to do. What the server asked to wait goes first, the oldest before the others,
-//! then a retry that is due, then new input.
+//! there is nothing to do. What the server refused goes first, the oldest before the others, then
+//! another retry that is due, then new input.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::hedge::{Hedging, Race};
 use super::input::{InputQueue, Pull};
@@ -37,7 +37,7 @@ pub(crate) struct Item<I, E> {
     /// Where its time went.
     pub(crate) times: Times,
     pub(crate) billed: Billed,
-    /// Its place among those that wait for a pause of the limiter to end, if it is one of them.
+    /// Its place in the line of those that were refused, if its last attempt was.
     pub(crate) refused: Option<Precedence>,
     /// Its part in a race, while there may be two attempts at it.
     pub(crate) race: Option<Box<Race>>,
@@ -83,26 +83,37 @@ impl<I, E> Item<I, E> {
     }
 }
 
-/// The order of those that the server refused with a wait for everyone: the least goes first.
+/// An item's place in the line of those that the server refused: the least goes first.
 ///
-/// The oldest is the least. After two attempts at one item the others come first, and new ones as
-/// well, until something succeeds: a pause that is too short again and again must not use up the
-/// attempts of one.
-pub(crate) type Precedence = (u32, u64);
+/// An item that was refused once goes before anything new, the oldest first. After that it must not
+/// use up its attempts while others are let in. So others go, until [so many](SUCCESSES) in a row
+/// have succeeded that were sent after the last refusal was heard: the more often the item was
+/// refused, the more. Then such items go one at a time. None waits for ever: after [`LONGEST_WAIT`]
+/// it goes anyway, as an answer may take longer than it is from one refusal to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Precedence {
+    /// Its attempts before the one that was refused last.
+    earlier: u32,
+    index: u64,
+    /// When it was refused last.
+    since: Instant,
+}
 
-const ATTEMPTS_BEFORE_OTHERS: u32 = 2;
-/// An item that was refused so often goes on until this many refusals have come since a success.
-/// The first of them may be its own, of an attempt right after that success. It then goes at the
-/// end of the pause, which is a better moment than right after another one. One that was refused
-/// twice more goes only while the last that was heard is a success.
-const REFUSALS_SINCE_SUCCESS: u8 = 2;
+/// After its second refusal. Each further one doubles it.
+const SUCCESSES: u32 = 4;
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Whether an item goes before new ones that has let the others try first so often.
-fn may_go(turn: u32, refusals_left: u8) -> bool {
-    match turn {
-        0 => true,
-        1 => refusals_left > 0,
-        _ => refusals_left == REFUSALS_SINCE_SUCCESS,
+impl Precedence {
+    fn is_refused_again(self) -> bool {
+        self.earlier > 0
+    }
+
+    /// How many must have succeeded in a row before it goes.
+    fn successes(self) -> u32 {
+        match self.earlier {
+            0 => 0,
+            earlier => SUCCESSES << (earlier - 1).min(2),
+        }
     }
 }
 
@@ -110,7 +121,8 @@ fn may_go(turn: u32, refusals_left: u8) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Finished {
     pub(crate) index: u64,
-    pub(crate) succeeded: bool,
+    /// If it succeeded: when the attempt that did began.
+    pub(crate) success: Option<Instant>,
     /// Whether there was an attempt at it.
     pub(crate) was_sent: bool,
 }
@@ -137,11 +149,14 @@ pub(crate) struct Schedule<I, E> {
     exhausted: bool,
     /// Given back by threads that found somebody else waiting for a permit.
     returned: Vec<Box<Item<I, E>>>,
-    /// Refused while the limiter is paused: it says when they may go.
+    /// Those that were refused. If the limiter is paused, it says when they may go.
     refused: BTreeMap<Precedence, Box<Item<I, E>>>,
-    /// How many more of them may be refused before one that was refused often goes no more. A
-    /// success sets it to [`REFUSALS_SINCE_SUCCESS`].
-    refusals_left: u8,
+    /// When the last refusal was heard.
+    last_refusal: Option<Instant>,
+    /// How many have succeeded that were sent after that.
+    successes: u32,
+    /// The item under way that was refused more than once.
+    again: Option<u64>,
     /// Retries by when they are due and by place in the input, so that no two are alike.
     due: BTreeMap<(Instant, u64), Box<Item<I, E>>>,
     decider: Decider,
@@ -165,7 +180,9 @@ impl<I: Send, E> Schedule<I, E> {
             exhausted: false,
             returned: Vec::new(),
             refused: BTreeMap::new(),
-            refusals_left: REFUSALS_SINCE_SUCCESS,
+            last_refusal: None,
+            successes: 0,
+            again: None,
             due: BTreeMap::new(),
             decider: Decider::new(retry),
             warmup: Warmup::default(),
@@ -279,10 +296,17 @@ impl<I: Send, E> Schedule<I, E> {
 
     /// The next item to go, the breaker aside.
     fn candidate(&mut self, now: Instant, waiter: &Arc<Parker>) -> Next<I, E> {
-        if let Some(first) = self.refused.first_entry()
-            && (self.stopped || may_go(first.key().0, self.refusals_left))
+        while let Some(first) = self.due.first_entry()
+            && first.key().0 <= now
+            && let Some(place) = first.get().refused
         {
-            return Next::Attempt(first.remove());
+            self.refused.insert(place, first.remove());
+        }
+        if let Some((&first, _)) = self.refused.first_key_value()
+            && (self.stopped || self.may_go(first) || now >= first.since + LONGEST_WAIT)
+            && let Some(item) = self.take_refused()
+        {
+            return Next::Attempt(item);
         }
         if let Some(item) = self.returned.pop() {
             return Next::Attempt(item);
@@ -308,10 +332,30 @@ impl<I: Send, E> Schedule<I, E> {
                 Pull::End => self.exhausted = true,
             }
         }
-        if let Some((_, item)) = self.refused.pop_first() {
+        if let Some(item) = self.take_refused() {
             return Next::Attempt(item);
         }
         Next::Wait(self.due.keys().next().map(|(at, _)| *at))
+    }
+
+    /// The first in the line of those that were refused.
+    fn take_refused(&mut self) -> Option<Box<Item<I, E>>> {
+        let (place, item) = self.refused.pop_first()?;
+        if place.is_refused_again() {
+            self.again = Some(place.index);
+        }
+        Some(item)
+    }
+
+    /// Whether an item with this place in the line of those that were refused goes before new ones.
+    fn may_go(&self, place: Precedence) -> bool {
+        !place.is_refused_again() || self.successes >= place.successes() && self.again.is_none()
+    }
+
+    /// An item that was handed out is back.
+    fn take_back(&mut self, index: u64) {
+        self.handed_out -= 1;
+        self.again.take_if(|again| *again == index);
     }
 
     /// Whether there is something to attempt, or something may come by itself: whether the run
@@ -336,7 +380,7 @@ impl<I: Send, E> Schedule<I, E> {
 
     /// An item that was not attempted after all, because somebody else waits for a permit.
     pub(crate) fn give_back(&mut self, item: Box<Item<I, E>>) {
-        self.handed_out -= 1;
+        self.take_back(item.index);
         self.decider.probe_withdrawn(item.index);
         match item.refused {
             Some(place) => {
@@ -346,18 +390,18 @@ impl<I: Send, E> Schedule<I, E> {
         }
     }
 
-    /// Whether something was refused that goes before an item with this precedence.
+    /// Whether something was refused that goes before an item with this place, which was not
+    /// refused if it has none.
     pub(crate) fn has_before(&self, place: Option<Precedence>) -> bool {
-        let first = self.refused.keys().next();
-        first.is_some_and(|first| self.goes_before(*first, place))
+        self.refused.keys().next().is_some_and(|first| match place {
+            Some(place) => *first < place,
+            None => self.may_go(*first),
+        })
     }
 
-    /// Whether an item that was refused goes before another one, which was not if it has no place.
-    pub(crate) fn goes_before(&self, refused: Precedence, other: Option<Precedence>) -> bool {
-        match other {
-            Some(other) => refused < other,
-            None => may_go(refused.0, self.refusals_left),
-        }
+    /// Whether an item that waits for a permit gives way, now that another one was refused.
+    pub(crate) fn gives_way(&self, place: Option<Precedence>) -> bool {
+        self.has_before(place) || place.is_some_and(Precedence::is_refused_again)
     }
 
     /// Decides about a failed attempt. Unless it is to be retried the item is still out, until it
@@ -382,28 +426,41 @@ impl<I: Send, E> Schedule<I, E> {
         decision
     }
 
+    /// The item is tried again when this instant has come.
     pub(crate) fn retry_at(&mut self, mut item: Box<Item<I, E>>, at: Instant) {
-        self.handed_out -= 1;
+        self.take_back(item.index);
         item.refused = None;
         self.due.insert((at, item.index), item);
     }
 
-    /// The item is tried again as soon as the limiter, which is paused, lets it. Returns its place.
-    pub(crate) fn retry_after_pause(&mut self, mut item: Box<Item<I, E>>) -> Precedence {
-        self.handed_out -= 1;
-        let turn = item.history.attempts / ATTEMPTS_BEFORE_OTHERS;
-        let place = (turn, item.index);
+    /// The item was refused. It is tried again as soon as the limiter lets it, but not before `at`
+    /// if it waits alone.
+    pub(crate) fn refused(&mut self, mut item: Box<Item<I, E>>, at: Option<Instant>, now: Instant) {
+        self.take_back(item.index);
+        self.last_refusal = Some(now);
+        self.successes = 0;
+        let place = Precedence {
+            earlier: item.history.attempts.saturating_sub(1),
+            index: item.index,
+            since: now,
+        };
         item.refused = Some(place);
-        self.refusals_left = self.refusals_left.saturating_sub(1);
-        self.refused.insert(place, item);
-        place
+        match at {
+            Some(at) => {
+                self.due.insert((at, item.index), item);
+            }
+            None => {
+                self.refused.insert(place, item);
+            }
+        }
     }
 
     /// An item's outcome has been handed over. Returns whether other items waited for that.
     pub(crate) fn finished(&mut self, finished: Finished) -> bool {
-        self.handed_out -= 1;
-        if finished.succeeded {
-            self.refusals_left = REFUSALS_SINCE_SUCCESS;
+        self.take_back(finished.index);
+        if let Some(sent) = finished.success {
+            let is_since = self.last_refusal.is_none_or(|at| sent > at);
+            self.successes = self.successes.saturating_add(is_since.into());
             self.decider.succeeded();
         } else {
             self.decider.probe_withdrawn(finished.index);
@@ -470,10 +527,10 @@ mod tests {
         }
     }
 
-    fn done(index: u64, succeeded: bool) -> Finished {
+    fn done(index: u64, success: Option<Instant>) -> Finished {
         Finished {
             index,
-            succeeded,
+            success,
             was_sent: true,
         }
     }
@@ -503,53 +560,102 @@ mod tests {
         assert_eq!(attempt(&mut schedule, later).index, 2);
     }
 
+    /// Has the server refused it so often.
+    fn refuse<'a>(
+        schedule: &mut Schedule<&'a u32, ()>,
+        mut item: Box<Item<&'a u32, ()>>,
+        attempts: u32,
+        now: Instant,
+    ) {
+        item.history.attempts = attempts;
+        schedule.refused(item, None, now);
+    }
+
     #[test]
     fn what_was_refused_goes_first_and_the_oldest_before_the_others() {
         let now = Instant::now();
         let mut schedule = schedule(&ITEMS);
-        let [mut first, second, third] = [0; 3].map(|_| attempt(&mut schedule, now));
+        let [first, second, third] = [0; 3].map(|_| attempt(&mut schedule, now));
         schedule.give_back(third);
-        first.history.attempts = 1;
-        let place = schedule.retry_after_pause(second);
-        assert!(schedule.has_before(None) && !schedule.has_before(Some(place)));
-        let before = schedule.retry_after_pause(first);
-        assert!(schedule.has_before(Some(place)) && before < place);
+        refuse(&mut schedule, second, 1, now);
+        let place = schedule.refused.keys().next().copied();
+        assert!(schedule.has_before(None) && !schedule.has_before(place));
+        refuse(&mut schedule, first, 1, now);
+        assert!(schedule.has_before(place) && schedule.gives_way(place));
         let order = [0; 4].map(|_| attempt(&mut schedule, now));
         assert_eq!(order.each_ref().map(|item| item.index), [0, 1, 2, 3]);
-        // One that was refused twice lets the others try first.
-        let [mut often, once, ..] = order;
-        often.history.attempts = 2;
-        schedule.retry_after_pause(often);
-        schedule.retry_after_pause(once);
-        let mut order = [0; 2].map(|_| attempt(&mut schedule, now));
-        assert_eq!(order.each_ref().map(|item| item.index), [1, 0]);
-        // And new ones, until something succeeds.
-        let again = order.each_mut().map(|item| item.history.attempts);
-        assert_eq!(again, [0, 2]);
-        let [once, often] = order;
-        schedule.retry_after_pause(often);
-        assert!(!schedule.has_before(None));
-        schedule.finished(done(once.index, true));
-        assert!(schedule.has_before(None));
+    }
+
+    /// So many have succeeded that were sent then.
+    fn succeed(schedule: &mut Schedule<&u32, ()>, successes: u32, sent: Instant) {
+        for _ in 0..successes {
+            let item = attempt(schedule, sent);
+            schedule.finished(done(item.index, Some(sent)));
+        }
     }
 
     #[test]
-    fn what_was_refused_four_times_goes_only_right_after_a_success() {
-        let now = Instant::now();
-        for (attempts, goes_on) in [(2, true), (4, false)] {
-            let mut schedule = schedule(&ITEMS);
-            let [mut often, once, _] = [0; 3].map(|_| attempt(&mut schedule, now));
-            schedule.finished(done(once.index, true));
-            often.history.attempts = attempts;
-            schedule.retry_after_pause(often);
-            assert_eq!(schedule.has_before(None), goes_on, "{attempts} attempts");
-            let next = attempt(&mut schedule, now);
-            assert_eq!(next.index == 0, goes_on, "{attempts} attempts");
-            if !goes_on {
-                schedule.finished(done(2, true));
-                assert_eq!(attempt(&mut schedule, now).index, 0);
-            }
+    fn what_was_refused_again_goes_after_successes_that_were_sent_since() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let items = [0; 20];
+        let mut schedule = schedule(&items);
+        let again = attempt(&mut schedule, start);
+        refuse(&mut schedule, again, 2, at(1));
+        // What was on its way then says nothing.
+        succeed(&mut schedule, SUCCESSES, at(1));
+        assert!(!schedule.has_before(None));
+        succeed(&mut schedule, SUCCESSES, at(2));
+        assert!(schedule.has_before(None));
+        let again = attempt(&mut schedule, at(3));
+        assert_eq!(again.index, 0);
+        assert!(schedule.gives_way(again.refused), "if another is refused");
+        // After another refusal it takes more of them, unless there is nothing new to send.
+        refuse(&mut schedule, again, 3, at(4));
+        succeed(&mut schedule, 2 * SUCCESSES - 1, at(5));
+        assert!(!schedule.has_before(None));
+        while let Next::Attempt(new) = schedule.next(at(5), &Parker::new())
+            && new.index > 0
+        {}
+        assert!(schedule.refused.is_empty(), "it has gone as the last");
+    }
+
+    #[test]
+    fn of_those_that_were_refused_again_one_goes_at_a_time_and_none_waits_for_ever() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let items = [0; 20];
+        let mut schedule = schedule(&items);
+        let both = [0; 2].map(|_| attempt(&mut schedule, start));
+        for item in both {
+            refuse(&mut schedule, item, 2, start);
         }
+        succeed(&mut schedule, SUCCESSES, at(1));
+        let order = [0; 2].map(|_| attempt(&mut schedule, at(1)).index);
+        assert_eq!(order, [0, 6], "one is under way");
+        schedule.finished(done(0, Some(at(1))));
+        let second = attempt(&mut schedule, at(2));
+        assert_eq!(second.index, 1);
+        refuse(&mut schedule, second, 3, at(2));
+        let late = at(2) + LONGEST_WAIT;
+        let order = [at(3), late].map(|now| attempt(&mut schedule, now).index);
+        assert_eq!(order, [7, 1]);
+    }
+
+    #[test]
+    fn what_waits_alone_after_a_refusal_stands_in_line_when_its_wait_is_over() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let items = [0; 9];
+        let mut schedule = schedule(&items);
+        let [mut once, mut again] = [0; 2].map(|_| attempt(&mut schedule, start));
+        once.history.attempts = 1;
+        again.history.attempts = 2;
+        schedule.refused(again, Some(at(1)), start);
+        schedule.refused(once, Some(at(1)), start);
+        assert_eq!(attempt(&mut schedule, start).index, 2);
+        let order = [0; 2].map(|_| attempt(&mut schedule, at(1)).index);
+        assert_eq!(order, [0, 3]);
     }
 
     #[test]
@@ -571,7 +677,7 @@ mod tests {
         schedule.retry_at(first, now + Duration::from_secs(1));
         assert_eq!(schedule.binding(now), Binding::Backoff);
         assert!(!schedule.has_begun_all());
-        schedule.finished(done(second.index, true));
+        schedule.finished(done(second.index, Some(now)));
         queue.delivered(1);
         assert_eq!(schedule.binding(now), Binding::Input);
         let mut history = schedule.decider.history(2, now, None);
@@ -607,10 +713,10 @@ mod tests {
         nothing(&mut schedule, now);
         assert_eq!(attempt(&mut schedule, later).index, 0);
         nothing(&mut schedule, later);
-        assert!(schedule.finished(done(0, false)), "others have waited");
+        assert!(schedule.finished(done(0, None)), "others have waited");
         assert_eq!(attempt(&mut schedule, later).index, 1);
         assert_eq!(attempt(&mut schedule, later).index, 2);
-        assert!(!schedule.finished(done(1, true)));
+        assert!(!schedule.finished(done(1, Some(now))));
 
         let mut stopped = self::schedule(&ITEMS).with_warmup(1);
         attempt(&mut stopped, now);
@@ -636,7 +742,7 @@ mod tests {
             Next::Wait(Some(_))
         ));
         let item = attempt(&mut schedule, now + Duration::from_secs(1));
-        schedule.finished(done(item.index, true));
+        schedule.finished(done(item.index, Some(now)));
         assert!(schedule.is_over());
     }
 
@@ -657,14 +763,14 @@ mod tests {
         let mut abandoned = Vec::new();
         while let Next::GiveUp(item, _) = schedule.next(now, &Parker::new()) {
             abandoned.push(item.index);
-            schedule.finished(done(item.index, false));
+            schedule.finished(done(item.index, None));
         }
         assert_eq!(abandoned, [0, 2, 3]);
         assert!(
             matches!(schedule.next(now, &Parker::new()), Next::Wait(None)),
             "one is still out"
         );
-        schedule.finished(done(1, false));
+        schedule.finished(done(1, None));
         assert!(schedule.is_over());
     }
 
@@ -691,7 +797,7 @@ mod tests {
             matches!(schedule.next(probe_at, &Parker::new()), Next::Wait(None)),
             "one at a time"
         );
-        schedule.finished(done(probe.index, true));
+        schedule.finished(done(probe.index, Some(probe_at)));
         assert_eq!(attempt(&mut schedule, probe_at).index, 1);
     }
 
@@ -756,7 +862,7 @@ mod tests {
         for _ in 0..2 {
             match schedule.next(at(4), &Parker::new()) {
                 Next::GiveUp(item, _) => {
-                    schedule.finished(done(item.index, false));
+                    schedule.finished(done(item.index, None));
                 }
                 other => panic!("{other:?}"),
             }
@@ -784,7 +890,7 @@ mod tests {
                 Next::GiveUp(item, _) => assert_eq!(item.index, index),
                 other => panic!("{other:?}"),
             }
-            schedule.finished(done(index, false));
+            schedule.finished(done(index, None));
         }
         assert!(schedule.is_over());
     }

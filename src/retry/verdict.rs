@@ -73,6 +73,11 @@ impl Verdict {
         }
     }
 
+    /// Whether the server refused the item, whoever waits for it.
+    pub(crate) fn is_refusal(self) -> bool {
+        self.refusal().is_some() || matches!(self, Self::RetryAfter(_))
+    }
+
     /// What becomes of it by what the limiter has heard of the item's attempt with this number, and
     /// how long everyone waits with the item, if they do. A wait that no server asks for is a
     /// backoff: no longer than `longest_backoff`.
@@ -83,24 +88,15 @@ impl Verdict {
         longest_backoff: Duration,
     ) -> (Self, Option<Duration>) {
         // Waits of milliseconds would use up the attempts of one item.
-        let own = |most: u32| {
-            let times = 4_u32.saturating_pow(attempt.saturating_sub(1)).min(most);
+        let own = || {
+            let times = 4_u32.saturating_pow(attempt.saturating_sub(1)).min(1_000);
             (STRAY_BACKOFF * times).min(longest_backoff)
         };
         match (self, heard) {
             (Self::PauseAll(hint), Heard::Stray) if attempt <= 1 => (Self::RetryAfter(hint), None),
-            (Self::PauseAll(hint), Heard::Stray) => (Self::RetryAfter(hint.max(own(1_000))), None),
+            (Self::PauseAll(hint), Heard::Stray) => (Self::RetryAfter(hint.max(own())), None),
             (Self::PauseAll(hint), Heard::Held(pause)) => {
-                let pause = hint.min(pause).max(pause.min(longest_backoff));
-                let alone = own(64);
-                // Others wait no longer for it.
-                let is_again = attempt > 2 && hint.max(pause) < alone;
-                let verdict = if is_again {
-                    Self::RetryAfter(alone)
-                } else {
-                    self
-                };
-                (verdict, Some(pause))
+                (self, Some(hint.min(pause).max(pause.min(longest_backoff))))
             }
             // The wait that the server asks for has nothing to do with it.
             (Self::PauseAll(_) | Self::Throttled, Heard::Full) => {
@@ -147,12 +143,6 @@ mod tests {
         assert_eq!(heard(asked, Heard::Held(s(8))), (asked, Some(s(8))));
         let longer = Verdict::PauseAll(s(60));
         assert_eq!(heard(longer, Heard::Held(s(60))), (longer, Some(s(60))));
-        // One that was refused twice before waits for longer than the others.
-        let short = Verdict::PauseAll(Duration::from_millis(20));
-        let again = |attempt| short.heard(Heard::Held(Duration::from_millis(20)), attempt, s(10));
-        assert_eq!(again(2), (short, Some(Duration::from_millis(20))));
-        let alone = Verdict::RetryAfter(Duration::from_millis(400));
-        assert_eq!(again(3), (alone, Some(Duration::from_millis(20))));
         let without = Verdict::Throttled;
         assert_eq!(heard(without, Heard::Stray), (without, None));
         assert_eq!(heard(without, Heard::Held(s(20))), (without, Some(s(10))));

@@ -37,6 +37,7 @@ impl Limit {
     }
 
     /// Reads these numbers. `None` if they end too soon.
+    #[expect(clippy::option_option, reason = "too few numbers, and no limit")]
     pub(super) fn read(numbers: &mut impl Iterator<Item = u64>) -> Option<Option<Self>> {
         let (units, period, burst) = (numbers.next()?, numbers.next()?, numbers.next()?);
         Some((units > 0).then_some(Self {

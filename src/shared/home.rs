@@ -152,7 +152,7 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("url", &self.url)
             .field("fallback", &self.fallback)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -98,12 +98,12 @@ impl Record {
         let mut next = || body.next();
         let (boot, file, written) = (next()?, next()?, next()?);
         let (incarnation, seen, paused_until) = (next()?, next()?, next()?);
-        let mut axis = || {
+        let mut read = || {
             let next = body.next()?;
             let free = Span::read(body)?;
             Some(Axis { next, free })
         };
-        let axes = [axis()?, axis()?];
+        let axes = [read()?, read()?];
         let mut holders = BTreeMap::new();
         while let Some(id) = body.next() {
             let (live_until, busy_until) = (body.next()?, body.next()?);

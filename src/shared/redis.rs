@@ -269,12 +269,12 @@ impl fmt::Debug for RedisStore {
 fn encode(ask: &Ask, fresh: u64) -> Vec<String> {
     let limits = ask.configured.into_iter().chain(ask.announced);
     let limits = limits.flat_map(Limit::numbers);
-    let limits = limits.map(|number| format!("{number} ")).collect();
+    let limits: Vec<_> = limits.map(|number| number.to_string()).collect();
     let mut arguments = vec![
         fresh.to_string(),
         ask.holder.to_string(),
         ask.incarnation.to_string(),
-        limits,
+        limits.join(" "),
         ask.owed_tokens.to_string(),
         u64::from(ask.leaves).to_string(),
         u64::from(ask.returns).to_string(),

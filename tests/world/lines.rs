@@ -208,6 +208,11 @@ fn bad_lines_among_good_ones_are_failed_rows_as_before() {
         (bad(9) + &requests(0..1, "\n"), 1),
         (bad(900) + &requests(0..100, "\n"), 100),
         (requests(0..100, "\n") + &bad(2_000), 100),
+        // They fill all that is looked at.
+        (
+            ("no request ".repeat(30_000) + "\n").repeat(5) + &requests(0..3, "\n"),
+            3,
+        ),
         ("\u{feff}".to_owned() + &requests(0..3, "\r\n"), 3),
     ] {
         let folder = Folder::new();
