@@ -22,6 +22,8 @@ const DEEPEST_CUT: f64 = 0.5;
 const ENOUGH_REQUESTS: f64 = 8.0;
 /// So many requests tell that the limit is no higher.
 const MANY_REQUESTS: f64 = 50.0;
+/// If more was let in than so many times the rate, it was not what was sent at.
+const FAR_MORE: f64 = 1.2;
 /// Stray refusals lower a rate to no less than this share of what it was.
 const LOWEST_SHARE: f64 = 0.8;
 /// What a stray refusal leaves of the rate, and the most that one leaves that holds everyone.
@@ -143,7 +145,8 @@ impl LearnedRate {
         let mut told = let_in.told(least);
         let is_known = let_in.requests >= MANY_REQUESTS;
         let mut ceiling = if is_known { most } else { f64::INFINITY };
-        if let Some(before) = before {
+        // Where places were thought to be the limit, what was sent did not keep to the rate.
+        if let Some(before) = before.filter(|it| told < FAR_MORE * it.now) {
             let is_window = let_in.held > SHORT;
             let enough = let_in.requests >= ENOUGH_REQUESTS;
             let passed = before.passed();
