@@ -19,7 +19,7 @@
 //! |---|---|---|
 //! | 2xx with what the endpoint promises, see below | | none: it is the [`Reply`](crate::Reply) |
 //! | 2xx that is empty, cut short, or no JSON (a web page) | `Malformed` | tried again, at most twice: it may have been billed |
-//! | 2xx that is an *answer in all but form*: the whole answer, but with `NaN` or `Infinity` in it, in a string, or with something before or behind it | `Protocol` | tried again once at most: it was billed |
+//! | 2xx that is an *answer in all but form*: the whole answer, but with `NaN` in it, a comma too many, in a string, or with something before or behind it | `Protocol` | tried again once at most: it was billed |
 //! | 2xx that is a stream of events | `Invalid` | the item fails: streams are not read |
 //! | 2xx with an error | as the status that it names, else `Server` | as for that status |
 //! | 2xx with JSON that is neither an answer nor an error | as its words say (a limit, an overload, money, the key, the size, a content filter), else `Malformed` | as for that kind |
