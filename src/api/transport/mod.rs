@@ -20,6 +20,7 @@ mod context;
 mod decode;
 mod error;
 mod http_transport;
+mod login;
 mod memory;
 mod proxy;
 mod request;
