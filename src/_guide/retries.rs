@@ -27,7 +27,7 @@
 //! | 3xx | `Redirect` | the run stops: a redirect could take the key elsewhere |
 //! | 401, and 400 that refuses the key (Gemini, `LiteLLM`) | `Auth` | the run stops |
 //! | 402, and codes such as `insufficient_quota` under any status | `Quota` | the run stops |
-//! | 4xx that speaks of balance, credits, billing, a budget, a spending or usage limit, and tells no wait | `Quota` | as for its status; three items in a row with no success between stop the run (fewer, if fewer are left) |
+//! | 4xx that speaks of balance, credits, billing, a budget, a spending or usage limit, and tells no wait; 5xx that says they are used up | `Quota` | as for its status; three items in a row with no success between stop the run (fewer, if fewer are left) |
 //! | 402 with `retry-after` | `RateLimited` | everyone waits |
 //! | 403, 404 | `Permission`, `NotFound` | the item fails; many alike in a row stop the run, see below |
 //! | 408, 409, 425 | `Server` | backoff; if the server says how long to wait, the item alone waits as long |

@@ -47,6 +47,14 @@ impl ErrorBody {
         holds_any(&text, WORDS) && !holds_any(&text, SOON)
     }
 
+    /// Its words say that there is no money left. A server that fails may speak of its billing,
+    /// too.
+    pub(crate) fn lacks_money(&self) -> bool {
+        const LACK: &str = "insufficient|enough|exhausted|used up|too low|recharge| top up|budget|\
+            limit exceeded|limit reached|reached your|不足|欠费";
+        self.speaks_of_money() && holds_any(&self.words(), LACK)
+    }
+
     /// The words of its message and its codes, each in small letters between blanks. What is quoted
     /// stands further in, and links lead to pages about everything: neither is among them.
     fn words(&self) -> String {

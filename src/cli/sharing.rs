@@ -156,12 +156,21 @@ pub(crate) fn shared(run: &Run) -> Result<(Option<Shared>, Option<&'static str>)
     Ok((Some(shared), variable))
 }
 
-/// Whether the run shares its limits. The store is not opened.
+/// Whether the run shares its limits. Nothing is made, not even the file that would be.
 ///
 /// # Errors
-/// Those of [`shared`], but for those of the store.
+/// Those of [`shared`].
 pub(crate) fn is_shared(run: &Run) -> Result<bool> {
-    Ok(url(run)?.is_some())
+    let Some((url, from)) = url(run)? else {
+        return Ok(false);
+    };
+    let is_folder = |folder: &Path| folder.as_os_str().is_empty() || folder.is_dir();
+    let file = url.strip_prefix("file:").map(Path::new);
+    let would_be_made = |file: &Path| !file.exists() && file.parent().is_some_and(is_folder);
+    if !file.is_some_and(would_be_made) {
+        Shared::open(&url).map_err(|error| error.behind(from))?;
+    }
+    Ok(true)
 }
 
 /// The URL, and the flag or variable that it is from.

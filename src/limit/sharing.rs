@@ -19,7 +19,7 @@ const SECOND: Nanos = 1_000 * MILLI;
 /// What all leases together are worth at least, in time.
 const LEASE: Nanos = 100 * MILLI;
 /// Where each lease loses its slack, it is worth so many times that.
-const MANY: u64 = 20;
+const MANY: u64 = 40;
 /// How late a wake-up may be.
 const LATE: Nanos = 2 * MILLI;
 /// The longest time between two asks while something is in flight or waits. After so long without

@@ -212,10 +212,7 @@ impl<J: Job> RunShared<'_, J> {
         why: Option<&Error>,
     ) {
         let settings = &self.settings;
-        let hint = match verdict {
-            Some(Verdict::PauseAll(hint) | Verdict::RetryAfter(hint)) => Some(hint),
-            _ => None,
-        };
+        let is_asked = matches!(verdict, Some(Verdict::PauseAll(_) | Verdict::RetryAfter(_)));
         if verdict.is_some_and(|verdict| self.stops_run(verdict)) {
             settings.cancel.cancel();
             // Others who share the limiter may allow a longer wait, or none: they hear it themselves.
@@ -232,7 +229,7 @@ impl<J: Job> RunShared<'_, J> {
             settings.events.emit(|| Event::Pause { wait });
         }
         // Whoever sees it counted finds the limiter paused.
-        if hint.is_some() || verdict == Some(Verdict::Throttled) {
+        if is_asked || verdict == Some(Verdict::Throttled) {
             settings.monitor.update(|progress| progress.throttled += 1);
         }
     }

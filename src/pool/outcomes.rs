@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, bounded, unbounded};
+use crossbeam_channel::Sender;
 
 use super::job::{Billed, Failure, run_over};
 use crate::binding::Times;
@@ -137,9 +137,6 @@ pub(super) struct Delivery<I, T, E> {
     pub(super) ack: Option<AckGuard>,
 }
 
-/// Where outcomes are received.
-pub(super) type Inbox<I, T, E> = Receiver<Delivery<I, T, E>>;
-
 /// Holds the thread that delivered an outcome until this is dropped. What has finished and is not
 /// acknowledged is then never more than there are threads, and a consumer that writes outcomes down
 /// loses no more than that when the process is killed.
@@ -151,26 +148,17 @@ impl Drop for AckGuard {
     }
 }
 
-/// What takes outcomes as they finish, and where they are received. The end is when all threads of
-/// the run have dropped what takes them.
+/// Sends outcomes to whoever takes them as they finish. The end is when all threads of the run have
+/// dropped this.
 ///
-/// With `acknowledged`, each delivery comes with an [`AckGuard`]. Such a channel has no bound of its
-/// own: no more can be in it than there are threads. It drops its deliveries, and their guards, when
-/// the receiver is dropped, which a bounded one does not.
-#[expect(clippy::type_complexity, reason = "a closure has no name")]
-pub(super) fn channel<I: Send, T: Send, E: Send>(
-    capacity: usize,
+/// With `acknowledged`, each delivery comes with an [`AckGuard`]. The channel is then to be one
+/// without a bound. No more can be in it than there are threads; and when its receiver is dropped it
+/// drops what it holds, guards and all, which a bounded one does not.
+pub(super) fn sending<I: Send, T: Send, E: Send>(
+    sender: Sender<Delivery<I, T, E>>,
     acknowledged: bool,
-) -> (
-    impl Fn(JobOutcome<I, T, E>) -> bool + Send + Sync,
-    Inbox<I, T, E>,
-) {
-    let (sender, receiver) = if acknowledged {
-        unbounded()
-    } else {
-        bounded(capacity)
-    };
-    let deliver = move |outcome| {
+) -> impl Fn(JobOutcome<I, T, E>) -> bool + Send + Sync {
+    move |outcome| {
         let parker = acknowledged.then(Parker::new);
         let ack = parker.clone().map(AckGuard);
         let wanted = sender.send(Delivery { outcome, ack }).is_ok();
@@ -179,6 +167,5 @@ pub(super) fn channel<I: Send, T: Send, E: Send>(
             Clock::system().park(&parker, None);
         }
         wanted
-    };
-    (deliver, receiver)
+    }
 }

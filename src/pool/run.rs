@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::thread::{self, Builder, Scope};
 use std::time::Duration;
 
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 
 use super::input::InputQueue;
 use super::job::{Failure, Job};
 use super::leader::{RunShared, Spawner};
 use super::order::Reorder;
-use super::outcomes::{Delivery, Inbox, JobOutcome, Outcomes, Sink, channel};
+use super::outcomes::{Delivery, JobOutcome, Outcomes, Sink, sending};
 use super::settings::Settings;
 use super::worker::work;
 use crate::cancel::Cancel;
@@ -146,8 +146,7 @@ impl Settings {
         Ok(Outcomes(Box::new(iter::from_fn(next))))
     }
 
-    /// Starts a run on other threads than this one. The answer is its other end, and the items that
-    /// this thread is to pull, if it is.
+    /// Starts a run on other threads than this one.
     fn begin<'s, J: Job + 's>(
         &self,
         job: J,
@@ -158,7 +157,12 @@ impl Settings {
     ) -> Result<Begun<'s, J>> {
         let settings = self.for_one_run()?;
         let queue = InputQueue::new(self.window(), self.limiter.clock().clone());
-        let (sink, inbox) = channel(self.backlog(), acknowledged);
+        let (sender, inbox) = if acknowledged {
+            unbounded()
+        } else {
+            bounded(self.backlog())
+        };
+        let sink = sending(sender, acknowledged);
         let run = Running {
             inbox,
             cancel: settings.cancel.clone(),
@@ -172,14 +176,15 @@ impl Settings {
     }
 }
 
+/// A run, and the items that the thread which began it is to pull, if it is.
+type Begun<'s, J> = (Running<J>, Option<Items<'s, <J as Job>::Input>>);
 type JobFailure<J> = Failure<<J as Job>::Error>;
-type Begun<'f, J> = (Running<J>, Option<Items<'f, <J as Job>::Input>>);
 type Items<'f, I> = Box<dyn Iterator<Item = I> + 'f>;
 type Feeder<'f, I> = dyn FnOnce(&InputQueue<I>) + Send + 'f;
 
 /// A run on other threads, as whoever takes its outcomes has it. The run stops when this is dropped.
 struct Running<J: Job> {
-    inbox: Inbox<J::Input, J::Output, J::Error>,
+    inbox: Receiver<Delivery<J::Input, J::Output, J::Error>>,
     cancel: Cancel,
     queue: Arc<InputQueue<J::Input>>,
     /// What is in flight is ended, too.
@@ -272,7 +277,7 @@ impl<I, T, E, F: FnMut(JobOutcome<I, T, E>)> Consumer<I, T, E> for F {
 }
 
 fn next_outcome<I, T, E>(
-    inbox: &Inbox<I, T, E>,
+    inbox: &Receiver<Delivery<I, T, E>>,
     consumer: &mut impl Consumer<I, T, E>,
     mut acknowledge: impl FnMut(),
 ) -> Option<Delivery<I, T, E>> {

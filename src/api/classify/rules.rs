@@ -118,6 +118,10 @@ impl Rule {
                 pause_or(V::Throttled),
                 "the server is overloaded or not ready; a later attempt may succeed",
             ),
+            // Only words, here too.
+            500..600 if hints.delay.is_none() && body.lacks_money() => {
+                (K::Quota, V::Retry, OUT_OF_MONEY)
+            }
             500..600 => (
                 K::Server,
                 pause_or(V::Retry),

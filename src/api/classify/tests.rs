@@ -800,6 +800,20 @@ fn words_about_money_are_no_proof_and_none_where_a_wait_is_told() {
         ),
         (413, &[], &error("", "see billing"), K::TooLarge, V::Fail),
         (
+            503,
+            &[],
+            &error("", "Insufficient credits. Recharge your account"),
+            K::Quota,
+            V::Retry,
+        ),
+        (
+            503,
+            AFTER_2,
+            &error("", "Insufficient credits. Recharge your account"),
+            K::Server,
+            V::PauseAll(secs(2)),
+        ),
+        (
             429,
             &[],
             r#"{"error":{"message":"m","type":"usage_limit_reached"}}"#,
@@ -812,6 +826,20 @@ fn words_about_money_are_no_proof_and_none_where_a_wait_is_told() {
             &error("", "usage limit per minute"),
             K::RateLimited,
             V::Throttled,
+        ),
+        (
+            503,
+            &[],
+            &error("", "the billing service is down"),
+            K::Server,
+            V::Retry,
+        ),
+        (
+            500,
+            &[],
+            &error("", "could not read the balance: timeout"),
+            K::Server,
+            V::Retry,
         ),
     ]);
 }
