@@ -4,9 +4,11 @@ use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tollgate::{HttpConfig, HttpTransport, ProxyPolicy, TransportErrorKind, TransportStage};
+use tollgate::{
+    Cancel, HttpConfig, HttpRequest, HttpTransport, ProxyPolicy, TransportErrorKind, TransportStage,
+};
 
 use crate::server::*;
 
@@ -145,6 +147,44 @@ fn a_password_is_tried_once_by_many_at_once() {
         assert!(asked.is_ok(), "{asked:?}");
     }
     assert!(seen.try_iter().count() > 1);
+}
+
+#[test]
+fn an_abort_ends_a_wait_for_the_login_of_another() {
+    let (tell, seen) = mpsc::channel();
+    let (release, held) = mpsc::channel::<()>();
+    let (tell, held) = (Mutex::new(tell), Mutex::new(held));
+    let proxy = server(move |_, mut stream| {
+        read_request(&mut stream);
+        tell.lock().unwrap().send(()).unwrap();
+        // Ends when the test drops its side.
+        let _ = held.lock().unwrap().recv();
+    });
+    let policy = ProxyPolicy::Url(format!("http://user:word@{proxy}"));
+    let config = HttpConfig::new().proxy(policy).connect_timeout(AMPLE);
+    let transport = HttpTransport::new(config).unwrap();
+    let cancel = Cancel::new();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| post(&transport, "http://api.invalid/", b"{}"));
+        seen.recv().unwrap();
+        let second = scope.spawn(|| {
+            let (url, by) = ("http://api.invalid/", Instant::now() + AMPLE);
+            transport.send(&HttpRequest::new("GET", url, by, &cancel))
+        });
+        thread::sleep(Duration::from_millis(50));
+        let started = Instant::now();
+        cancel.abort();
+        let error = second.join().unwrap().unwrap_err();
+        assert_eq!(error.kind, TransportErrorKind::Aborted);
+        assert!(started.elapsed() < AMPLE / 2);
+        assert!(!first.is_finished(), "its login is its own");
+        drop(release);
+        assert_eq!(
+            first.join().unwrap().unwrap_err().kind,
+            TransportErrorKind::Proxy
+        );
+    });
+    assert_eq!(seen.try_iter().count(), 0, "one login");
 }
 
 #[test]

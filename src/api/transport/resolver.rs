@@ -60,11 +60,8 @@ impl CachingResolver {
             Err(_) => self.find(host, context::with(|context| context.connect_by)),
         };
         let found = found.map_err(|error| {
-            fail_for(
-                TransportErrorKind::Resolve,
-                "no address for the host",
-                error,
-            )
+            let why = "no address for the host";
+            fail_for(TransportErrorKind::Resolve, why, error)
         })?;
         let with_port = |address| SocketAddr::new(address, port(uri));
         Ok(found.into_iter().map(with_port).collect())
@@ -100,14 +97,14 @@ impl CachingResolver {
     fn look_up(&self, host: String) -> io::Result<()> {
         let this = self.clone();
         let thread = thread::Builder::new().name("tollgate-dns".into());
-        thread.spawn(move || {
+        let work = move || {
             let found = (this.find)(&host).map_err(Arc::new);
             let (names, ended) = &*this.names;
             let lookup = Lookup::Ended(Instant::now(), found);
             let _before = names.lock().insert(host, lookup);
             ended.notify_all();
-        })?;
-        Ok(())
+        };
+        thread.spawn(work).map(drop)
     }
 }
 

@@ -18,9 +18,8 @@ use crate::escape::printable;
 const MAX_ERROR_BODY: usize = 64 * 1024;
 /// How long it is waited for: the status is known, and so is what to do.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Memory reserved for a body on the server's word alone, and where nothing is said of its length.
+/// Memory reserved for a body on the server's word alone.
 const MAX_RESERVED: usize = 256 * 1024;
-const RESERVED_WITHOUT_LENGTH: usize = 2 * 1024;
 /// How many characters of a value are quoted.
 const MAX_QUOTED: usize = 40;
 
@@ -52,7 +51,7 @@ pub(super) fn receive(
     let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     let mut is_too_large = is_success && length.is_some_and(|length| length > most);
     if is_success && !is_too_large {
-        bytes.reserve_exact(length.unwrap_or(RESERVED_WITHOUT_LENGTH).min(MAX_RESERVED));
+        bytes.reserve_exact(length.unwrap_or(0).min(MAX_RESERVED));
         // One more than allowed, to tell a body that is just as long from one that is longer.
         let more = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
         body.as_reader().take(more).read_to_end(bytes)?;

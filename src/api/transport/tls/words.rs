@@ -6,7 +6,7 @@ use rustls::Error::{self, AlertReceived, InvalidCertificate, InvalidMessage, Pee
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription as A, CertificateError as C};
 
-use super::super::TransportErrorKind;
+use super::super::TransportErrorKind::{self, Tls};
 use super::super::context::broken;
 use super::super::error::fail;
 use crate::api::times::to_rfc3339;
@@ -48,13 +48,10 @@ pub(super) fn failed(error: Error, kind: Option<TransportErrorKind>) -> ureq::Er
         }
         _ => (false, told),
     };
-    let kind = if is_about_identity {
-        Some(TransportErrorKind::Tls)
-    } else {
-        kind
-    };
+    let why = format!("the TLS handshake failed: {why}");
     match kind {
-        Some(kind) => fail(kind, format!("the TLS handshake failed: {why}")),
+        _ if is_about_identity => fail(Tls, why),
+        Some(kind) => fail(kind, why),
         None => broken(error),
     }
 }
@@ -192,7 +189,7 @@ mod tests {
             ),
             (PeerMisbehaved::InvalidKeyShare.into(), "invalid key share"),
         ] {
-            let told = failed(error, Some(TransportErrorKind::Tls)).to_string();
+            let told = failed(error, Some(Tls)).to_string();
             let told = told.replace("subjectAltName", "");
             assert!(told.contains(words), "{told}");
             let is_camel =
