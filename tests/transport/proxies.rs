@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tollgate::{
-    Cancel, HttpConfig, HttpRequest, HttpTransport, ProxyPolicy, TransportErrorKind, TransportStage,
+    Cancel, HttpConfig, HttpRequest, HttpTransport, ProxyPolicy, Transport, TransportErrorKind,
+    TransportStage,
 };
 
 use crate::server::*;
