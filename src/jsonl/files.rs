@@ -174,7 +174,7 @@ impl RunFiles {
         }
     }
 
-    /// Refuses what cannot be meant. Opens and creates nothing.
+    /// Refuses what cannot be meant. Creates nothing, and opens no pipe and no device.
     ///
     /// # Errors
     /// [`ErrorKind::Config`], naming the file: the input does not exist, one is a directory, a
@@ -316,7 +316,9 @@ pub(crate) fn stem_of_results(output: &Path) -> &OsStr {
 /// one yet. To share a terminal, a pipe or a device overwrites nothing.
 fn is_same(one: &Path, other: &Path) -> bool {
     let same_name = || resolved(one).is_some_and(|one| Some(one) == resolved(other));
-    !is_device(one) && same_file::is_same_file(one, other).unwrap_or_else(|_| same_name())
+    // Two files are opened to be compared, and to open a pipe waits for its other end.
+    let any_device = is_device(one) || is_device(other);
+    !any_device && same_file::is_same_file(one, other).unwrap_or_else(|_| same_name())
 }
 
 /// Makes sure that a location may be that of a file.
