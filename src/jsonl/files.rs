@@ -316,7 +316,9 @@ pub(crate) fn stem_of_results(output: &Path) -> &OsStr {
 /// one yet. To share a terminal, a pipe or a device overwrites nothing.
 fn is_same(one: &Path, other: &Path) -> bool {
     let same_name = || resolved(one).is_some_and(|one| Some(one) == resolved(other));
-    !is_device(one) && same_file::is_same_file(one, other).unwrap_or_else(|_| same_name())
+    // To open a pipe would wait for its other end.
+    let is_device = is_device(one) || is_device(other);
+    !is_device && same_file::is_same_file(one, other).unwrap_or_else(|_| same_name())
 }
 
 /// Makes sure that a location may be that of a file.
