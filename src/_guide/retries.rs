@@ -179,7 +179,7 @@
 //! whose answers were all failures or refusals gives up after ten minutes. A run that has seen the
 //! server work waits as long as it takes. If fewer than ten items are left, and they fail rather
 //! than are refused, it holds them for two minutes at most. From then on their attempts count. At a
-//! deadline every outage ends.
+//! deadline every outage ends, and a last probe goes a second before it.
 //!
 //! # When everything fails alike
 //!
