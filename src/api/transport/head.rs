@@ -48,14 +48,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Head, String> {
 
 /// The status of the answer that `bytes` begin with, behind interim ones. Its head may be a part.
 pub(super) fn answer_status(mut bytes: &[u8]) -> Option<u16> {
-    loop {
-        let head = without_empty_lines(bytes);
-        let status = status(head)?;
-        if !is_interim(status) {
-            return Some(status);
-        }
-        bytes = &head[length(head)?..];
+    while let Ok(Head::Interim(length)) = read(bytes) {
+        bytes = &bytes[length..];
     }
+    status(without_empty_lines(bytes)).filter(|status| !is_interim(*status))
 }
 
 /// Some servers end a body with a line too many.
