@@ -12,9 +12,8 @@ pub(super) fn announced_limit(message: &str) -> Option<AnnouncedLimit> {
         "request", "requests", "req", "calls", "token", "tokens", "api",
     ];
     const LIMIT: [&str; 7] = ["rpm", "tpm", "rps", "limit", "is", "of", "exceeded"];
-    // LiteLLM lists what is used beside the limits.
-    if message.contains("current_rpm") {
-        return None;
+    if message.contains("rpm_limit") {
+        return in_fields(message);
     }
     // 30,000 is one number.
     let text = message
@@ -47,6 +46,27 @@ pub(super) fn announced_limit(message: &str) -> Option<AnnouncedLimit> {
             is_tokens,
             period_s,
         })
+    })
+}
+
+/// `LiteLLM`: `{'current_tpm': 1770, 'tpm_limit': inf, 'current_rpm': 59, 'rpm_limit': 60}`. Where
+/// both are limited, it is not certain which one is meant.
+fn in_fields(message: &str) -> Option<AnnouncedLimit> {
+    let value = |name: &str| {
+        let (_, behind) = message.split_once(name)?;
+        let behind = behind.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+        let number = behind.split(|c: char| !c.is_ascii_digit()).next();
+        number?.parse().ok().filter(|number| *number > 0)
+    };
+    let (number, is_tokens) = match (value("rpm_limit"), value("tpm_limit")) {
+        (Some(requests), None) => (requests, false),
+        (None, Some(tokens)) => (tokens, true),
+        _ => return None,
+    };
+    Some(AnnouncedLimit {
+        number,
+        is_tokens,
+        period_s: 60,
     })
 }
 
@@ -89,7 +109,16 @@ mod tests {
             ("0 requests per minute", None),
             ("100 requests per day", None),
             (
-                "Deployments={'45e2': {'current_rpm': 59, 'rpm_limit': 60}}",
+                "No deployments available. Deployments={'45e2': {'current_tpm': 1770, \
+                 'tpm_limit': inf, 'current_rpm': 59, 'rpm_limit': 60}}",
+                Some((60, false, 60)),
+            ),
+            (
+                "'current_tpm': 60, 'tpm_limit': 40, 'current_rpm': 2, 'rpm_limit': inf",
+                Some((40, true, 60)),
+            ),
+            (
+                "'current_tpm': 60, 'tpm_limit': 40, 'current_rpm': 2, 'rpm_limit': 2",
                 None,
             ),
             ("", None),

@@ -475,6 +475,7 @@ mod tests {
             "ExceededBudget: User=x over budget. Spend=1.1, Budget=1.0",
             "Usage limit exceeded for virtual key",
             "You've reached your usage limit.",
+            "FailedOperation.ResourcePackExhausted",
             "token quota is not enough, token remain quota: $0.01",
             "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys",
             "Your top-up is needed",

@@ -66,7 +66,15 @@ impl ErrorBody {
         let words = words.filter(|word| !is_link(word));
         let mut shown = " ".to_owned();
         for word in words.flat_map(|word| word.split(|c: char| !c.is_alphanumeric())) {
-            shown.push_str(&word.to_lowercase());
+            let mut after = ' ';
+            for c in word.chars() {
+                // `ExceededBudget` is two words.
+                if after.is_lowercase() && c.is_uppercase() {
+                    shown.push(' ');
+                }
+                shown.extend(c.to_lowercase());
+                after = c;
+            }
             shown.push(' ');
         }
         shown

@@ -193,7 +193,10 @@ pub(crate) fn says(value: &Value) -> bool {
         Value::Null | Value::Bool(false) => false,
         Value::Bool(true) => true,
         Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.trim().is_empty(),
+        // Python's and JavaScript's words for nothing become strings on the way.
+        Value::String(text) => !["", "null", "none", "nan", "undefined"]
+            .iter()
+            .any(|nothing| text.trim().eq_ignore_ascii_case(nothing)),
         Value::Array(elements) => elements.iter().any(says),
         Value::Object(members) => members.values().any(says),
     }
@@ -208,11 +211,11 @@ pub(crate) fn says_something(json: &str) -> bool {
 /// The longest JSON that is parsed into a value, in bytes: a value takes several times its text.
 pub(crate) const LONGEST_PARSED: usize = 64 << 10;
 
-/// `json` with null for each number that JSON does not have (`NaN`, `Infinity`), as Python writes
-/// them. `None` if there is none.
+/// `json` with null for each of Python's words that JSON does not have (`NaN`, `None`). `None` if
+/// there is none.
 pub(crate) fn with_nulls(json: &str) -> Option<String> {
-    const NUMBERS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
-    if !NUMBERS.iter().any(|number| json.contains(number)) {
+    const WORDS: [&str; 6] = ["NaN", "-Infinity", "Infinity", "None", "True", "False"];
+    if !WORDS.iter().any(|word| json.contains(word)) {
         return None;
     }
     let mut in_string = false;
@@ -223,12 +226,46 @@ pub(crate) fn with_nulls(json: &str) -> Option<String> {
         if in_string {
             out.push_str(part);
         } else {
-            let put_right = |part: String, number| part.replace(number, "null");
-            out += &NUMBERS.into_iter().fold(part.to_owned(), put_right);
+            let put_right = |part: String, word| part.replace(word, "null");
+            out += &WORDS.into_iter().fold(part.to_owned(), put_right);
         }
         in_string ^= !in_string || slashes.is_multiple_of(2);
     }
     Some(out)
+}
+
+/// `json` with the other usual slips of its writers put right: single quotes, control characters
+/// and wrong escapes in strings, and a comma behind the last element. Anything else stays, so that
+/// what is no JSON at all does not become any.
+pub(crate) fn mended(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut quote = None;
+    let mut chars = json.chars();
+    while let Some(c) = chars.next() {
+        match (c, quote) {
+            // Behind a letter, a single one is an apostrophe.
+            ('"' | '\'', None) if c == '"' || out.trim_end().ends_with(['{', '[', ',', ':']) => {
+                quote = Some(c);
+                out.push('"');
+            }
+            (_, Some(open)) if c == open => {
+                quote = None;
+                out.push('"');
+            }
+            ('"', Some(_)) => out.push_str("\\\""),
+            ('\\', Some(_)) => match chars.next() {
+                Some(c) if "\"\\/bfnrtu".contains(c) => out.extend(['\\', c]),
+                other => out.extend(other),
+            },
+            (_, Some(_)) if c.is_ascii_control() => out.push(' '),
+            ('}' | ']', None) => {
+                out.truncate(out.trim_end().trim_end_matches(',').len());
+                out.push(c);
+            }
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -238,7 +275,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_that_json_does_not_have_become_null_outside_strings() {
+    fn the_slips_of_writers_of_json_are_mended_and_nothing_else_is() {
+        for (body, expected) in [
+            (
+                "{\"a\": -1.5, \"b\":[null,true,]}",
+                r#"{"a": -1.5, "b":[null,true]}"#,
+            ),
+            (
+                "{'a': \"it's\", 'c': 'say \"x\" \\'y\\'',\n}",
+                r#"{"a": "it's", "c": "say \"x\" 'y'"}"#,
+            ),
+            (
+                "{\"a\":\"line\nbreak \\x41 \\u0041 \\\\\"}",
+                r#"{"a":"line break x41 \u0041 \\"}"#,
+            ),
+        ] {
+            let mended = mended(body);
+            assert_eq!(mended, expected);
+            let value = serde_json::from_str::<IgnoredAny>(&mended);
+            assert!(value.is_ok(), "{mended}");
+        }
+        for body in [
+            "<html><p class='x'>NaN</p></html>",
+            r#"{"choices":[{"message":{"content":"cut of"#,
+            r#"{"a":1"#,
+            "data: {}",
+            "{} {}",
+            "Internal Server Error",
+            "",
+        ] {
+            let value = serde_json::from_str::<IgnoredAny>(&mended(body));
+            assert!(value.is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn words_that_json_does_not_have_become_null_outside_strings() {
         for (json, expected) in [
             (
                 r#"{"a":NaN,"b":[-Infinity,Infinity]}"#,
@@ -248,6 +320,7 @@ mod tests {
                 r#"{"NaN":"a \"NaN\" \\","b":NaN}"#,
                 Some(r#"{"NaN":"a \"NaN\" \\","b":null}"#),
             ),
+            (r#"{"None":None}"#, Some(r#"{"None":null}"#)),
             (r#"{"a":nan}"#, None),
         ] {
             assert_eq!(with_nulls(json).as_deref(), expected, "{json}");
@@ -375,6 +448,8 @@ mod tests {
             ("false", false),
             ("\"\"", false),
             ("\" \"", false),
+            ("\"None\"", false),
+            ("\"none of it\"", true),
             ("{ }", false),
             ("[]", false),
             ("0", false),

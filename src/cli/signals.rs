@@ -92,7 +92,7 @@ mod unix {
     use std::fs;
     use std::io;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::thread;
 
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
@@ -105,6 +105,8 @@ mod unix {
     #[derive(Debug)]
     pub(crate) struct Signals {
         incoming: Incoming,
+        /// A signal that came before `incoming` could see it.
+        early: Option<i32>,
         /// Whether the next signal ends the process from its handler: after each one, until a
         /// thread is ready for the next.
         at_once: Arc<AtomicBool>,
@@ -112,23 +114,43 @@ mod unix {
 
     impl Signals {
         pub(crate) fn install() -> io::Result<Self> {
+            Self::install_with(|| {})
+        }
+
+        /// `between` is called when signals are caught and `incoming` does not see them yet.
+        fn install_with(between: impl FnOnce()) -> io::Result<Self> {
+            let early = Arc::new(AtomicUsize::new(0));
             let at_once = Arc::new(AtomicBool::new(false));
             for (signal, exit) in stop_signals() {
                 // A handler's actions run in the order in which they are registered.
                 let code = exit.code().into();
+                let number = usize::try_from(signal).unwrap_or_default();
+                flag::register_usize(signal, Arc::clone(&early), number)?;
                 flag::register_conditional_shutdown(signal, code, Arc::clone(&at_once))?;
                 flag::register(signal, Arc::clone(&at_once))?;
             }
             // A write beyond the size limit of files (`ulimit -f`) kills the process unless this
             // has a handler. With one the write fails, and the run reports it as a full disk.
             flag::register(SIGXFSZ, Arc::default())?;
-            let incoming = Incoming::new(stop_signals().map(|(signal, _)| signal))?;
-            Ok(Self { incoming, at_once })
+            between();
+            let mut incoming = Incoming::new(stop_signals().map(|(signal, _)| signal))?;
+            let early = early.load(Ordering::Relaxed);
+            let early = i32::try_from(early).ok().filter(|&signal| signal != 0);
+            if early.is_some() {
+                // `incoming` may have seen the same one.
+                incoming.pending().for_each(drop);
+            }
+            Ok(Self {
+                incoming,
+                early,
+                at_once,
+            })
         }
 
         /// Waits for the first signal.
         pub(crate) fn wait(&mut self) -> Exit {
-            let signal = self.incoming.forever().next();
+            let early = self.early.take();
+            let signal = early.or_else(|| self.incoming.forever().next());
             let exit = stop_signals().find(|(number, _)| signal == Some(*number));
             exit.map_or(Exit::Terminated, |(_, exit)| exit)
         }
@@ -184,7 +206,27 @@ mod unix {
 
     #[cfg(test)]
     mod tests {
+        use rustix::process::{Signal, getpid, kill_process};
+
         use super::*;
+
+        #[test]
+        fn a_signal_that_comes_while_signals_are_installed_is_not_lost() {
+            let here = || kill_process(getpid(), Signal::TERM).expect("it is this process");
+            let seen = Arc::new(AtomicBool::new(false));
+            flag::register(SIGTERM, Arc::clone(&seen)).expect("it can be caught");
+            let between = || {
+                here();
+                while !seen.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
+            };
+            let mut signals = Signals::install_with(between).expect("signals can be caught");
+            let (tell, told) = std::sync::mpsc::channel();
+            thread::spawn(move || tell.send(signals.wait()));
+            let told = told.recv_timeout(std::time::Duration::from_secs(60));
+            assert_eq!(told, Ok(Exit::Terminated));
+        }
 
         #[test]
         fn the_mask_of_ignored_signals_is_read() {

@@ -269,21 +269,29 @@ fn stop_if_refused(additions: &[String], failed: &mut AttemptError) {
         .with_settings(settings);
 }
 
-/// The first of `fields` that is named by a refusal in lower case, if that says of something that
-/// it is not taken.
-fn refused<'f>(refusal: &str, fields: impl Iterator<Item = &'f str>) -> Option<&'f str> {
+/// The one of `fields` that a refusal in lower case is about: the `param` it names, or else the
+/// first in its text if that says of something that it is not taken. What one row alone is refused
+/// for is neither.
+fn refused<'f>(refusal: &str, fields: impl Iterator<Item = &'f str> + Clone) -> Option<&'f str> {
     const NOT_TAKEN: &str = "unsupported|not support|n't support|unknown|unrecognized|unexpected|\
-                             not permitted|not allowed|not accept|invalid param|\"param\"";
+                             not permitted|not allowed|not accept|invalid param";
+    let refusal = refusal.replace(r"\n", " ");
     let words = refusal.split(|c: char| !c.is_alphanumeric() && c != '_');
-    let words: Vec<&str> = words.collect();
-    let is_refusal = NOT_TAKEN.split('|').any(|words| refusal.contains(words));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     // How long an answer may be depends on the prompt as well.
-    if !is_refusal || words.contains(&"context") {
+    if words.contains(&"context") {
         return None;
     }
+    let is_param = |field: &&str| {
+        let named = ["param", &field.to_lowercase()];
+        words.windows(2).any(|pair| pair == named)
+    };
+    let is_refusal = NOT_TAKEN.split('|').any(|words| refusal.contains(words));
     let place = |field: &str| words.iter().position(|word| *word == field.to_lowercase());
-    let named = fields.filter_map(|field| Some((place(field)?, field)));
-    named.min().map(|(_, field)| field)
+    fields.clone().find(is_param).or_else(|| {
+        let named = fields.filter_map(|field| Some((place(field)?, field)));
+        named.filter(|_| is_refusal).min().map(|(_, field)| field)
+    })
 }
 
 #[cfg(test)]
@@ -393,6 +401,16 @@ mod tests {
                 "gpt-5 models don't support temperature=0.2",
                 Some("temperature"),
             ),
+            // What one prompt is refused for, with the fields of each of OpenAI's errors.
+            (
+                r#"{"error":{"message":"this prompt is too long for this model: shorten it or lower max_tokens","type":"invalid_request_error","param":null,"code":null}}"#,
+                None,
+            ),
+            (
+                r#"{"error":{"message":"the n may not be asked about this","param":"messages[1].content"}}"#,
+                None,
+            ),
+            (r#"{"message":"unsupported image.\n\nuse png."}"#, None),
             ("", None),
         ] {
             assert_eq!(refused(refusal, fields.into_iter()), field, "{refusal}");

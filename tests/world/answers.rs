@@ -103,6 +103,7 @@ fn what_is_not_wrong_with_an_answer_is_left_alone() {
         r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"c"}]}}]}"#,
         r#"{"choices":[{"content_filter_results":{"error":{"code":"content_filter_error"}},"message":{"content":"x"}}]}"#,
         r#"{"error":{},"choices":[{"error":null,"message":{"content":"an \"error\""}}]}"#,
+        r#"{"error":"None","choices":[{"error":"null","message":{"content":"x"}}]}"#,
     ] {
         for preamble in ["", "\u{feff}", ": OPENROUTER PROCESSING\n\n", "\n\n"] {
             let folder = Folder::new();

@@ -22,6 +22,11 @@ const VIRTUAL_KEY: &str =
 const USAGE_LIMIT: &str =
     r#"{"error":{"message":"You've reached your usage limit.","type":"usage_limit_reached"}}"#;
 const RECHARGE: &str = r#"{"error":{"message":"Insufficient credits. Recharge your account"}}"#;
+const EXHAUSTED: &str =
+    r#"{"error":{"message":"Your account balance is exhausted, please recharge"}}"#;
+const BALANCE: &str = r#"{"error":{"code":"InsufficientBalance","message":"denied"}}"#;
+const RESOURCE_PACK: &str =
+    r#"{"Response":{"Error":{"Code":"FailedOperation.ResourcePackExhausted","Message":"denied"}}}"#;
 const TENCENT: &str = r#"{"Response":{"Error":{"Code":"FailedOperation.ResourcePackExhausted","Message":"resource pack is exhausted"}}}"#;
 const FIRST_WORDS: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}}"#;
 
@@ -45,7 +50,11 @@ fn the_run_stops_and_a_rerun_after_paying_sends_all_the_rest() {
         (400, OVER_BUDGET),
         (412, VIRTUAL_KEY),
         (429, USAGE_LIMIT),
+        (500, RECHARGE),
         (503, RECHARGE),
+        (503, EXHAUSTED),
+        (403, BALANCE),
+        (429, RESOURCE_PACK),
         (200, TENCENT),
     ] {
         let folder = Folder::new();

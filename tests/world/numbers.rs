@@ -174,10 +174,12 @@ fn a_pause_that_the_server_asked_for_is_shown_with_its_end_its_reason_and_the_re
         Reply::error(429, "requests", "rate_limit_exceeded", text).header("retry-after", "2")
     };
     let in_words = refusal("Limit reached: 60 requests per minute");
+    let in_fields = refusal("No deployments available. {'current_rpm': 59, 'rpm_limit': 60}");
     let in_headers = refusal("slow down").header("x-ratelimit-limit-requests", "60");
     let sixty = "the server says 60 a minute: --rpm 60";
     let table = [
         (in_words, sixty.into()),
+        (in_fields, sixty.into()),
         // The run keeps to it by itself.
         (in_headers, serde_json::Value::Null),
         (refusal("slow down"), serde_json::Value::Null),

@@ -109,6 +109,13 @@ fn a_real_answer_is_done_whatever_stands_around_it() {
             "/v1/chat/completions",
             output(
                 &format!(r#"{{"status_code":200,"body":{ANSWER}}}"#),
+                "\"None\"",
+            ),
+        ),
+        (
+            "/v1/chat/completions",
+            output(
+                &format!(r#"{{"status_code":200,"body":{ANSWER}}}"#),
                 r#"{"code":null,"message":null}"#,
             ),
         ),
@@ -196,12 +203,13 @@ fn what_was_paid_for_and_cannot_be_used_is_kept_and_the_form_says_whether_to_ask
         "z".repeat(70_000)
     );
     let double = r#"{"choices":[{"text":"4"}]}{"choices":[{"text":"4"}]}"#;
+    let comma = "{'choices': [{'message': {'content': 'it is 4'},}]}";
     let page = "<html>log in</html>";
     let half = r#"{"choices":[{"message":{"content":"The"#;
     let none = r#"{"detail":"upstream timed out"}"#;
-    let several = [nan, minus, &long, double, page, half, none];
-    let tries = [2, 2, 2, 2, 3, 3, 3];
-    let again = [0, 0, 0, 0, 3, 3, 3];
+    let several = [nan, minus, &long, comma, double, page, half, none];
+    let tries = [2, 2, 2, 2, 2, 3, 3, 3];
+    let again = [0, 0, 0, 0, 0, 3, 3, 3];
     std::thread::scope(|scope| {
         for ((body, tries), again) in several.into_iter().zip(tries).zip(again) {
             scope.spawn(move || is_kept(body, tries, again, &[]));

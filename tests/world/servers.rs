@@ -54,6 +54,19 @@ fn one_answer_tells_what_is_wrong() {
             1,
             "body.prompt: Field required",
         ),
+        (
+            nginx("400 The plain HTTP request was sent to HTTPS port", ""),
+            3,
+            "use https://",
+        ),
+        (
+            answer(
+                "400 Bad Request",
+                "Client sent an HTTP request to an HTTPS server.\n",
+            ),
+            3,
+            "use https://",
+        ),
         (nginx("413 Request Entity Too Large", ""), 1, "too large"),
         (
             nginx(

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::api::error_body::ErrorBody;
 use crate::api::json::{
-    LONGEST_PARSED, fields, fields_at_start, first_fields, says_something, with_nulls,
+    LONGEST_PARSED, fields, fields_at_start, first_fields, mended, says_something, with_nulls,
 };
 use crate::api::response::Promise;
 use crate::api::usage::Usage;
@@ -146,8 +146,8 @@ impl<'b> AnswerBody<'b> {
     }
 }
 
-/// Whether a body that is no answer holds one all the same: with `NaN` in it, in a string, in a
-/// list, or with something before or behind it.
+/// Whether a body that is no answer holds one all the same: in JSON that is not quite JSON, in a
+/// string, in a list, or with something before or behind it.
 pub(super) fn holds_answer(body: &[u8], promise: Promise) -> bool {
     let body = unwrapped(body);
     let answer = match promise {
@@ -171,10 +171,10 @@ pub(crate) fn usage_of_failure(body: &[u8]) -> Option<Usage> {
     }
 }
 
-/// A body without the numbers that JSON does not have, and taken out of a string.
+/// A body mended, and taken out of a string.
 fn unwrapped(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let text = with_nulls(&text).unwrap_or_else(|| text.into_owned());
+    let text = mended(&String::from_utf8_lossy(body));
+    let text = with_nulls(&text).unwrap_or(text);
     serde_json::from_str(&text).unwrap_or(text)
 }
 

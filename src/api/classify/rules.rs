@@ -24,6 +24,7 @@ impl Rule {
         use ErrorKind as K;
         use Verdict as V;
 
+        let message = &body.message;
         // A wait that is asked for holds for everyone.
         let pause_or = |otherwise| hints.delay.map_or(otherwise, V::PauseAll);
         let (kind, verdict, text) = match status {
@@ -53,6 +54,12 @@ impl Rule {
                 K::ContentFilter,
                 V::Fail,
                 "the content filter refused the request; change its content",
+            ),
+            // nginx and Go.
+            400 if message.ends_with("HTTPS port") || message.ends_with("HTTPS server.") => (
+                K::Config,
+                V::Stop,
+                "the server expects TLS on this port; use https:// in the base URL",
             ),
             // Gemini, and LiteLLM without a database, refuse a key with 400.
             400 if body.is_wrong_key() => WRONG_KEY,

@@ -440,10 +440,13 @@ fn an_answer_in_all_but_form_is_not_one_that_passes() {
     let chat = "/v1/chat/completions";
     for (body, kind) in [
         (r#"{"choices":[{"logprobs":NaN}]}"#, K::Protocol),
-        (r#"{"choices":[{"logprobs":[-Infinity]}]}"#, K::Protocol),
+        (r#"{"choices":[{"logprobs":[-Infinity,]}],}"#, K::Protocol),
+        ("{'choices': [{'message': {'content': None}}]}", K::Protocol),
+        ("{\"choices\":[{\"text\":\"a\nb\"}]}", K::Protocol),
         (r#""{\"choices\":[{\"text\":\"x\"}]}""#, K::Protocol),
         (r#"[{"choices":[{"text":"x"}]}]"#, K::Protocol),
         ("Notice: x in y.php\n{\"choices\":[{}]}", K::Protocol),
+        ("Notice: it's y.php\n{\"choices\":[{}]}", K::Protocol),
         (r#"{"choices":[{}]}{"choices":[{}]}"#, K::Protocol),
         ("{\"choices\":[{}]}\0", K::Protocol),
         (r#"{"choices":[],"x":NaN}"#, K::Malformed),

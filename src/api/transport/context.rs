@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Uri;
@@ -167,6 +168,8 @@ impl CallContext {
             _ if is_answering => (Protocol, "the answer's body cannot be read"),
             _ => (Unsendable, "the request cannot be sent"),
         };
-        TransportError::new(kind, self.stage, format!("{why}: {error}")).because(error)
+        let mut failure = TransportError::new(kind, self.stage, format!("{why}: {error}"));
+        failure.source = Some(Arc::new(error));
+        failure
     }
 }

@@ -9,7 +9,7 @@
 //! `buffers` borrowed while bytes move, and `connection` on top, which puts the head of the request
 //! before its body, has `head` look at the answer's, and hears one that comes too early. `context` is what all of them know of
 //! the present call, `abort` how an abort finds its socket, and `error` how they say that it failed.
-//! `proxy` chooses a proxy.
+//! `proxy` chooses a proxy, and `login` keeps a wrong password from being tried many times.
 
 mod abort;
 mod buffers;
@@ -21,6 +21,7 @@ mod decode;
 mod error;
 mod head;
 mod http_transport;
+mod login;
 mod memory;
 mod proxy;
 mod request;
