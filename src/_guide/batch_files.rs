@@ -74,8 +74,8 @@
 //! | no text at all: gzip, a spreadsheet, UTF-16 | it begins so |
 //! | no requests: pretty-printed objects, CSV, commas at the ends of lines, lines that end in CR alone, results, plain text | of the first 1,000 lines that are not blank, fewer than one in ten is a request; if there are fewer than 10 lines, none |
 //!
-//! A file is judged on its first MiB, a stream on its first 64 KiB. The run does not wait for all of them: it begins as soon
-//! as one line in ten of those that have come is a request.
+//! Of a file the first 8 MiB are judged at most, of a stream the first 64 KiB. The run does not wait
+//! for all of them: it begins as soon as one line in ten of those that have come is a request.
 //!
 //! Each `custom_id` must be unique, because nothing else connects a result with its request. If a
 //! file has the same id twice, the run ends before anything is sent, with an error that names the

@@ -163,7 +163,8 @@
 //!   hundred items.
 //!
 //! If fewer than ten items are left, it opens when all of them have failed so. If only one is left,
-//! it opens only when that one was refused: a failure may be the fault of the item.
+//! it opens only when that one was refused: a failure may be the fault of the item. When nothing but
+//! such refusals has come for a minute, it opens however few items they are of.
 //!
 //! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is
 //! sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to every 60 s. Everything else waits.
