@@ -71,9 +71,9 @@
 //! - **The transport**: `connector.rs` makes connections: an address (`resolver.rs`), TCP, a tunnel
 //!   through a proxy (`proxy.rs` chooses it), TLS (`tls/`). `connection.rs` is what ureq sees of
 //!   one. `context.rs` is what all of them know of the call: its deadline, and how far it got.
-//!   `request.rs` writes the head, `response.rs` reads the body, and `decode.rs` decompresses it.
-//!   `buffers.rs` lends the buffers, `abort.rs` finds the sockets that an abort shuts down, and
-//!   `error.rs` says how a call failed.
+//!   `request.rs` writes the head, `head.rs` puts right what is odd in the answer's, `response.rs`
+//!   reads the body, and `decode.rs` decompresses it. `buffers.rs` lends the buffers, `abort.rs`
+//!   finds the sockets that an abort shuts down, and `error.rs` says how a call failed.
 //! - **Answers**: `json.rs` reads JSON in one pass, without a tree. `content.rs` (the text),
 //!   `usage.rs` (model tokens) and `cost.rs` use it. `classify/answer.rs` says whether a 2xx is
 //!   what its endpoint promises, `classify/transport_error.rs` judges a request without an answer,

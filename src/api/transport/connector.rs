@@ -67,8 +67,8 @@ impl Connector for SharedConnector {
         if is_within {
             return Ok(Some(inner));
         }
-        let has_news = false;
-        Ok(Some(Box::new(Connection { inner, has_news })))
+        let awaits_head = false;
+        Ok(Some(Box::new(Connection { inner, awaits_head })))
     }
 }
 
