@@ -491,8 +491,8 @@
 //! | form | `method` and `url` in each line | `custom_id` and `params` | `method` and `url` in each line |
 //! | requests | 50,000 | 100,000 | 100,000 |
 //! | bytes | 200 million | 256 million | 200 million |
-//! | endpoints, models | one of each | | one of each |
-//! | also | no blank lines | an id of 1 to 64 letters, digits, `_` and `-` | |
+//! | endpoints, models | one of each; the endpoint is a known one | | one of each |
+//! | also | 50,000 embedding inputs; no blank lines | a `max_tokens` of 1 or more; an id of 1 to 64 letters, digits, `_` and `-` | |
 //!
 //! `--json` prints one object instead. Its keys: `requests`, `bad_lines`, `blank_lines` (together
 //! `lines`, except that CSV also has a header and cells of several lines), `bytes`; `models` and
