@@ -163,7 +163,8 @@
 //!   hundred items.
 //!
 //! If fewer than ten items are left, it opens when all of them have failed so. If only one is left,
-//! it opens only when that one was refused: a failure may be the fault of the item.
+//! it opens only when that one was refused: a failure may be the fault of the item. When nothing but
+//! such refusals has come for a minute, it opens however few items they are of.
 //!
 //! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is
 //! sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to every 60 s. Everything else waits.
@@ -179,7 +180,7 @@
 //! whose answers were all failures or refusals gives up after ten minutes. A run that has seen the
 //! server work waits as long as it takes. If fewer than ten items are left, and they fail rather
 //! than are refused, it holds them for two minutes at most. From then on their attempts count. At a
-//! deadline every outage ends.
+//! deadline every outage ends, and a last probe goes a second before it.
 //!
 //! # When everything fails alike
 //!

@@ -2,7 +2,7 @@
 //!
 //! Names come from a stem, never from what a file holds. Writing over the input is the one accident
 //! that cannot be undone, so files are compared by what they are and not by how they are spelled: a
-//! hard link or a symlink is found, too.
+//! hard link, a symlink or a redirected stream is found, too.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -10,9 +10,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use same_file::Handle;
+
 use super::lines::{Lines, MAX_LINE};
 use super::shard::Shard;
-use super::sidecars::{folder, is_sidecar, is_table, resolved, resolved_new};
+use super::sidecars::{folder, is_sidecar, is_table, resolved_new};
 use crate::api::json::{first_fields, string};
 use crate::error::{Error, ErrorKind, Result, config};
 
@@ -180,29 +182,36 @@ impl RunFiles {
     /// [`ErrorKind::Config`], naming the file: the input does not exist, one is a directory, a
     /// symlink leads only to itself, a folder is missing, two are the same file.
     pub(crate) fn check(&self) -> Result<()> {
+        let named = |role, location, stream| {
+            Identity::of(role, location, stream).map(|identity| (role, location, identity))
+        };
         let table = self.table.clone().map(Location::File);
+        let table = table
+            .iter()
+            .map(|table| named("table", table, Handle::stdout));
         let mut all = vec![
-            (INPUT, &self.input),
-            ("output", &self.output),
-            ("errors file", &self.errors),
+            named(INPUT, &self.input, Handle::stdin)?,
+            named("output", &self.output, Handle::stdout)?,
+            named("errors file", &self.errors, Handle::stdout)?,
         ];
-        all.extend(table.as_ref().map(|table| ("table", table)));
-        for (role, location) in &all {
-            check_usable(role, location)?;
+        for table in table {
+            all.push(table?);
         }
-        for (at, (role, location)) in all.iter().enumerate().skip(1) {
-            for (index, (other_role, other)) in all.iter().enumerate() {
-                let Some((path, other_path)) = location.path().zip(other.path()) else {
-                    continue;
-                };
-                let message = if index < at && is_same(path, other_path) {
+        let one_stream = self.output == Location::Stream && self.errors == Location::Stream;
+        let settings = [&["output"], &["errors"], &["output"]];
+        for (at, (role, location, identity)) in all.iter().enumerate().skip(1) {
+            for (index, (other_role, other, other_identity)) in all.iter().enumerate() {
+                let setting = settings[at - 1];
+                let paths = location.path().zip(other.path());
+                let message = if index < at && identity.is(other_identity) {
                     let what = match index {
                         0 => "is the input, which would be overwritten",
+                        _ if one_stream => continue,
                         1 => "is the output, which takes successes only",
                         _ => "is the errors file",
                     };
                     format!("{role} {location} {what}: name another")
-                } else if is_sidecar(path, other_path) {
+                } else if paths.is_some_and(|(owner, other)| is_sidecar(owner, other)) {
                     // What a run makes beside its files it also removes, or overwrites.
                     format!(
                         "{other_role} {other} has the name of a file that a run makes beside {role} \
@@ -210,10 +219,6 @@ impl RunFiles {
                     )
                 } else {
                     continue;
-                };
-                let setting: &[_] = match *role {
-                    "errors file" => &["errors"],
-                    _ => &["output"],
                 };
                 return Err(config(message).with_settings(setting));
             }
@@ -312,29 +317,48 @@ pub(crate) fn stem_of_results(output: &Path) -> &OsStr {
     stem.as_os_str()
 }
 
-/// Whether two paths lead to the same file, however they are spelled, and whether or not there is
-/// one yet. To share a terminal, a pipe or a device overwrites nothing.
-fn is_same(one: &Path, other: &Path) -> bool {
-    let same_name = || resolved(one).is_some_and(|one| Some(one) == resolved(other));
-    !is_device(one) && same_file::is_same_file(one, other).unwrap_or_else(|_| same_name())
+/// Which file a location is, however it is spelled.
+#[derive(Debug, PartialEq, Eq)]
+enum Identity {
+    /// A regular file that exists.
+    File(Handle),
+    /// A file that does not exist yet: its folder, resolved, and its name.
+    Missing(PathBuf),
+    /// A terminal, a pipe or a device: sharing it overwrites nothing.
+    Other,
 }
 
-/// Makes sure that a location may be that of a file.
-fn check_usable(role: &str, location: &Location) -> Result<()> {
-    let Some(path) = location.path() else {
-        return Ok(());
-    };
-    let usable = match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => {
-            return Err(config(format!("{role} {path:?} is a directory")));
+impl Identity {
+    fn is(&self, other: &Self) -> bool {
+        self != &Self::Other && self == other
+    }
+
+    /// `stream` is what `-` stands for: it may have been redirected to a file.
+    fn of(role: &str, location: &Location, stream: fn() -> io::Result<Handle>) -> Result<Self> {
+        let Location::File(path) = location else {
+            let file = stream().ok().filter(|handle| {
+                let metadata = handle.as_file().metadata();
+                metadata.is_ok_and(|metadata| metadata.is_file())
+            });
+            return Ok(file.map_or(Self::Other, Self::File));
+        };
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                Err(config(format!("{role} {path:?} is a directory")))
+            }
+            Ok(metadata) if metadata.is_file() => Handle::from_path(path)
+                .map(Self::File)
+                .map_err(|error| unusable(role, path, error)),
+            Ok(_) => Ok(Self::Other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && role != INPUT => {
+                let resolved = resolved_new(path);
+                resolved
+                    .map(Self::Missing)
+                    .map_err(|error| unusable(role, path, error))
+            }
+            Err(error) => Err(unusable(role, path, error)),
         }
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && role != INPUT => {
-            resolved_new(path).map(drop)
-        }
-        Err(error) => Err(error),
-    };
-    usable.map_err(|error| unusable(role, path, error))
+    }
 }
 
 fn unusable(role: &str, path: &Path, error: io::Error) -> Error {

@@ -263,7 +263,8 @@ impl Row {
 struct Line {
     rows: BTreeMap<(u32, usize), Row>,
     last_refusal: Option<Nanos>,
-    /// How many were let in since that were sent later.
+    /// Whether any was let in since, and how many that were sent later.
+    works: bool,
     let_in: u32,
     again: Option<usize>,
 }
@@ -273,10 +274,12 @@ impl Line {
         row.since = now;
         self.last_refusal = Some(now);
         self.let_in = 0;
+        self.works = false;
         self.again.take_if(|again| *again == row.index);
     }
 
     fn let_in(&mut self, row: Row, start: Start) {
+        self.works = true;
         self.let_in += u32::from(self.last_refusal.is_none_or(|at| start.at > at));
         self.again.take_if(|again| *again == row.index);
     }
@@ -291,7 +294,7 @@ impl Line {
         let needed = [0, 4, 8, 16][first.0.min(3) as usize];
         let may_go = first.0 == 0
             || self.let_in >= needed && self.again.is_none()
-            || now >= row.since + 30 * SECOND;
+            || self.works && now >= row.since + 30 * SECOND;
         (is_all || may_go).then_some(*first)
     }
 

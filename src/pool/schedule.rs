@@ -88,8 +88,9 @@ impl<I, E> Item<I, E> {
 /// An item that was refused once goes before anything new, the oldest first. After that it must not
 /// use up its attempts while others are let in. So others go, until [so many](SUCCESSES) in a row
 /// have succeeded that were sent after the last refusal was heard: the more often the item was
-/// refused, the more. Then such items go one at a time. None waits for ever: after [`LONGEST_WAIT`]
-/// it goes anyway, as an answer may take longer than it is from one refusal to the next.
+/// refused, the more. Then such items go one at a time. An answer may take longer than it is from
+/// one refusal to the next: after [`LONGEST_WAIT`] an item goes if anything has succeeded since the
+/// last refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Precedence {
     /// Its attempts before the one that was refused last.
@@ -153,7 +154,8 @@ pub(crate) struct Schedule<I, E> {
     refused: BTreeMap<Precedence, Box<Item<I, E>>>,
     /// When the last refusal was heard.
     last_refusal: Option<Instant>,
-    /// How many have succeeded that were sent after that.
+    /// Whether any has succeeded since, and how many that were sent after that.
+    works: bool,
     successes: u32,
     /// The item under way that was refused more than once.
     again: Option<u64>,
@@ -181,6 +183,7 @@ impl<I: Send, E> Schedule<I, E> {
             returned: Vec::new(),
             refused: BTreeMap::new(),
             last_refusal: None,
+            works: true,
             successes: 0,
             again: None,
             due: BTreeMap::new(),
@@ -303,7 +306,7 @@ impl<I: Send, E> Schedule<I, E> {
             self.refused.insert(place, first.remove());
         }
         if let Some((&first, _)) = self.refused.first_key_value()
-            && (self.stopped || self.may_go(first) || now >= first.since + LONGEST_WAIT)
+            && (self.stopped || self.may_go(first) || self.has_waited_long(first, now))
             && let Some(item) = self.take_refused()
         {
             return Next::Attempt(item);
@@ -350,6 +353,10 @@ impl<I: Send, E> Schedule<I, E> {
     /// Whether an item with this place in the line of those that were refused goes before new ones.
     fn may_go(&self, place: Precedence) -> bool {
         !place.is_refused_again() || self.successes >= place.successes() && self.again.is_none()
+    }
+
+    fn has_waited_long(&self, place: Precedence, now: Instant) -> bool {
+        self.works && now >= place.since + LONGEST_WAIT
     }
 
     /// An item that was handed out is back.
@@ -438,6 +445,7 @@ impl<I: Send, E> Schedule<I, E> {
     pub(crate) fn refused(&mut self, mut item: Box<Item<I, E>>, at: Option<Instant>, now: Instant) {
         self.take_back(item.index);
         self.last_refusal = Some(now);
+        self.works = false;
         self.successes = 0;
         let place = Precedence {
             earlier: item.history.attempts.saturating_sub(1),
@@ -459,6 +467,7 @@ impl<I: Send, E> Schedule<I, E> {
     pub(crate) fn finished(&mut self, finished: Finished) -> bool {
         self.take_back(finished.index);
         if let Some(sent) = finished.success {
+            self.works = true;
             let is_since = self.last_refusal.is_none_or(|at| sent > at);
             self.successes = self.successes.saturating_add(is_since.into());
             self.decider.succeeded();
@@ -621,7 +630,7 @@ mod tests {
     }
 
     #[test]
-    fn of_those_that_were_refused_again_one_goes_at_a_time_and_none_waits_for_ever() {
+    fn of_those_that_were_refused_again_one_goes_at_a_time_and_none_waits_long() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let items = [0; 20];
@@ -639,7 +648,10 @@ mod tests {
         refuse(&mut schedule, second, 3, at(2));
         let late = at(2) + LONGEST_WAIT;
         let order = [at(3), late].map(|now| attempt(&mut schedule, now).index);
-        assert_eq!(order, [7, 1]);
+        assert_eq!(order, [7, 8], "nothing is known to be let in");
+        schedule.finished(done(7, Some(at(2))));
+        let order = [at(3), late].map(|now| attempt(&mut schedule, now).index);
+        assert_eq!(order, [9, 1]);
     }
 
     #[test]

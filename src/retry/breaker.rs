@@ -13,7 +13,7 @@
 //! - Different items, because one item that always fails says nothing about the server. With short
 //!   waits between attempts it would make a server with few failures look like one that is down.
 //!   For the same reason a single item that is left opens it only if the server refused it by its
-//!   load.
+//!   load. Refusals alone for a minute are enough from however few, as those go again before others.
 //! - Two seconds, because the usual backoff is enough for a server that fails for a moment.
 //! - Or a hundred items, because a server that refuses within a millisecond is asked thousands of
 //!   times in two seconds, and some items would be out of attempts by then.
@@ -35,8 +35,13 @@ const FAILING_ITEMS: usize = 10;
 const FAILING_FOR: Duration = Duration::from_secs(2);
 /// or when it is this many.
 const MANY_ITEMS: usize = 100;
+/// However few they are, it also opens when nothing but refusals has come for so long: longer than
+/// most limits take to let something in again.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
 /// A run that has never had an answer gives up when the breaker has been open for so long.
 const NEVER_ANSWERED: Duration = Duration::from_secs(120);
+/// Where the run's time ends before the next probe, one more goes this long before the end.
+const LAST_PROBE: Duration = Duration::from_secs(1);
 /// Where the server has worked, a few items that fail are held for so long.
 const FEW_HELD: Duration = Duration::from_secs(120);
 /// A run whose answers were all failures gives up later: the server is there, and may recover.
@@ -142,30 +147,36 @@ impl Breaker {
         self.open = None;
     }
 
-    /// `item` failed for a reason that may pass.
-    pub(crate) fn failed(&mut self, item: u64, sign: Sign, now: Instant) -> Noted {
+    /// `item` failed for a reason that may pass. `end` is when the run's time is over.
+    pub(crate) fn failed(
+        &mut self,
+        item: u64,
+        sign: Sign,
+        end: Option<Instant>,
+        now: Instant,
+    ) -> Noted {
         let Some(open) = &mut self.open else {
             let since = *self.failing_since.get_or_insert(now);
             // It opens with the hundredth, so there are never more.
             if !self.failing.contains(&item) {
                 self.failing.push(item);
             }
+            let failing_for = now.saturating_duration_since(since);
             let needed = match sign {
                 Sign::Unreachable => 0,
+                Sign::Refused { .. } if failing_for >= REFUSED_FOR => 1,
                 Sign::Refused { unfinished } => unfinished.clamp(1, FAILING_ITEMS),
                 Sign::Failed { .. } if self.no_more_for_few => FAILING_ITEMS,
                 Sign::Failed { unfinished } => unfinished.clamp(2, FAILING_ITEMS),
             };
             let opens = self.failing.len() >= needed
-                && (needed == 0
-                    || now.saturating_duration_since(since) >= FAILING_FOR
-                    || self.failing.len() >= MANY_ITEMS);
+                && (needed == 0 || failing_for >= FAILING_FOR || self.failing.len() >= MANY_ITEMS);
             if opens {
                 self.open = Some(Open {
                     since: now,
                     for_few: matches!(sign, Sign::Failed { .. }) && needed < FAILING_ITEMS,
                     spacing: FIRST_SPACING,
-                    probe_at: now + FIRST_SPACING,
+                    probe_at: probe_after(FIRST_SPACING, end, now),
                     probe: None,
                 });
             }
@@ -178,7 +189,7 @@ impl Breaker {
         if open.probe == Some(item) {
             open.probe = None;
             open.spacing = (open.spacing * 2).min(LAST_SPACING);
-            open.probe_at = now + open.spacing;
+            open.probe_at = probe_after(open.spacing, end, now);
         }
         let open_for = now.saturating_duration_since(open.since);
         if open.for_few && self.ever_worked && open_for >= FEW_HELD {
@@ -205,6 +216,14 @@ pub(crate) enum Sign {
     Failed { unfinished: usize },
 }
 
+/// When the next probe goes: after `spacing`, but once more before the run's time is over.
+fn probe_after(spacing: Duration, end: Option<Instant>, now: Instant) -> Instant {
+    let next = now + spacing;
+    let last = end.and_then(|end| end.checked_sub(LAST_PROBE));
+    last.filter(|last| now < *last && *last < next)
+        .unwrap_or(next)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,9 +237,9 @@ mod tests {
     fn an_unreachable_server_gets_one_probe_at_a_time_at_growing_distances() {
         let mut now = Instant::now();
         let mut breaker = Breaker::default();
-        assert!(!breaker.failed(0, Sign::Unreachable, now).hopeless);
+        assert!(!breaker.failed(0, Sign::Unreachable, None, now).hopeless);
         assert!(
-            !breaker.failed(1, Sign::Unreachable, now).hopeless,
+            !breaker.failed(1, Sign::Unreachable, None, now).hopeless,
             "on its way when it opened"
         );
         let mut distances = Vec::new();
@@ -233,7 +252,7 @@ mod tests {
             assert_eq!(breaker.passage(now), Passage::Probe);
             breaker.probe_sent(item);
             assert_eq!(breaker.passage(now), Passage::WhenProbed);
-            let _hopeless = breaker.failed(item, Sign::Unreachable, now);
+            let _hopeless = breaker.failed(item, Sign::Unreachable, None, now);
         }
         assert_eq!(distances, [1, 2, 4, 8, 16, 32, 60, 60]);
         breaker.works();
@@ -244,17 +263,17 @@ mod tests {
     fn a_server_that_never_answered_is_given_up_after_two_minutes() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
-        assert!(!breaker.failed(0, Sign::Unreachable, start).hopeless);
+        assert!(!breaker.failed(0, Sign::Unreachable, None, start).hopeless);
         breaker.probe_sent(1);
         assert!(
             !breaker
-                .failed(1, Sign::Unreachable, start + Duration::from_secs(119))
+                .failed(1, Sign::Unreachable, None, start + Duration::from_secs(119))
                 .hopeless
         );
         breaker.probe_sent(2);
         assert!(
             breaker
-                .failed(2, Sign::Unreachable, start + Duration::from_secs(120))
+                .failed(2, Sign::Unreachable, None, start + Duration::from_secs(120))
                 .hopeless
         );
     }
@@ -265,10 +284,15 @@ mod tests {
             let start = Instant::now();
             let mut breaker = Breaker::default();
             hear(&mut breaker);
-            assert!(!breaker.failed(0, Sign::Unreachable, start).hopeless);
+            assert!(!breaker.failed(0, Sign::Unreachable, None, start).hopeless);
             breaker.probe_sent(1);
             breaker
-                .failed(1, Sign::Unreachable, start + Duration::from_secs(seconds))
+                .failed(
+                    1,
+                    Sign::Unreachable,
+                    None,
+                    start + Duration::from_secs(seconds),
+                )
                 .hopeless
         };
         assert!(!hopeless_after(Breaker::answered, 599));
@@ -281,16 +305,16 @@ mod tests {
         let now = Instant::now();
         let mut breaker = Breaker::default();
         for _ in 0..100 {
-            let _ = breaker.failed(7, FAILED, now);
+            let _ = breaker.failed(7, FAILED, None, now);
         }
         assert_eq!(breaker.passage(now), Passage::Free);
 
         let mut breaker = Breaker::default();
         for item in 0..20 {
-            let _ = breaker.failed(item, FAILED, now);
+            let _ = breaker.failed(item, FAILED, None, now);
         }
         assert_eq!(breaker.passage(now), Passage::Free, "it may be a hiccup");
-        let _ = breaker.failed(20, FAILED, now + FAILING_FOR);
+        let _ = breaker.failed(20, FAILED, None, now + FAILING_FOR);
         assert!(matches!(breaker.passage(now), Passage::NotUntil(_)));
     }
 
@@ -299,18 +323,32 @@ mod tests {
         let now = Instant::now();
         let mut breaker = Breaker::default();
         for item in 0..99 {
-            let _ = breaker.failed(item, FAILED, now);
+            let _ = breaker.failed(item, FAILED, None, now);
         }
         assert_eq!(breaker.passage(now), Passage::Free);
-        let _ = breaker.failed(99, FAILED, now);
+        let _ = breaker.failed(99, FAILED, None, now);
         assert!(matches!(breaker.passage(now), Passage::NotUntil(_)));
+    }
+
+    #[test]
+    fn refusals_alone_for_a_minute_open_it_however_few_items_they_are_of() {
+        let start = Instant::now();
+        let mut breaker = Breaker::default();
+        let refused = Sign::Refused {
+            unfinished: usize::MAX,
+        };
+        for (second, is_open) in [(0, false), (59, false), (60, true)] {
+            let now = start + Duration::from_secs(second);
+            let noted = breaker.failed(second % 2, refused, None, now);
+            assert_eq!(noted.outage, is_open, "at {second} s");
+        }
     }
 
     #[test]
     fn a_withdrawn_probe_leaves_room_for_another() {
         let now = Instant::now();
         let mut breaker = Breaker::default();
-        let _ = breaker.failed(0, Sign::Unreachable, now);
+        let _ = breaker.failed(0, Sign::Unreachable, None, now);
         breaker.probe_sent(1);
         breaker.probe_withdrawn(1);
         assert_eq!(breaker.passage(now + FIRST_SPACING), Passage::Probe);

@@ -133,7 +133,7 @@ impl Decider {
         load: Load,
         now: Instant,
     ) -> Decision {
-        let noted = self.note(item, failed, load.unfinished, now);
+        let noted = self.note(item, history, failed, load, now);
         let verdict = failed.verdict;
         if noted.hopeless || verdict == Verdict::Stop {
             return Decision::Stop;
@@ -198,10 +198,18 @@ impl Decider {
     }
 
     /// Tells the breaker what a failure says about the server.
-    fn note(&mut self, item: u64, failed: Failed, unfinished: usize, now: Instant) -> Noted {
+    fn note(
+        &mut self,
+        item: u64,
+        history: &History,
+        failed: Failed,
+        load: Load,
+        now: Instant,
+    ) -> Noted {
         if failed.reach == Reach::Answered {
             self.breaker.answered();
         }
+        let unfinished = load.unfinished;
         let sign = match (failed.verdict, failed.reach) {
             (Verdict::Unreachable, _) => Sign::Unreachable,
             (Verdict::Throttled, _) => Sign::Refused { unfinished },
@@ -218,7 +226,7 @@ impl Decider {
                 return Noted::default();
             }
         };
-        self.breaker.failed(item, sign, now)
+        self.breaker.failed(item, sign, history.deadline, now)
     }
 }
 
@@ -386,9 +394,20 @@ mod tests {
         let mut decider = Decider::new(policy);
         let start = Instant::now();
         let mut history = decider.history(0, start, None);
-        let nothing_sent = failed(Verdict::Unreachable, Reach::NotSent);
-        let decision = decider.decide(0, &mut history, nothing_sent, MANY, start);
-        assert_eq!(decision, Decision::RetryAt(start), "the breaker holds it");
+        let mut now = start;
+        let mut probes = Vec::new();
+        for _ in 0..3 {
+            let nothing_sent = failed(Verdict::Unreachable, Reach::NotSent);
+            let decision = decider.decide(0, &mut history, nothing_sent, MANY, now);
+            assert_eq!(decision, Decision::RetryAt(now), "the breaker holds it");
+            let Passage::NotUntil(at) = decider.passage(now) else {
+                panic!("{:?}", decider.passage(now))
+            };
+            probes.push((at - start).as_secs());
+            decider.probe_sent(0);
+            now = at;
+        }
+        assert_eq!(probes, [1, 2, 6], "a last one before the end, and no other");
 
         let slow = policy.initial_backoff(Duration::from_secs(60)).seed(1);
         let (waits, _) = run(slow, std::iter::repeat_n(Verdict::Retry, 2));

@@ -199,6 +199,31 @@ fn files() {
 }
 
 #[test]
+fn a_stream_that_is_redirected_to_the_input_is_the_input() {
+    let refused = Refused::new();
+    let before = refused.folder.read("p.jsonl");
+    let input = || fs::File::open(refused.folder.path("p.jsonl")).unwrap();
+    let output = || {
+        let mut options = fs::File::options();
+        let file = options.append(true).open(refused.folder.path("p.jsonl"));
+        file.unwrap()
+    };
+    let from = ["run", "-", "--overwrite", "-o", "p.jsonl"];
+    let to = ["run", "p.jsonl", "-o", "-"];
+    for tool in [
+        refused.folder.tool(&from).stdin(input()),
+        refused.folder.tool(&to).stdout(output()),
+    ] {
+        tool.at(&refused.server)
+            .run()
+            .code(2)
+            .says(&["is the input"]);
+        assert_eq!(refused.folder.read("p.jsonl"), before);
+    }
+    assert_eq!(refused.server.count(), 0);
+}
+
+#[test]
 fn an_output_that_holds_something_else_is_not_touched() {
     let refused = Refused::new();
     refused.folder.write("o.jsonl", "my diary\n");

@@ -366,13 +366,15 @@ fn a_server_that_loads_its_model_or_is_down_loses_no_row_of_a_few() {
 }
 
 #[test]
-fn an_outage_lasts_until_the_deadline() {
+fn an_outage_lasts_until_the_deadline_with_a_last_probe() {
     for end in [3, 20, 100] {
         for answer in [refused as fn() -> Outcome, || error(503, "down", "down")] {
             let bench = bench(move |_| answer());
             let client = bench.client.clone().with_deadline(secs(end));
             let results = bench.run_on(&client, |client| client.chat_all("m", &prompts(200)));
             assert_eq!(bench.time.elapsed(), secs(end));
+            let last = *bench.times().last().unwrap();
+            assert!(last >= secs(end - 1), "the last probe at {last:?} of {end}");
             for result in &results {
                 assert_eq!(result.as_ref().unwrap_err().kind(), ErrorKind::Deadline);
             }

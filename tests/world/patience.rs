@@ -130,6 +130,19 @@ fn an_outage_lasts_until_the_deadline() {
 }
 
 #[test]
+fn an_outage_of_a_server_that_answers_is_asked_once_more_before_the_deadline() {
+    let folder = Folder::new();
+    folder.requests(12);
+    let (start, server) = (Instant::now(), Faultd::replies([Reply::status(503)]));
+    let tool = folder.tool(&["run", "p.jsonl", "--deadline", "5"]);
+    tool.at(&server).run().code(3).says(&["time is over"]);
+    assert!(start.elapsed() >= Duration::from_secs(5));
+    // Without it there would be none after the probe at three seconds.
+    let last = server.requests().last().unwrap().at;
+    assert!(last >= start + Duration::from_secs(4));
+}
+
+#[test]
 fn a_row_without_time_for_its_wait_does_not_end_the_run_for_the_others() {
     let folder = Folder::new();
     folder.requests(20);

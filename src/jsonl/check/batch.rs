@@ -6,12 +6,14 @@
 //! learn.microsoft.com. Where they say MB, a million bytes is meant: a file within that is within
 //! either reading.
 
-use super::super::format::{Dialect, InputRow};
+use serde_json::value::RawValue;
+
+use super::super::format::{Dialect, InputRow, RowRequest};
 use super::super::lines::Line;
 use super::Finding;
 use super::report::Report;
-use crate::api::Provider;
 use crate::api::json::fields;
+use crate::api::{Provider, Size};
 
 const MB: u64 = 1_000_000;
 
@@ -27,6 +29,9 @@ pub(super) struct Rules {
     no_blank_lines: bool,
     /// All requests go to one endpoint, and name one model.
     all_alike: bool,
+    embedding_inputs: u64,
+    /// Those that requests may go to; any, where none is listed.
+    endpoints: &'static [&'static str],
 }
 
 const OPENAI: Rules = Rules {
@@ -36,12 +41,25 @@ const OPENAI: Rules = Rules {
     bytes: 200 * MB,
     no_blank_lines: true,
     all_alike: true,
+    embedding_inputs: 50_000,
+    endpoints: &[
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/embeddings",
+        "/v1/completions",
+        "/v1/moderations",
+        "/v1/images/generations",
+        "/v1/images/edits",
+        "/v1/videos",
+    ],
 };
 
 const AZURE: Rules = Rules {
     whose: "Azure's batches",
     requests: 100_000,
     no_blank_lines: false,
+    embedding_inputs: u64::MAX,
+    endpoints: &[],
     ..OPENAI
 };
 
@@ -63,7 +81,13 @@ impl Rules {
     }
 
     /// Judges one request by itself.
-    pub(super) fn findings(self, line: Line<&[u8]>, row: &InputRow<'_>) -> Vec<Finding> {
+    pub(super) fn findings(
+        self,
+        line: Line<&[u8]>,
+        row: &InputRow<'_>,
+        request: &RowRequest<'_>,
+        size: Size,
+    ) -> Vec<Finding> {
         let mut found = Vec::new();
         let mut wrong = |kind, message| found.push(Finding::new(kind, Some(line.number), message));
         let whose = self.whose;
@@ -82,10 +106,18 @@ impl Rules {
                     let message = format!("\"custom_id\" must be {rule} in {whose}");
                     wrong("batch_custom_id", message);
                 }
+                if size.max_output.is_none_or(|tokens| tokens == 0) {
+                    let message = format!("{whose} need a \"max_tokens\" of 1 or more");
+                    wrong("batch_max_tokens", message);
+                }
             }
             Dialect::OpenAi => {
                 if let Some(field) = missing_field(line) {
                     wrong("batch_form", format!("no \"{field}\", which {whose} need"));
+                }
+                if !self.endpoints.is_empty() && !self.endpoints.contains(&&*request.path) {
+                    let message = format!("\"url\" is not among those that {whose} take");
+                    wrong("batch_endpoint", message);
                 }
             }
         }
@@ -98,14 +130,20 @@ impl Rules {
         let mut found = Vec::new();
         let mut wrong = |kind, line, message| found.push(Finding::new(kind, line, message));
         let rows = report.requests + report.bad_lines;
+        if rows == 0 {
+            let message = format!("no requests; {whose} have at least one");
+            wrong("batch_empty", None, message);
+        }
         let blank_lines = report.blank_lines;
         if self.no_blank_lines && blank_lines > 0 {
             let message = format!("blank lines: {blank_lines}; {whose} have none");
             wrong("batch_blank_lines", None, message);
         }
+        let (inputs, most) = (report.embedding_inputs, self.embedding_inputs);
         for (kind, number, cap, what) in [
             ("batch_requests", rows, self.requests, "requests"),
             ("batch_bytes", report.bytes, self.bytes, "bytes"),
+            ("batch_embedding_inputs", inputs, most, "embedding inputs"),
         ] {
             if number > cap {
                 let message = format!("{what}: {number}; {whose} have at most {cap}");
@@ -139,6 +177,19 @@ fn missing_field(line: Line<&[u8]>) -> Option<&'static str> {
 fn is_plain_id(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     (1..=64).contains(&id.len()) && id.bytes().all(plain)
+}
+
+/// How many texts a request has embedded. A list has many, unless its items are the tokens of one.
+pub(super) fn embedding_inputs(path: &str, input: Option<&RawValue>) -> u64 {
+    let Some(input) = input.filter(|_| path.ends_with("/embeddings")) else {
+        return 0;
+    };
+    match serde_json::from_str::<Vec<&RawValue>>(input.get()) {
+        Ok(items) if items.iter().all(|item| item.get().starts_with(['"', '['])) => {
+            items.len() as u64
+        }
+        _ => 1,
+    }
 }
 
 #[cfg(test)]
@@ -179,9 +230,11 @@ mod tests {
         let chat = row(1, CHAT, r#"{"model":"m"}"#) + &row(2, CHAT, r#"{"model":"m"}"#);
         for provider in [Provider::OpenAi, Provider::Azure] {
             assert_eq!(found(provider, &chat), []);
+            assert_eq!(found(provider, ""), [("batch_empty", None)]);
         }
         let messages = r#"{"custom_id":"a_-9","params":{"model":"m","max_tokens":1}}"#;
         assert_eq!(found(Provider::Anthropic, messages), []);
+        assert_eq!(found(Provider::Anthropic, ""), [("batch_empty", None)]);
     }
 
     #[test]
@@ -215,16 +268,43 @@ mod tests {
                 [finding]
             );
         }
+        let unknown = row(1, "/v1/rerank", r#"{"model":"m"}"#);
+        assert_eq!(
+            found(Provider::OpenAi, &unknown),
+            [("batch_endpoint", Some(1))]
+        );
+        assert_eq!(found(Provider::Azure, &unknown), []);
         assert_eq!(found(Provider::Azure, &(first + "\n")), []);
     }
 
     #[test]
-    fn anthropics_ids_are_plain() {
-        for id in ["a.b", "\u{e9}", &"x".repeat(65)] {
-            let line = format!("{{\"custom_id\":\"{id}\",\"params\":{{\"max_tokens\":1}}}}");
-            let finding = [("batch_custom_id", Some(1))];
-            assert_eq!(found(Provider::Anthropic, &line), finding, "{line}");
+    fn anthropics_ids_are_plain_and_its_answers_limited() {
+        for (id, tokens, finding) in [
+            ("a.b", "1", "batch_custom_id"),
+            ("\u{e9}", "1", "batch_custom_id"),
+            (&"x".repeat(65), "1", "batch_custom_id"),
+            ("a", "0", "batch_max_tokens"),
+            ("a", "null", "batch_max_tokens"),
+        ] {
+            let line = format!("{{\"custom_id\":\"{id}\",\"params\":{{\"max_tokens\":{tokens}}}}}");
+            assert_eq!(
+                found(Provider::Anthropic, &line),
+                [(finding, Some(1))],
+                "{line}"
+            );
         }
+    }
+
+    #[test]
+    fn embedding_inputs_are_counted_over_all_lines() {
+        let texts = |count: usize| {
+            let body = format!(r#"{{"input":[{}"a"]}}"#, "\"a\",".repeat(count - 2));
+            row(1, EMBEDDINGS, r#"{"input":"a"}"#) + &row(2, EMBEDDINGS, &body)
+        };
+        assert_eq!(found(Provider::OpenAi, &texts(50_000)), []);
+        let over = [("batch_embedding_inputs", None)];
+        assert_eq!(found(Provider::OpenAi, &texts(50_001)), over);
+        assert_eq!(found(Provider::Azure, &texts(50_001)), []);
     }
 
     #[test]
@@ -248,6 +328,22 @@ mod tests {
             assert!(kinds(requests, 0, bytes).is_empty());
             assert_eq!(kinds(requests, 1, bytes), ["batch_requests"]);
             assert_eq!(kinds(requests, 0, bytes + 1), ["batch_bytes"]);
+        }
+    }
+
+    #[test]
+    fn a_list_of_token_numbers_is_one_input() {
+        for (input, expected) in [
+            ("\"a\"", 1),
+            ("[\"a\", \"b\"]", 2),
+            ("[1,2,3]", 1),
+            ("[[1,2],[3]]", 2),
+            ("[]", 0),
+            ("{}", 1),
+        ] {
+            let raw: &RawValue = serde_json::from_str(input).unwrap();
+            assert_eq!(embedding_inputs(EMBEDDINGS, Some(raw)), expected, "{input}");
+            assert_eq!(embedding_inputs(CHAT, Some(raw)), 0);
         }
     }
 }

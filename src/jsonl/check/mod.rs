@@ -29,7 +29,7 @@ use crate::error::Result;
 
 pub(crate) use report::{Finding, Names, Report};
 
-use batch::Rules;
+use batch::{Rules, embedding_inputs};
 
 impl FileRun<'_> {
     /// Looks through the input as a run would, and changes nothing: what it holds, with the rules
@@ -151,6 +151,7 @@ pub(crate) struct RequestFacts {
     pub(crate) path: String,
     model: Option<String>,
     pub(crate) size: Size,
+    embedding_inputs: u64,
 }
 
 impl LineFacts {
@@ -171,15 +172,17 @@ impl LineFacts {
             }
         };
         let body = request.body.as_ref();
-        let [model] = fields(body, &["model"]).map_or([None], |found| found.values);
+        let found = fields(body, &["model", "input"]);
+        let [model, input] = found.map_or([None; 2], |found| found.values);
         let size = Size::of(body.as_bytes());
-        let findings = rules.map(|rules| rules.findings(line, row));
+        let findings = rules.map(|rules| rules.findings(line, row, request, size));
         Self {
             request: Some(RequestFacts {
                 path: request.path.to_string(),
                 // Rows may be checked before a model is chosen.
                 model: model.and_then(string).filter(|name| !name.is_empty()),
                 size,
+                embedding_inputs: embedding_inputs(&request.path, input),
             }),
             findings: findings.unwrap_or_default(),
         }
@@ -198,6 +201,7 @@ impl Report {
         };
         self.requests += 1;
         self.note_tokens(&request.path, request.size);
+        self.embedding_inputs += request.embedding_inputs;
         if with_names {
             self.endpoints.note(&request.path, number);
             if let Some(model) = &request.model {

@@ -26,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) output_tokens: u64,
     /// Requests that let the model write as much as it likes.
     pub(crate) unlimited: u64,
+    /// Texts that requests have embedded.
+    pub(super) embedding_inputs: u64,
     pub(crate) models: Names,
     pub(crate) endpoints: Names,
     pub(crate) findings: Findings,
