@@ -49,6 +49,19 @@ for limit in ({"max_tokens": 5}, {"max_completion_tokens": 5}):
     assert two.usage.completion_tokens == 10
     assert reply.choices[0].message.content.startswith(two.choices[0].message.content)
 
+# A stream puts together the same text.
+text, usage, finish = "", None, None
+for chunk in client.chat.completions.create(
+    model="gpt-4o-mini", messages=hello, stream=True, stream_options={"include_usage": True}
+):
+    for choice in chunk.choices:
+        text += choice.delta.content or ""
+        finish = choice.finish_reason or finish
+    usage = chunk.usage or usage
+assert text == reply.choices[0].message.content, text
+assert finish == "stop"
+assert usage == reply.usage, usage
+
 # Embeddings: the package asks for base64 by default; both encodings hold the same numbers.
 def embed(**more):
     made = client.embeddings.create(model="text-embedding-3-small", **more)
@@ -118,6 +131,10 @@ called = strictly(ChatCompletion, "/chat/completions", forced).choices[0]
 assert called.finish_reason == "tool_calls" and called.message.content is None
 function = called.message.tool_calls[0].function
 assert function.name == "Pet" and Pet.model_validate_json(function.arguments)
+with client.chat.completions.stream(**forced) as stream:
+    streamed = stream.get_final_completion().choices[0]
+assert streamed.message.tool_calls[0].function.arguments == function.arguments
+assert streamed.finish_reason == "tool_calls"
 flat = {"type": "function"} | tool["function"]
 forced = {"model": "m", "input": "a", "tools": [flat], "tool_choice": {"type": "function", "name": "Pet"}}
 item = strictly(Response, "/responses", forced).output[0]

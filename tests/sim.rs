@@ -6,7 +6,7 @@ pub mod support;
 
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::wire::{Answer, Wire};
@@ -141,8 +141,8 @@ fn wrong_requests_are_refused_in_the_shape_of_the_api() {
         ),
         (
             "POST",
-            CHAT,
-            r#"{"model":"m","messages":[{}],"stream":true}"#,
+            "/v1/completions",
+            r#"{"model":"m","prompt":"a","stream":true}"#,
             400,
             json!("stream"),
         ),
@@ -653,13 +653,26 @@ fn faults_break_connections_and_nothing_else() {
 }
 
 #[test]
-fn pipelining_and_old_clients_are_understood() {
+fn chunked_bodies_pipelining_and_expectations_are_understood() {
     let server = start("latency=0");
     let mut wire = Wire::connect(server.addr());
-    let get = "GET /v1/models HTTP/1.1\r\n\r\n";
-    wire.send(get.repeat(2)).unwrap();
-    let first = wire.receive(true).unwrap();
-    assert_eq!(first.body, wire.receive(true).unwrap().body);
+    let body = prompt("a");
+    let (left, right) = body.split_at(10);
+    let chunked = format!(
+        "POST {CHAT} HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+    );
+    wire.send(&chunked).unwrap();
+    assert_eq!(wire.receive(true).unwrap().status, 100);
+    let (l, r) = (left.len(), right.len());
+    let two = "GET /v1/models HTTP/1.1\r\n\r\nHEAD /v1/models HTTP/1.1\r\n\r\n";
+    wire.send(format!(
+        "{l:x};x=y\r\n{left}\r\n{r:X}\r\n{right}\r\n0\r\nt: v\r\n\r\n{two}"
+    ))
+    .unwrap();
+    assert_eq!(wire.receive(true).unwrap().body, chat(&server, "a").body);
+    let got = wire.receive(true).unwrap();
+    let head = wire.receive(false).unwrap();
+    assert_eq!(got.header("content-length"), head.header("content-length"));
     wire.send("GET /v1/models HTTP/1.0\r\n\r\n").unwrap();
     assert_eq!(
         wire.receive(true).unwrap().header("connection"),
@@ -692,7 +705,18 @@ fn what_is_not_http_is_refused_and_never_a_panic() {
         (&post("content-length: 1\r\ncontent-length: 2"), 400),
         (&post("content-length: 99999999999999999999999"), 413),
         (&post("content-length: 67108865"), 413),
-        (&post("transfer-encoding: chunked"), 411),
+        (&post("transfer-encoding: gzip"), 501),
+        (
+            &post("transfer-encoding: chunked\r\ncontent-length: 3"),
+            400,
+        ),
+        (&(post("transfer-encoding: chunked") + "zz\r\n"), 400),
+        (&(post("transfer-encoding: chunked") + "-1\r\n"), 400),
+        (
+            &(post("transfer-encoding: chunked") + "FFFFFFFFFFFFFFFF\r\n"),
+            413,
+        ),
+        (&(post("transfer-encoding: chunked") + "1\r\nabc\r\n"), 400),
         (&long, 431),
         (&deep, 400),
         (&nested, 400),
@@ -705,6 +729,27 @@ fn what_is_not_http_is_refused_and_never_a_panic() {
     }
     // It still works.
     assert_eq!(chat(&server, "a").status, 200);
+}
+
+#[test]
+fn a_stream_is_made_of_events_that_say_the_same() {
+    let server = start("latency=20ms,jitter=0");
+    let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"a"}]}"#;
+    let begun = Instant::now();
+    let answer = Wire::connect(server.addr()).post(CHAT, body);
+    assert!(begun.elapsed() >= Duration::from_millis(20));
+    let kind = answer.header("content-type").unwrap();
+    assert!(kind.starts_with("text/event-stream"), "{kind}");
+    let text = answer.text();
+    let mut events: Vec<&str> = text.split_terminator("\n\n").collect();
+    assert_eq!(events.pop(), Some("data: [DONE]"));
+    let said: String = events
+        .iter()
+        .map(|event| serde_json::from_str::<Value>(&event["data: ".len()..]).unwrap())
+        .filter_map(|chunk| Some(chunk["choices"][0]["delta"]["content"].as_str()?.to_owned()))
+        .collect();
+    let whole = chat(&server, "a").json();
+    assert_eq!(whole["choices"][0]["message"]["content"], said);
 }
 
 #[test]

@@ -69,9 +69,10 @@
 //!   holds everything back while nothing can be sent, and `alike.rs` counts failures that are
 //!   alike.
 //! - **The transport**: `connector.rs` makes connections: an address (`resolver.rs`), TCP, a tunnel
-//!   through a proxy (`proxy.rs` chooses it), TLS (`tls/`). `connection.rs` is what ureq sees of
-//!   one. `context.rs` is what all of them know of the call: its deadline, and how far it got.
-//!   `request.rs` writes the head, `response.rs` reads the body, and `decode.rs` decompresses it.
+//!   through a proxy (`proxy.rs` chooses it, `login.rs` tries its password once), TLS (`tls/`).
+//!   `connection.rs` is what ureq sees of one. `context.rs` is what all of them know of the call:
+//!   its deadline, and how far it got. `request.rs` writes the head, `head.rs` puts right what is
+//!   odd in the answer's, `response.rs` reads the body, and `decode.rs` decompresses it.
 //!   `buffers.rs` lends the buffers, `abort.rs` finds the sockets that an abort shuts down, and
 //!   `error.rs` says how a call failed.
 //! - **Answers**: `json.rs` reads JSON in one pass, without a tree. `content.rs` (the text),

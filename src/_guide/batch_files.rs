@@ -74,8 +74,8 @@
 //! | no text at all: gzip, a spreadsheet, UTF-16 | it begins so |
 //! | no requests: pretty-printed objects, CSV, commas at the ends of lines, lines that end in CR alone, results, plain text | of the first 1,000 lines that are not blank, fewer than one in ten is a request; if there are fewer than 10 lines, none |
 //!
-//! A file is judged on its first MiB, a stream on its first 64 KiB. The run does not wait for all of them: it begins as soon
-//! as one line in ten of those that have come is a request.
+//! Of a file the first 8 MiB are judged at most, of a stream the first 64 KiB. The run does not wait
+//! for all of them: it begins as soon as one line in ten of those that have come is a request.
 //!
 //! Each `custom_id` must be unique, because nothing else connects a result with its request. If a
 //! file has the same id twice, the run ends before anything is sent, with an error that names the
@@ -491,8 +491,8 @@
 //! | form | `method` and `url` in each line | `custom_id` and `params` | `method` and `url` in each line |
 //! | requests | 50,000 | 100,000 | 100,000 |
 //! | bytes | 200 million | 256 million | 200 million |
-//! | endpoints, models | one of each | | one of each |
-//! | also | no blank lines | an id of 1 to 64 letters, digits, `_` and `-` | |
+//! | endpoints, models | one of each; the endpoint is a known one | | one of each |
+//! | also | 50,000 embedding inputs; no blank lines | a `max_tokens` of 1 or more; an id of 1 to 64 letters, digits, `_` and `-` | |
 //!
 //! `--json` prints one object instead. Its keys: `requests`, `bad_lines`, `blank_lines` (together
 //! `lines`, except that CSV also has a header and cells of several lines), `bytes`; `models` and

@@ -19,7 +19,7 @@
 //! |---|---|---|
 //! | 2xx with what the endpoint promises, see below | | none: it is the [`Reply`](crate::Reply) |
 //! | 2xx that is empty, cut short, or no JSON (a web page) | `Malformed` | tried again, at most twice: it may have been billed |
-//! | 2xx that is an *answer in all but form*: the whole answer, but with `NaN` or `Infinity` in it, in a string, or with something before or behind it | `Protocol` | tried again once at most: it was billed |
+//! | 2xx that is an *answer in all but form*: the whole answer, but with `NaN` in it, a comma too many, in a string, or with something before or behind it | `Protocol` | tried again once at most: it was billed |
 //! | 2xx that is a stream of events | `Invalid` | the item fails: streams are not read |
 //! | 2xx with an error | as the status that it names, else `Server` | as for that status |
 //! | 2xx with JSON that is neither an answer nor an error | as its words say (a limit, an overload, money, the key, the size, a content filter), else `Malformed` | as for that kind |
@@ -163,7 +163,8 @@
 //!   hundred items.
 //!
 //! If fewer than ten items are left, it opens when all of them have failed so. If only one is left,
-//! it opens only when that one was refused: a failure may be the fault of the item.
+//! it opens only when that one was refused: a failure may be the fault of the item. When nothing but
+//! such refusals has come for a minute, it opens however few items they are of.
 //!
 //! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is
 //! sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to every 60 s. Everything else waits.

@@ -148,6 +148,13 @@ impl From<&[u8]> for Body {
     }
 }
 
+// As `b".."` is of this type.
+impl<const N: usize> From<&[u8; N]> for Body {
+    fn from(bytes: &[u8; N]) -> Self {
+        bytes.to_vec().into()
+    }
+}
+
 impl From<String> for Body {
     fn from(text: String) -> Self {
         text.into_bytes().into()

@@ -20,7 +20,7 @@ const FEW_LINES: u64 = 10;
 const ONE_IN: u64 = 10;
 
 /// How much of an input is looked at, in bytes: of a file, and of a stream, which may stall.
-pub(super) const OF_FILE: usize = 1 << 20;
+pub(super) const OF_FILE: usize = 8 << 20;
 pub(super) const OF_STREAM: usize = 64 << 10;
 
 /// Looks at the start of an input, of which `most` bytes are kept to be read.

@@ -13,7 +13,7 @@
 //! - Different items, because one item that always fails says nothing about the server. With short
 //!   waits between attempts it would make a server with few failures look like one that is down.
 //!   For the same reason a single item that is left opens it only if the server refused it by its
-//!   load.
+//!   load. Refusals alone for a minute are enough from however few, as those go again before others.
 //! - Two seconds, because the usual backoff is enough for a server that fails for a moment.
 //! - Or a hundred items, because a server that refuses within a millisecond is asked thousands of
 //!   times in two seconds, and some items would be out of attempts by then.
@@ -35,6 +35,9 @@ const FAILING_ITEMS: usize = 10;
 const FAILING_FOR: Duration = Duration::from_secs(2);
 /// or when it is this many.
 const MANY_ITEMS: usize = 100;
+/// However few they are, it also opens when nothing but refusals has come for so long: longer than
+/// most limits take to let something in again.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
 /// A run that has never had an answer gives up when the breaker has been open for so long.
 const NEVER_ANSWERED: Duration = Duration::from_secs(120);
 /// Where the run's time ends before the next probe, one more goes this long before the end.
@@ -158,16 +161,16 @@ impl Breaker {
             if !self.failing.contains(&item) {
                 self.failing.push(item);
             }
+            let failing_for = now.saturating_duration_since(since);
             let needed = match sign {
                 Sign::Unreachable => 0,
+                Sign::Refused { .. } if failing_for >= REFUSED_FOR => 1,
                 Sign::Refused { unfinished } => unfinished.clamp(1, FAILING_ITEMS),
                 Sign::Failed { .. } if self.no_more_for_few => FAILING_ITEMS,
                 Sign::Failed { unfinished } => unfinished.clamp(2, FAILING_ITEMS),
             };
             let opens = self.failing.len() >= needed
-                && (needed == 0
-                    || now.saturating_duration_since(since) >= FAILING_FOR
-                    || self.failing.len() >= MANY_ITEMS);
+                && (needed == 0 || failing_for >= FAILING_FOR || self.failing.len() >= MANY_ITEMS);
             if opens {
                 self.open = Some(Open {
                     since: now,
@@ -325,6 +328,20 @@ mod tests {
         assert_eq!(breaker.passage(now), Passage::Free);
         let _ = breaker.failed(99, FAILED, None, now);
         assert!(matches!(breaker.passage(now), Passage::NotUntil(_)));
+    }
+
+    #[test]
+    fn refusals_alone_for_a_minute_open_it_however_few_items_they_are_of() {
+        let start = Instant::now();
+        let mut breaker = Breaker::default();
+        let refused = Sign::Refused {
+            unfinished: usize::MAX,
+        };
+        for (second, is_open) in [(0, false), (59, false), (60, true)] {
+            let now = start + Duration::from_secs(second);
+            let noted = breaker.failed(second % 2, refused, None, now);
+            assert_eq!(noted.outage, is_open, "at {second} s");
+        }
     }
 
     #[test]

@@ -147,12 +147,13 @@ impl fmt::Display for Shared {
     }
 }
 
+#[expect(clippy::missing_fields_in_debug, reason = "a function shows nothing")]
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
             .field("url", &self.url)
             .field("fallback", &self.fallback)
-            .finish_non_exhaustive()
+            .finish()
     }
 }
 

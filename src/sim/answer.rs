@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use httpdate::HttpDate;
+use serde_json::Value;
 
 use super::api_error::ApiError;
-use super::endpoints::Draft;
+use super::endpoints::{Content, Draft};
 use super::gauge::{Limit, Quota};
 use super::manners::{Dialect, Hints};
 use super::model::{Fate, Ruling};
@@ -18,20 +19,22 @@ use crate::api::times::to_rfc3339;
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// What is written: the head, and the body or, if the ruling is [`Fate::Cut`], half of it.
-    pub(super) bytes: Vec<u8>,
+    /// What is written, piece by piece: head and body in one, or a stream's events with the head
+    /// before the first. Half of it if the ruling is [`Fate::Cut`], none if it is [`Fate::Reset`].
+    pub(super) pieces: Vec<Vec<u8>>,
 }
 
 const BAD_GATEWAY: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
     <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
 
-/// Puts what `ruling` makes of `draft` into bytes. `close` says that the connection is closed after
-/// it.
+/// Puts what `ruling` makes of `draft` into bytes. The answer to HEAD is all but the body; `close`
+/// says that the connection is closed after it.
 pub(super) fn render(
     draft: Draft,
     ruling: &Ruling,
     date: SystemTime,
     spec: &SimSpec,
+    head_only: bool,
     close: bool,
 ) -> Answer {
     let outcome = match ruling.fate {
@@ -49,13 +52,13 @@ pub(super) fn render(
         Ok(_) => (200, None),
         Err(error) => (error.status, error.allow),
     };
-    let (content_type, body) = match outcome {
-        Ok(body) => ("application/json", body.to_string()),
-        Err(error) if error.status == 502 => ("text/html", BAD_GATEWAY.to_owned()),
-        Err(error) => (
-            "application/json",
-            error.body(draft.anthropic, &request_id).to_string(),
-        ),
+    let json = |body: Value| ("application/json", vec![body.to_string().into_bytes()]);
+    let is_stream = matches!(outcome, Ok(Content::Events(_)));
+    let (content_type, mut pieces) = match outcome {
+        Ok(Content::Json(body)) => json(body),
+        Ok(Content::Events(events)) => ("text/event-stream; charset=utf-8", chunks(&events)),
+        Err(error) if error.status == 502 => ("text/html", vec![BAD_GATEWAY.into()]),
+        Err(error) => json(error.body(draft.anthropic, &request_id)),
     };
 
     // Displayed with its reason phrase.
@@ -93,15 +96,41 @@ pub(super) fn render(
         field("allow", &methods);
     }
     field("content-type", &content_type);
-    field("content-length", &body.len());
+    if is_stream {
+        field("transfer-encoding", &"chunked");
+    } else {
+        field("content-length", &pieces[0].len());
+    }
     if close {
         field("connection", &"close");
     }
     head.push_str("\r\n");
-    let halves = if ruling.fate == Fate::Cut { 1 } else { 2 };
-    let mut bytes = head.into_bytes();
-    bytes.extend_from_slice(&body.as_bytes()[..body.len() * halves / 2]);
-    Answer { status, bytes }
+    match ruling.fate {
+        Fate::Cut if is_stream => pieces.truncate(pieces.len() / 2),
+        Fate::Cut => {
+            let half = pieces[0].len() / 2;
+            pieces[0].truncate(half);
+        }
+        _ => {}
+    }
+    if head_only {
+        pieces = vec![Vec::new()];
+    }
+    pieces[0].splice(..0, head.into_bytes());
+    if ruling.fate == Fate::Reset {
+        pieces.clear();
+    }
+    Answer { status, pieces }
+}
+
+/// Each event as a chunk, and the end of the body with the last.
+fn chunks(events: &[String]) -> Vec<Vec<u8>> {
+    let chunk = |event: &String| format!("{:x}\r\n{event}\r\n", event.len()).into_bytes();
+    let mut chunks: Vec<Vec<u8>> = events.iter().map(chunk).collect();
+    if let Some(last) = chunks.last_mut() {
+        last.extend(b"0\r\n\r\n");
+    }
+    chunks
 }
 
 /// Tells of one limit as a provider of this dialect does. `OpenAI`'s is a bucket one minute deep,
@@ -261,11 +290,11 @@ mod tests {
         };
         let draft = Draft {
             metered: true,
-            ..Draft::free(Ok(serde_json::Value::Null), false)
+            ..Draft::free(Ok(Content::Json(Value::Null)), false)
         };
         let spec = spec.parse().unwrap();
-        let answer = render(draft, &ruling, SystemTime::UNIX_EPOCH, &spec, false);
-        String::from_utf8_lossy(&answer.bytes).into_owned()
+        let answer = render(draft, &ruling, SystemTime::UNIX_EPOCH, &spec, false, false);
+        String::from_utf8_lossy(&answer.pieces[0]).into_owned()
     }
 
     #[test]

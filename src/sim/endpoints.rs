@@ -10,11 +10,20 @@ use super::api_error::ApiError;
 use super::fields::Fields;
 use super::generate::{Digest, embed};
 use super::http::ReceivedRequest;
+use super::stream::events;
+
+/// What an answer holds.
+#[derive(Debug, PartialEq)]
+pub(super) enum Content {
+    Json(Value),
+    /// Server-sent events, one after the other over the answer's latency.
+    Events(Vec<String>),
+}
 
 /// An answer not given yet.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Draft {
-    pub(super) outcome: Result<Value, ApiError>,
+    pub(super) outcome: Result<Content, ApiError>,
     /// Whether it is one of the requests that limits, latency and errors are for.
     pub(super) metered: bool,
     /// Whether an error has the shape of Anthropic's.
@@ -28,7 +37,7 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// The answer to what limits, latency and errors are not for.
-    pub(super) fn free(outcome: Result<Value, ApiError>, anthropic: bool) -> Self {
+    pub(super) fn free(outcome: Result<Content, ApiError>, anthropic: bool) -> Self {
         Self {
             outcome,
             metered: false,
@@ -51,18 +60,20 @@ const CATEGORIES: &str = "harassment harassment/threatening hate hate/threatenin
     illicit/violent self-harm self-harm/instructions self-harm/intent sexual sexual/minors violence \
     violence/graphic";
 
+type Endpoint = fn(&mut Fields) -> Result<Value, ApiError>;
+
 /// What would be answered to `request`.
 pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
     let path = request.path();
     let (method, anthropic) = (request.method.as_str(), request.is_anthropic());
-    let endpoint: fn(&mut Fields) -> Result<Value, ApiError> = match path {
+    let endpoint: Endpoint = match path {
         "/chat/completions" => chat,
         "/completions" => completions,
         "/embeddings" => embeddings,
         "/responses" => responses,
         "/moderations" => moderations,
         "/messages" => messages,
-        _ => return Draft::free(models(method, path), anthropic),
+        _ => return Draft::free(models(method, path).map(Content::Json), anthropic),
     };
     if method != "POST" {
         return Draft::free(Err(ApiError::method(method, path, "POST")), anthropic);
@@ -73,7 +84,7 @@ pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
     let default_model = (path == "/moderations").then_some("omni-moderation-latest");
     let outcome = fields
         .read(&request.body, default_model)
-        .and_then(|()| endpoint(&mut fields));
+        .and_then(|()| content(path, endpoint, &mut fields));
     let mut draft = Draft::free(outcome, anthropic);
     draft.metered = true;
     draft.identity = fields.digest.finish();
@@ -82,6 +93,21 @@ pub(super) fn draft(seed: u64, request: &ReceivedRequest) -> Draft {
         draft.completion_tokens = fields.completion_tokens;
     }
     draft
+}
+
+/// The endpoint's answer, whole or as a stream.
+fn content(path: &str, endpoint: Endpoint, fields: &mut Fields) -> Result<Content, ApiError> {
+    if fields.get("stream") != Some(&Value::Bool(true)) {
+        return endpoint(fields).map(Content::Json);
+    }
+    if path != "/chat/completions" {
+        let message = "Only chat completions are simulated as a stream.";
+        return Err(ApiError::invalid(400, message).param("stream"));
+    }
+    let whole = endpoint(fields)?;
+    let options = fields.get("stream_options");
+    let with_usage = options.is_some_and(|options| options["include_usage"] == true);
+    Ok(Content::Events(events(whole, with_usage)))
 }
 
 fn chat(fields: &mut Fields) -> Result<Value, ApiError> {
@@ -288,8 +314,8 @@ fn models(method: &str, path: &str) -> Result<Value, ApiError> {
         let message = format!("Invalid URL ({method} {path})");
         return Err(ApiError::invalid(404, message));
     }
-    if method != "GET" {
-        return Err(ApiError::method(method, path, "GET"));
+    if !matches!(method, "GET" | "HEAD") {
+        return Err(ApiError::method(method, path, "GET, HEAD"));
     }
     match one {
         None => Ok(json!({"object": "list", "data": LISTED.map(model)})),

@@ -49,10 +49,6 @@ impl Fields {
             (Err(missing), None) => return Err(missing),
         };
         self.digest.part(self.model.as_bytes());
-        if self.get("stream") == Some(&Value::Bool(true)) {
-            let message = "Streams are not simulated: leave `stream` out.";
-            return Err(ApiError::invalid(400, message).param("stream"));
-        }
         Ok(())
     }
 

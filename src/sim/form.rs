@@ -143,10 +143,10 @@ impl<'a> Writer<'a> {
                 items.map(|item| self.value(item, depth + 1)).collect()
             }
             Some("integer") => {
-                let number = format!("{:.0}", self.number(schema));
+                let number = format!("{:.0}", self.number(schema, 1.0));
                 number.parse().unwrap_or_default()
             }
-            Some("number") => json!(self.number(schema)),
+            Some("number") => json!(self.number(schema, 0.001)),
             Some("boolean") => json!(self.random.below(2) == 1),
             Some("null") => Value::Null,
             _ => json!(self.text(schema)),
@@ -163,12 +163,23 @@ impl<'a> Writer<'a> {
             .collect()
     }
 
-    /// From 1 to 9, or the bound that is next to it.
-    fn number(&mut self, schema: &Value) -> f64 {
-        let drawn = 1.0 + self.random.below(9) as f64;
-        let low = schema["minimum"].as_f64().unwrap_or(f64::MIN);
-        let high = schema["maximum"].as_f64().unwrap_or(f64::MAX);
-        drawn.min(high).max(low)
+    /// One of the first nine multiples, or the one that is next to it within the schema's bounds.
+    /// `step` is how far a number stays away from a bound that is excluded.
+    fn number(&mut self, schema: &Value, step: f64) -> f64 {
+        let bound = |name: &str| schema[name].as_f64();
+        let factor = bound("multipleOf");
+        let step = factor.unwrap_or(step);
+        let above = bound("exclusiveMinimum").map(|low| low + step);
+        let below = bound("exclusiveMaximum").map(|high| high - step);
+        let low = bound("minimum").or(above).unwrap_or(f64::MIN);
+        let high = bound("maximum").or(below).unwrap_or(f64::MAX);
+        let drawn = factor.unwrap_or(1.0) * (1.0 + self.random.below(9) as f64);
+        let near = match drawn {
+            _ if drawn < low => (low / step).ceil() * step,
+            _ if drawn > high => (high / step).floor() * step,
+            _ => drawn,
+        };
+        near.min(high).max(low)
     }
 
     fn text(&mut self, schema: &Value) -> String {
@@ -181,9 +192,11 @@ impl<'a> Writer<'a> {
             _ => {}
         }
         let mut text = compose(self.random.next_u64(), 0, 8).words;
-        if let Some(most) = schema["maxLength"].as_u64() {
-            text.truncate(usize::try_from(most).unwrap_or(text.len()));
+        let length = |name: &str| usize::try_from(schema[name].as_u64()?).ok();
+        while text.len() < length("minLength").unwrap_or(0).min(100_000) {
+            text.push('.');
         }
+        text.truncate(length("maxLength").unwrap_or(text.len()));
         text
     }
 }
@@ -221,6 +234,9 @@ mod tests {
             (json!({"type": "string", "maxLength": 3}), |v| {
                 v.as_str().unwrap().len() == 3
             }),
+            (json!({"type": "string", "minLength": 300}), |v| {
+                v.as_str().unwrap().len() >= 300
+            }),
             (json!({"type": "string", "format": "date"}), |v| {
                 *v == "2026-01-01"
             }),
@@ -232,9 +248,32 @@ mod tests {
                 json!({"type": "integer", "exclusiveMinimum": 0, "maximum": 1}),
                 |v| *v == 1,
             ),
+            (
+                json!({"type": "integer", "minimum": 1, "exclusiveMaximum": 2}),
+                |v| *v == 1,
+            ),
+            (json!({"type": "integer", "exclusiveMinimum": 10}), |v| {
+                v.as_i64().unwrap() > 10
+            }),
+            (
+                json!({"type": "integer", "minimum": 11, "multipleOf": 5}),
+                |v| v.as_i64().unwrap() > 10 && v.as_i64().unwrap() % 5 == 0,
+            ),
+            (
+                json!({"type": "integer", "maximum": 24, "multipleOf": 10}),
+                |v| [10, 20].iter().any(|one| v == one),
+            ),
             (json!({"type": "integer", "maximum": -5}), |v| {
                 v.as_i64().unwrap() <= -5
             }),
+            (
+                json!({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}),
+                |v| v.as_f64().unwrap() > 0.0 && v.as_f64().unwrap() < 1.0,
+            ),
+            (
+                json!({"type": "number", "minimum": 1.1, "maximum": 1.1}),
+                |v| *v == 1.1,
+            ),
             (json!({"type": "number", "minimum": 0, "maximum": 1}), |v| {
                 (0.0..=1.0).contains(&v.as_f64().unwrap())
             }),

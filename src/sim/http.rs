@@ -1,7 +1,7 @@
 //! HTTP/1.1 requests read from a stream (RFC 9112): strict where laxness would hide a client's
 //! fault, bounded in memory whatever comes, and never a panic.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use httparse::{EMPTY_HEADER, Status};
 
@@ -9,6 +9,7 @@ use super::api_error::ApiError;
 
 const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 64;
+const MAX_LINE: usize = 8 << 10;
 const MAX_BODY: usize = 64 << 20;
 /// What one read asks for. It lies on the stack of each of thousands of connections.
 const READ: usize = 2 << 10;
@@ -22,6 +23,9 @@ pub(super) struct ReceivedRequest {
     pub(super) body: Vec<u8>,
     /// The client wants no other answer on this connection.
     pub(super) close: bool,
+    /// The body's length; chunks say their own.
+    pub(super) length: Option<usize>,
+    pub(super) expects_continue: bool,
 }
 
 impl ReceivedRequest {
@@ -55,7 +59,7 @@ pub(super) struct RequestReader<S> {
     buffer: Vec<u8>,
 }
 
-impl<S: Read> RequestReader<S> {
+impl<S: Read + Write> RequestReader<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
@@ -65,21 +69,61 @@ impl<S: Read> RequestReader<S> {
 
     /// Reads the next request.
     pub(super) fn next(&mut self) -> Result<ReceivedRequest, ReadError> {
-        let (mut request, length) = loop {
-            if let Some((request, length, end)) = parse_head(&self.buffer)? {
-                self.buffer.drain(..end);
-                break (request, length);
+        let mut request = self.parse(parse_head, MAX_HEAD, "The head is larger than 64 KiB.")?;
+        if request.expects_continue && self.buffer.is_empty() {
+            let sent = self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+            sent.map_err(|_| ReadError::Closed)?;
+        }
+        let body = match request.length {
+            None => self.read_chunks(),
+            Some(length) if length > MAX_BODY => Err(too_large()),
+            Some(length) => self.take(length),
+        };
+        request.body = body.map_err(|error| match error {
+            ReadError::Refused(error, _) => ReadError::Refused(error, request.is_anthropic()),
+            ReadError::Closed => error,
+        })?;
+        Ok(request)
+    }
+
+    fn read_chunks(&mut self) -> Result<Vec<u8>, ReadError> {
+        let mut body = Vec::new();
+        loop {
+            let size = self.parse(parse_chunk_size, MAX_LINE, "A chunk's line is too long.")?;
+            if size == 0 {
+                break;
             }
-            if self.buffer.len() > MAX_HEAD {
-                return Err(refused(431, "The head is larger than 64 KiB."));
+            if size > MAX_BODY - body.len() {
+                return Err(too_large());
+            }
+            let chunk = self.take(size + 2)?;
+            let Some(chunk) = chunk.strip_suffix(b"\r\n") else {
+                return Err(refused(400, "A chunk of the body is longer than it says."));
+            };
+            body.extend_from_slice(chunk);
+        }
+        self.parse(parse_trailers, MAX_HEAD, "The trailers are too large.")?;
+        Ok(body)
+    }
+
+    /// Reads until `parse` finds a whole one of what it looks for, and takes that off the buffer.
+    /// Beyond `most` bytes it is refused as `too_long`.
+    fn parse<T>(
+        &mut self,
+        parse: impl Fn(&[u8]) -> Result<Option<(T, usize)>, ReadError>,
+        most: usize,
+        too_long: &'static str,
+    ) -> Result<T, ReadError> {
+        loop {
+            if let Some((found, length)) = parse(&self.buffer)? {
+                self.buffer.drain(..length);
+                return Ok(found);
+            }
+            if self.buffer.len() > most {
+                return Err(refused(431, too_long));
             }
             self.fill()?;
-        };
-        if length > MAX_BODY {
-            return Err(ReadError::Refused(too_large(), request.is_anthropic()));
         }
-        request.body = self.take(length)?;
-        Ok(request)
     }
 
     /// Takes the next `length` bytes.
@@ -104,9 +148,9 @@ impl<S: Read> RequestReader<S> {
     }
 }
 
-/// The request whose head `bytes` begin with, once that is whole, without its body; and the lengths
-/// of body and head.
-fn parse_head(bytes: &[u8]) -> Result<Option<(ReceivedRequest, usize, usize)>, ReadError> {
+/// The request whose head `bytes` begin with, once that is whole, without its body; and the head's
+/// length.
+fn parse_head(bytes: &[u8]) -> Result<Option<(ReceivedRequest, usize)>, ReadError> {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let end = match parsed.parse(bytes) {
@@ -125,7 +169,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(ReceivedRequest, usize, usize)>, R
         close: parsed.version == Some(0),
         ..ReceivedRequest::default()
     };
-    let mut announced = None;
+    let (mut announced, mut chunked) = (None, false);
     for header in parsed.headers {
         let value = header.value.trim_ascii();
         let is = |name| header.name.eq_ignore_ascii_case(name);
@@ -136,14 +180,25 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(ReceivedRequest, usize, usize)>, R
             }
             announced = Some(length);
         } else if is("transfer-encoding") {
-            return Err(refused(411, "A body must have a content-length here."));
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(refused(501, "The only transfer-encoding taken is chunked."));
+            }
+            chunked = true;
         } else if is("connection") {
             let mut options = value.split(|byte| *byte == b',');
             request.close |=
                 options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+        } else if is("expect") {
+            request.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
         }
     }
-    Ok(Some((request, announced.unwrap_or(0), end)))
+    request.length = match announced {
+        // RFC 9112, section 6.1: both is how requests are smuggled.
+        Some(_) if chunked => return Err(refused(400, "Both content-length and chunked.")),
+        None if chunked => None,
+        announced => Some(announced.unwrap_or(0)),
+    };
+    Ok(Some((request, end)))
 }
 
 fn content_length(value: &[u8]) -> Result<usize, ReadError> {
@@ -152,11 +207,32 @@ fn content_length(value: &[u8]) -> Result<usize, ReadError> {
         return Err(refused(400, "The content-length is not a number."));
     }
     // All digits: what does not parse is too long to be anything but too large.
-    Ok(digits.parse().unwrap_or(usize::MAX))
+    digits.parse().map_err(|_| too_large())
 }
 
-fn too_large() -> ApiError {
-    ApiError::invalid(413, "The body of the request is larger than 64 MiB.")
+/// The size on the line that `bytes` begin with, and the line's length.
+fn parse_chunk_size(bytes: &[u8]) -> Result<Option<(usize, usize)>, ReadError> {
+    // An empty line would be read as a size of 0.
+    let is_number = bytes.first().is_none_or(u8::is_ascii_hexdigit);
+    match httparse::parse_chunk_size(bytes) {
+        Ok(Status::Complete((end, size))) if is_number => {
+            Ok(Some((usize::try_from(size).unwrap_or(usize::MAX), end)))
+        }
+        Ok(Status::Partial) if is_number => Ok(None),
+        _ => Err(refused(400, "The size of a chunk is not a number.")),
+    }
+}
+
+fn parse_trailers(bytes: &[u8]) -> Result<Option<((), usize)>, ReadError> {
+    match httparse::parse_headers(bytes, &mut [EMPTY_HEADER; MAX_HEADERS]) {
+        Ok(Status::Complete((end, _))) => Ok(Some(((), end))),
+        Ok(Status::Partial) => Ok(None),
+        Err(_) => Err(refused(400, "A trailer is not of the form name: value.")),
+    }
+}
+
+fn too_large() -> ReadError {
+    refused(413, "The body of the request is larger than 64 MiB.")
 }
 
 fn refused(status: u16, message: impl Into<String>) -> ReadError {
@@ -169,10 +245,11 @@ mod tests {
     use proptest::prelude::*;
     use std::io;
 
-    /// A stream that gives `bytes`, at most `step` at a time.
+    /// A stream that gives `bytes`, at most `step` at a time, and takes whatever is written.
     struct Slow<'a> {
         bytes: &'a [u8],
         step: usize,
+        written: Vec<u8>,
     }
 
     impl Read for Slow<'_> {
@@ -184,8 +261,23 @@ mod tests {
         }
     }
 
+    impl Write for Slow<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.written.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     fn read(bytes: &[u8], step: usize) -> Vec<(String, String, Vec<u8>)> {
-        let mut reader = RequestReader::new(Slow { bytes, step });
+        let written = Vec::new();
+        let mut reader = RequestReader::new(Slow {
+            bytes,
+            step,
+            written,
+        });
         let mut requests = Vec::new();
         while let Ok(request) = reader.next() {
             requests.push((request.method, request.target, request.body));
@@ -194,7 +286,7 @@ mod tests {
     }
 
     const THREE: &[u8] = b"\r\nPOST /a?b HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello\
-        POST /c HTTP/1.1\r\nconnection: keep-alive\r\ncontent-length: 5\r\n\r\nhello\
+        POST /c HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n2;x\r\nhe\r\n3\r\nllo\r\n0\r\nt: v\r\n\r\n\
         GET /d HTTP/1.1\r\n\r\n";
 
     #[test]

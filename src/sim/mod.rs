@@ -7,7 +7,7 @@
 //!
 //! | Method and path (with or without `/v1`) | Simulated |
 //! |---|---|
-//! | `POST /v1/chat/completions` | `n`, `max_completion_tokens` or `max_tokens`, `response_format`, `tool_choice` |
+//! | `POST /v1/chat/completions` | `n`, `max_completion_tokens` or `max_tokens`, `response_format`, `tool_choice`, `stream` with `stream_options.include_usage` |
 //! | `POST /v1/completions` | one prompt or several, `n`, `max_tokens` (16 unless given) |
 //! | `POST /v1/embeddings` | text or tokens, one or many, `encoding_format` float or base64, `dimensions` |
 //! | `POST /v1/responses` | text or messages, `instructions`, `max_output_tokens`, `text.format`, `tool_choice` |
@@ -15,14 +15,13 @@
 //! | `POST /v1/messages` | Anthropic's: text or parts, `system`, `max_tokens`, `output_config.format`, `tool_choice` |
 //! | `GET /v1/models`, `GET /v1/models/{id}` | three models; 404 for the id of another |
 //!
-//! Any key is taken, or none. Requests for answers may name any model. A request for a stream is
-//! refused. Everything else that a request holds is accepted and ignored. Errors have the shape of
-//! OpenAI's, or of Anthropic's on its paths; there 529 stands for 503. Texts start with "Simulated
-//! answer".
+//! Any key is taken, or none. Requests for answers may name any model. Everything else that a
+//! request holds is accepted and ignored. Errors have the shape of OpenAI's, or of Anthropic's on
+//! its paths; there 529 stands for 503. Texts start with "Simulated answer".
 //!
-//! JSON that a request asks for by a schema has the fields, types and values of that schema. Of its
-//! bounds, `minimum`, `maximum` and `maxLength` are kept. A tool is called if `tool_choice` demands
-//! a call; a request that leaves the choice to the model gets a text.
+//! JSON that a request asks for by a schema has the fields, types and values of that schema, except
+//! for a `pattern`. A tool is called if `tool_choice` demands a call; a request that leaves the
+//! choice to the model gets a text.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -42,7 +41,7 @@
 // The decisions are pure. `endpoints` reads a request's `fields` and drafts what would be answered.
 // `model` rules on the draft: limits by a `gauge` each, with a `meter` or a `window` of its own and
 // never the client's bucket; how many are worked on; chance and texts from hashes (`generate`).
-// `form` writes JSON. `answer` puts all of it into bytes, or an `api_error`. Around them, `http`
+// `form` writes JSON, and `stream` makes events of it. `answer` puts all of it into bytes, or an `api_error`. Around them, `http`
 // reads requests and `server` holds the sockets and the threads. `spec` and `manners` say how the
 // provider behaves, and `stats` what it saw.
 
@@ -60,6 +59,7 @@ mod model;
 mod server;
 mod spec;
 mod stats;
+mod stream;
 mod window;
 
 #[cfg(feature = "cli")]

@@ -266,17 +266,20 @@ impl Connection<'_> {
             let received = reader.next();
             let arrived = self.shared.clock.now();
             let refused = received.is_err();
-            let (draft, close) = match received {
-                Ok(request) => (draft(self.shared.spec.seed, &request), request.close),
+            let (draft, head_only, close) = match received {
+                Ok(request) => {
+                    let draft = draft(self.shared.spec.seed, &request);
+                    (draft, request.method == "HEAD", request.close)
+                }
                 Err(ReadError::Refused(error, anthropic)) => {
-                    (Draft::free(Err(error), anthropic), true)
+                    (Draft::free(Err(error), anthropic), false, true)
                 }
                 Err(ReadError::Closed) => return,
             };
             let since_start = arrived.saturating_duration_since(self.shared.started);
             let ruling = self.shared.model.lock().rule(since_start, &draft);
             let date = self.shared.clock.wall();
-            let answer = render(draft, &ruling, date, &self.shared.spec, close);
+            let answer = render(draft, &ruling, date, &self.shared.spec, head_only, close);
             let sent = self.send(&answer, &ruling, arrived);
             if refused && sent.is_ok() {
                 self.linger();
@@ -287,15 +290,22 @@ impl Connection<'_> {
         }
     }
 
-    /// Sends an answer when its latency is over.
+    /// Sends an answer when its latency is over; a stream's events are spread over it.
     fn send(&self, answer: &Answer, ruling: &Ruling, arrived: Instant) -> io::Result<()> {
         let (fate, status) = (ruling.fate, answer.status);
-        let on_time = self.wait_until(arrived + ruling.delay);
+        let before = answer.pieces.len().saturating_sub(1);
+        let (before, last) = answer.pieces.split_at(before);
+        let step = ruling.delay / u32::try_from(answer.pieces.len().max(1)).unwrap_or(u32::MAX);
+        let begun = before.iter().zip(1..).try_for_each(|(piece, number)| {
+            self.wait_until(arrived + step * number)?;
+            (&*self.stream).write_all(piece)
+        });
+        let on_time = begun.and_then(|()| self.wait_until(arrived + ruling.delay));
         self.shared.model.lock().answered(ruling, status);
         let sent = on_time.and_then(|()| match fate {
             // With no time to linger, closing sends RST in place of FIN.
             Fate::Reset => SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO)),
-            _ => (&*self.stream).write_all(&answer.bytes),
+            _ => (last.iter()).try_for_each(|piece| (&*self.stream).write_all(piece)),
         });
         if sent.is_err() {
             self.shared.model.lock().unsent(fate, status);

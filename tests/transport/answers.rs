@@ -159,6 +159,7 @@ fn no_body_where_there_is_none() {
 fn interim_answers_are_skipped() {
     let address = answering(
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n\
+         HTTP/1.1 100 Continue\r\ndate: now\r\ncontent-length: 0\r\n\r\n\
          HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
     );
     let answer = post(&transport(), &url(address), b"{}").unwrap();
@@ -276,21 +277,18 @@ fn a_small_body_does_not_unpack_to_more_than_is_allowed() {
 fn an_odd_head_is_read_if_there_is_one_way_to_read_it() {
     for (head, expected) in [
         ("HTTP/1.1 200\r\ncontent-length: 2", true),
+        ("HTTP/1.1 200 OK\r\nx-a: b\r\n c\r\ncontent-length: 2", true),
         (
             "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2",
             true,
         ),
+        ("HTTP/1.1 200 OK\r\nx-a : b\r\ncontent-length: 2", true),
+        ("HTTP/1.1 200 OK\r\nx a: b\r\ncontent-length: 2", true),
+        ("HTTP/1.1 200 OK\r\n: b\r\ncontent-length: 2", true),
         (
             "HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\ncontent-length: 2",
             true,
         ),
-        (
-            "HTTP/1.1 200 OK\r\nx-a: b\r\n c\r\ncontent-length: 2",
-            false,
-        ),
-        ("HTTP/1.1 200 OK\r\nx-a : b\r\ncontent-length: 2", false),
-        ("HTTP/1.1 200 OK\r\nx a: b\r\ncontent-length: 2", false),
-        ("HTTP/1.1 200 OK\r\n: b\r\ncontent-length: 2", false),
         ("HTTP/1.1 200 OK\r\ncontent-length : 2", false),
         (
             "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3",
@@ -302,7 +300,10 @@ fn an_odd_head_is_read_if_there_is_one_way_to_read_it() {
         match post(&transport(), &url(address), b"{}") {
             Ok(answer) => assert!(expected && answer.body == b"ok", "{head:?} {answer:?}"),
             Err(error) => assert!(
-                !expected && error.kind == TransportErrorKind::Protocol,
+                !expected
+                    && error.kind == TransportErrorKind::Protocol
+                    && error.message.contains("the answer's head cannot be read")
+                    && error.message.contains("content-length"),
                 "{head:?} {error:?}"
             ),
         }

@@ -1,9 +1,15 @@
 //! Through whom a request goes, and what can be known of that beforehand.
 
 use std::io::{Read, Write};
-use std::sync::{Mutex, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use tollgate::{HttpConfig, HttpTransport, ProxyPolicy, TransportErrorKind, TransportStage};
+use tollgate::{
+    Cancel, HttpConfig, HttpRequest, HttpTransport, ProxyPolicy, Transport, TransportErrorKind,
+    TransportStage,
+};
 
 use crate::server::*;
 
@@ -96,6 +102,90 @@ fn the_status_of_a_proxys_refusal_is_known() {
             "{answer:?}: {error:?}"
         );
     }
+}
+
+#[test]
+fn a_password_is_tried_once_by_many_at_once() {
+    const THREADS: usize = 20;
+    let (tell, seen) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let is_right = Arc::new(AtomicBool::new(false));
+    let accepts = Arc::clone(&is_right);
+    let proxy = server(move |_, mut stream| {
+        read_request(&mut stream);
+        tell.lock().unwrap().send(()).unwrap();
+        let is_right = accepts.load(Ordering::Relaxed);
+        let status = if is_right { "200 OK" } else { "407 No" };
+        let _ = write!(stream, "HTTP/1.1 {status}\r\n\r\n");
+        while read_request(&mut stream).is_some() {
+            let _ = stream.write_all(OK);
+        }
+    });
+    let policy = ProxyPolicy::Url(format!("http://user:word@{proxy}"));
+    let transport = HttpTransport::new(HttpConfig::new().proxy(policy)).unwrap();
+    let together = Barrier::new(THREADS);
+    let all = || {
+        thread::scope(|scope| {
+            let ask = || {
+                together.wait();
+                post(&transport, "http://api.invalid/", b"{}")
+            };
+            let asked: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask)).collect();
+            let kinds = asked.into_iter().map(|asked| asked.join().unwrap());
+            kinds
+                .map(|asked| asked.map_err(|error| error.kind))
+                .collect::<Vec<_>>()
+        })
+    };
+    for asked in all() {
+        assert_eq!(asked.unwrap_err(), TransportErrorKind::ProxyRefused(407));
+    }
+    assert_eq!(seen.try_iter().count(), 1);
+    // A client that lives on finds out when the password counts again.
+    is_right.store(true, Ordering::Relaxed);
+    thread::sleep(Duration::from_millis(1100));
+    for asked in all() {
+        assert!(asked.is_ok(), "{asked:?}");
+    }
+    assert!(seen.try_iter().count() > 1);
+}
+
+#[test]
+fn an_abort_ends_a_wait_for_the_login_of_another() {
+    let (tell, seen) = mpsc::channel();
+    let (release, held) = mpsc::channel::<()>();
+    let (tell, held) = (Mutex::new(tell), Mutex::new(held));
+    let proxy = server(move |_, mut stream| {
+        read_request(&mut stream);
+        tell.lock().unwrap().send(()).unwrap();
+        // Ends when the test drops its side.
+        let _ = held.lock().unwrap().recv();
+    });
+    let policy = ProxyPolicy::Url(format!("http://user:word@{proxy}"));
+    let config = HttpConfig::new().proxy(policy).connect_timeout(AMPLE);
+    let transport = HttpTransport::new(config).unwrap();
+    let cancel = Cancel::new();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| post(&transport, "http://api.invalid/", b"{}"));
+        seen.recv().unwrap();
+        let second = scope.spawn(|| {
+            let (url, by) = ("http://api.invalid/", Instant::now() + AMPLE);
+            transport.send(&HttpRequest::new("GET", url, by, &cancel))
+        });
+        thread::sleep(Duration::from_millis(50));
+        let started = Instant::now();
+        cancel.abort();
+        let error = second.join().unwrap().unwrap_err();
+        assert_eq!(error.kind, TransportErrorKind::Aborted);
+        assert!(started.elapsed() < AMPLE / 2);
+        assert!(!first.is_finished(), "its login is its own");
+        drop(release);
+        assert_eq!(
+            first.join().unwrap().unwrap_err().kind,
+            TransportErrorKind::Proxy
+        );
+    });
+    assert_eq!(seen.try_iter().count(), 0, "one login");
 }
 
 #[test]

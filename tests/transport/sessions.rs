@@ -232,7 +232,7 @@ fn a_server_that_asks_for_a_certificate_of_ours_refuses_the_handshake() {
 }
 
 #[test]
-fn a_handshake_that_fails_is_a_hiccup_unless_it_would_fail_again() {
+fn a_handshake_that_fails_where_others_have_stood_is_a_hiccup_unless_it_is_about_who_they_are() {
     const LAST: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
     const INTERNAL_ERROR: &[u8] = b"\x15\x03\x03\x00\x02\x02\x50";
     const ACCESS_DENIED: &[u8] = b"\x15\x03\x03\x00\x02\x02\x31";
@@ -241,7 +241,7 @@ fn a_handshake_that_fails_is_a_hiccup_unless_it_would_fail_again() {
         (INTERNAL_ERROR, TransportErrorKind::Connect),
         (
             b"HTTP/1.1 503 Service Unavailable\r\n\r\n",
-            TransportErrorKind::Tls,
+            TransportErrorKind::Connect,
         ),
         (ACCESS_DENIED, TransportErrorKind::Tls),
     ] {

@@ -203,12 +203,12 @@ fn a_server_certificate_marked_as_a_ca_is_trusted_if_the_file_holds_it() {
         (
             &other.root,
             &url,
-            "is not trusted here (Other(OtherError(CaUsedAsEndEntity)))",
+            "marked as a CA's, as self-signed ones are",
         ),
         (
             &identity.root,
             &wrong_name,
-            "for other names (certificate not valid for name \"localhost\"",
+            "for other names (127.0.0.1), not for localhost",
         ),
     ] {
         let error = post(&trusting(root), url, b"{}").unwrap_err();
@@ -241,6 +241,7 @@ fn what_is_wrong_with_a_certificate_is_said_in_words() {
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = CA;
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    let many = ["a.test", "b.test", "c.test", "d.test", "e.test", "f.test"];
     for (names, years, purpose, words) in [
         (
             &["127.0.0.1"][..],
@@ -258,9 +259,15 @@ fn what_is_wrong_with_a_certificate_is_said_in_words() {
             &["a.test", "10.0.0.1"],
             (2000, 2100),
             ServerAuth,
-            "only valid for DnsName(\"a.test\") or IpAddress(10.0.0.1)",
+            "for other names (a.test, 10.0.0.1), not for 127.0.0.1",
         ),
-        (&[], (2000, 2100), ServerAuth, "not valid for any names"),
+        (
+            &many,
+            (2000, 2100),
+            ServerAuth,
+            "(a.test, b.test, c.test, d.test, e.test), not",
+        ),
+        (&[], (2000, 2100), ServerAuth, "names no host"),
         (
             &["127.0.0.1"],
             (2000, 2100),
@@ -300,7 +307,7 @@ fn a_certificate_without_its_key_is_worth_nothing() {
             (error.kind, error.stage),
             (TransportErrorKind::Tls, TransportStage::NothingSent)
         );
-        assert!(error.message.contains("BadSignature"), "{error}");
+        assert!(error.message.contains("is not the server's"), "{error}");
         assert_eq!(connections(&seen), 0);
     }
 }

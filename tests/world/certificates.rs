@@ -120,17 +120,17 @@ fn certificates_are_read_as_tools_write_them_or_it_is_said_what_they_are() {
                 .into_bytes(),
             Some("openssl x509 -in"),
         ),
-        ("UTF-16", utf_16, Some("no certificate in PEM")),
+        ("UTF-16", utf_16, Some("UTF-16")),
         (
             "DER",
             vec![0x30, 0x82, 1, 0, 0x30],
             Some("openssl x509 -inform der"),
         ),
-        ("nothing", Vec::new(), Some("no certificate in PEM")),
+        ("nothing", Vec::new(), Some("is empty")),
         (
             "a key",
             b"-----BEGIN PRIVATE KEY-----\nMC4=\n-----END PRIVATE KEY-----\n".to_vec(),
-            Some("no certificate in PEM"),
+            Some("private key and no certificate"),
         ),
         (
             "cut short",
@@ -140,7 +140,7 @@ fn certificates_are_read_as_tools_write_them_or_it_is_said_what_they_are() {
         (
             "another's letters",
             root.replace('M', "*").into_bytes(),
-            Some("broken off"),
+            Some("garbled"),
         ),
         (
             "no certificate in it",
@@ -240,7 +240,7 @@ fn a_client_certificate_is_shown_to_a_server_that_asks() {
         (
             two("key.pem", "cert.pem"),
             2,
-            vec!["key.pem", "no certificate in PEM"],
+            vec!["key.pem", "private key and no certificate"],
         ),
         (
             two("cert.pem", "other.pem"),

@@ -1,5 +1,6 @@
 //! The top of every connection, with which ureq deals: it puts the head of the request before its
-//! body, and hears an answer to an upload that nobody reads.
+//! body, shows ureq whole heads of answers that it can read, and hears an answer to an upload that
+//! nobody reads.
 //!
 //! A server that refuses a request may answer before it has read it, and read no more of it. ureq
 //! would fail to send the rest, or wait for ever to do so, and the answer would be lost. So when
@@ -9,13 +10,14 @@
 use std::io::Write;
 use std::mem;
 
-use memchr::memmem;
 use ureq::Timeout;
 use ureq::unversioned::transport::time::Duration;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
-use super::TransportStage;
 use super::context;
+use super::error::fail;
+use super::head::{self, Head};
+use super::{TransportErrorKind, TransportStage};
 
 /// How often sending may stall, each time for [`WRITE_TIMEOUT`](super::tcp), while a server that
 /// has begun a success leaves the rest of the request unread. Some servers answer while they read,
@@ -34,8 +36,8 @@ pub(super) fn without_waiting() -> NextTimeout {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) inner: Box<dyn Transport>,
-    /// Whether something has arrived that ureq has not been told of.
-    pub(super) has_news: bool,
+    /// Whether the head of the answer has not been shown to ureq yet.
+    pub(super) awaits_head: bool,
 }
 
 impl Connection {
@@ -65,9 +67,34 @@ impl Connection {
     /// The status of the answer that has come, if one has. A connection that is reset gives out
     /// what came before.
     fn early_answer(&mut self) -> Option<u16> {
-        let has_come = self.inner.await_input(without_waiting());
-        self.has_news |= matches!(has_come, Ok(true));
-        answer_status(self.inner.buffers().input())
+        let _ = self.inner.await_input(without_waiting());
+        head::answer_status(self.inner.buffers().input())
+    }
+
+    /// Waits for the head of the answer, and makes it one that ureq can read.
+    fn await_head(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
+        while self.awaits_head {
+            let input = self.inner.buffers().input();
+            if !input.is_empty() {
+                context::with(|context| context.stage = TransportStage::Answering);
+            }
+            let head = head::read(input).map_err(|wrong| {
+                let why = format!("the answer's head cannot be read: {wrong}");
+                fail(TransportErrorKind::Protocol, why)
+            })?;
+            match head {
+                Head::Interim(length) => self.inner.buffers().input_consume(length),
+                Head::Part if self.inner.await_input(limit)? => {}
+                Head::Part => return Ok(false),
+                Head::Whole(mended) => {
+                    self.awaits_head = false;
+                    if let Some(mended) = mended {
+                        replace(self.inner.buffers(), &mended);
+                    }
+                }
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -81,6 +108,9 @@ impl Transport for Connection {
         if head.is_empty() {
             return self.send(amount, limit);
         }
+        self.awaits_head = true;
+        // So that ureq asks for the answer even if it comes before the request is sent.
+        self.inner.buffers().input_consume(0);
         // What ureq wrote in its place is not counted, and so overwritten.
         let mut rest = head.as_bytes();
         while !rest.is_empty() {
@@ -93,11 +123,10 @@ impl Transport for Connection {
 
     fn await_input(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
         self.send(0, limit)?;
-        let has_come = mem::take(&mut self.has_news) || self.inner.await_input(limit)?;
-        if has_come {
-            context::with(|context| context.stage = TransportStage::Answering);
+        if self.awaits_head {
+            return self.await_head(limit);
         }
-        Ok(has_come)
+        self.inner.await_input(limit)
     }
 
     fn is_open(&mut self) -> bool {
@@ -110,45 +139,12 @@ impl Transport for Connection {
     }
 }
 
-/// The status of the answer that `input` begins with, behind interim ones.
-fn answer_status(mut input: &[u8]) -> Option<u16> {
-    loop {
-        // Some servers end a body with a line too many.
-        let head = input.trim_ascii_start();
-        let digits = head.strip_prefix(b"HTTP/1.")?.get(2..5)?;
-        let status = str::from_utf8(digits).ok()?.parse().ok()?;
-        // What follows a 101 is another protocol.
-        if !matches!(status, 100 | 102..200) {
-            return Some(status);
-        }
-        input = &head[memmem::find(head, b"\r\n\r\n")? + 4..];
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_told_from_interim_ones() {
-        for (bytes, expected) in [
-            ("HTTP/1.1 200 OK\r\n\r\nok", Some(200)),
-            ("HTTP/1.0 302", Some(302)),
-            ("\r\n\nHTTP/1.1 413 No\r\nx: y\r\n\r\n", Some(413)),
-            ("HTTP/1.1 101 Other\r\n\r\n", Some(101)),
-            ("HTTP/1.1 100 Continue\r\n\r\nHTTP", None),
-            (
-                "HTTP/1.1 103 E\r\nlink: a\r\n\r\nHTTP/1.1 503 No",
-                Some(503),
-            ),
-            ("HTTP/1.1 100 Continue\r\n", None),
-            ("HTTP/1.1 20", None),
-            ("", None),
-            ("SSH-2.0-OpenSSH_9.2\r\n", None),
-        ] {
-            assert_eq!(answer_status(bytes.as_bytes()), expected, "{bytes:?}");
-        }
-        let many = "HTTP/1.1 100 Continue\r\n\r\n".repeat(10_000) + "HTTP/1.1 400 No";
-        assert_eq!(answer_status(many.as_bytes()), Some(400));
+/// Puts `bytes`, which are no more, in the place of the input.
+fn replace(buffers: &mut dyn Buffers, mut bytes: &[u8]) {
+    buffers.input_consume(buffers.input().len());
+    // A slice takes what fits, and the room grows.
+    while let Ok(count @ 1..) = buffers.input_append_buf().write(bytes) {
+        buffers.input_appended(count);
+        bytes = &bytes[count..];
     }
 }

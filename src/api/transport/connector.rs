@@ -10,6 +10,7 @@ use super::abort::Sockets;
 use super::connection::Connection;
 use super::context;
 use super::error::{blame_proxy, fail};
+use super::login::Login;
 use super::resolver::CachingResolver;
 use super::tcp;
 use super::tls::TlsConnector;
@@ -22,6 +23,7 @@ pub(super) struct SharedConnector {
     pub(super) sockets: Arc<Sockets>,
     pub(super) resolver: CachingResolver,
     tls: Arc<TlsConnector>,
+    login: Arc<Login>,
 }
 
 impl SharedConnector {
@@ -30,13 +32,14 @@ impl SharedConnector {
             sockets: Arc::default(),
             resolver: CachingResolver::system(),
             tls: Arc::new(TlsConnector::new(config)?),
+            login: Arc::default(),
         })
     }
 
     #[inline(never)]
     fn open(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
         let addresses = self.resolver.addresses(details.uri)?;
-        let tcp = tcp::connect(&addresses, details.uri, &self.sockets)?;
+        let tcp = tcp::connect(&addresses, &self.sockets)?;
         Ok(Box::new(tcp))
     }
 }
@@ -51,7 +54,7 @@ impl Connector for SharedConnector {
     ) -> Result<Option<Self::Out>, ureq::Error> {
         let (inner, is_within) = context::connecting(|| {
             let transport = match details.config.proxy() {
-                Some(_) => tunnel(details)?,
+                Some(_) => self.login.log_in(|| tunnel(details))?,
                 None => self.open(details)?,
             };
             if details.needs_tls() {
@@ -64,8 +67,8 @@ impl Connector for SharedConnector {
         if is_within {
             return Ok(Some(inner));
         }
-        let has_news = false;
-        Ok(Some(Box::new(Connection { inner, has_news })))
+        let awaits_head = false;
+        Ok(Some(Box::new(Connection { inner, awaits_head })))
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Uri;
@@ -137,14 +138,16 @@ impl CallContext {
             // An abort makes anything fail in any way.
             TransportError::new(TransportErrorKind::Aborted, self.stage, "aborted")
         } else {
-            ours(error).unwrap_or_else(|error| self.explain_ureq(error))
+            let has_head = !answer.headers.is_empty();
+            ours(error).unwrap_or_else(|error| self.explain_ureq(error, has_head))
         };
         failure.partial = (!answer.body.is_empty()).then_some(answer);
         failure.at(self.stage, &self.uri, proxy.map_or("", |(_, shown)| shown))
     }
 
-    /// What `error` means if it is ureq's own, and not one of [`fail`].
-    fn explain_ureq(&self, error: ureq::Error) -> TransportError {
+    /// What `error` means if it is ureq's own, and not one of [`fail`], and came before or after the
+    /// head of the answer.
+    fn explain_ureq(&self, error: ureq::Error, has_head: bool) -> TransportError {
         use TransportErrorKind::{Broken, Protocol, Proxy, ProxyRefused, Truncated, Unsendable};
         use ureq::Error::{ConnectProxyFailed, Io};
         if let ConnectProxyFailed(why) = &error
@@ -161,9 +164,12 @@ impl CallContext {
             ),
             Io(_) if is_answering => (Truncated, "the answer ended before its end"),
             Io(_) => (Broken, "the server closed the connection without an answer"),
-            _ if is_answering => (Protocol, "the answer cannot be read as HTTP/1.1"),
+            _ if is_answering && !has_head => (Protocol, "the answer's head cannot be read"),
+            _ if is_answering => (Protocol, "the answer's body cannot be read"),
             _ => (Unsendable, "the request cannot be sent"),
         };
-        TransportError::new(kind, self.stage, format!("{why}: {error}")).because(error)
+        let mut failure = TransportError::new(kind, self.stage, format!("{why}: {error}"));
+        failure.source = Some(Arc::new(error));
+        failure
     }
 }

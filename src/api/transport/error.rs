@@ -30,9 +30,9 @@ pub enum TransportErrorKind {
     Resolve,
     /// Refused, no route, no free port, or no answer to the connect in time.
     Connect,
-    /// The certificate of one of the two, or a TLS handshake with a peer that speaks no TLS or none
-    /// that is safe. A handshake that fails for another reason is [`Connect`](Self::Connect). Once
-    /// it is over, a connection that TLS gives up on is [`Broken`](Self::Broken) or
+    /// The certificate of one of the two, or the TLS handshake of a transport that never had one
+    /// succeed; later ones that fail for other reasons are [`Connect`](Self::Connect). Once the
+    /// handshake is over, a connection that TLS gives up on is [`Broken`](Self::Broken) or
     /// [`Truncated`](Self::Truncated) like any other.
     Tls,
     /// The deadline came, or the peer was silent for too long.
@@ -91,12 +91,6 @@ impl TransportError {
         }
     }
 
-    /// With its cause, which must not hold anything secret.
-    pub(super) fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
-        self
-    }
-
     /// The same, at `stage` of a call to `uri`, which went `through` a proxy if that is not empty.
     pub(super) fn at(mut self, stage: TransportStage, uri: &Uri, through: &str) -> Self {
         self.stage = stage;
@@ -105,10 +99,8 @@ impl TransportError {
             "" => origin(uri),
             _ => format!("{host}:{} through {through}", port(uri)),
         };
-        if !self.message.contains(&place) {
-            let end = self.end_of_what_happened();
-            self.message.insert_str(end, &format!(" ({place})"));
-        }
+        let end = self.end_of_what_happened();
+        self.message.insert_str(end, &format!(" ({place})"));
         self
     }
 
@@ -130,8 +122,9 @@ pub(super) fn fail_for(
     why: impl Into<String>,
     cause: impl StdError + Send + Sync + 'static,
 ) -> ureq::Error {
-    let error = TransportError::new(kind, TransportStage::NothingSent, why);
-    ureq::Error::Other(Box::new(error.because(cause)))
+    let mut error = TransportError::new(kind, TransportStage::NothingSent, why);
+    error.source = Some(Arc::new(cause));
+    ureq::Error::Other(Box::new(error))
 }
 
 /// What [`fail`] has made of a failure, or ureq's own error.

@@ -1,8 +1,7 @@
 //! A transport without a network, for tests.
 
-use std::fmt;
-
 use super::{HttpRequest, HttpResponse, Transport, TransportError};
+use crate::opaque::opaque;
 
 /// A [`Transport`] that answers from a closure, for tests without a server.
 ///
@@ -27,31 +26,24 @@ use super::{HttpRequest, HttpResponse, Transport, TransportError};
 /// let call = HttpRequest::new("POST", "http://api.test/v1/chat/completions", deadline, &cancel);
 /// assert_eq!(transport.send(&call).unwrap().status, 429);
 /// ```
-pub struct MemoryTransport<F> {
-    answer: F,
+pub struct MemoryTransport {
+    answer: Box<dyn Fn(&HttpRequest<'_>) -> Answer + Send + Sync>,
 }
 
-impl<F> MemoryTransport<F>
-where
-    F: Fn(&HttpRequest<'_>) -> Result<HttpResponse, TransportError> + Send + Sync,
-{
+type Answer = Result<HttpResponse, TransportError>;
+
+impl MemoryTransport {
     /// A transport that answers every call with what `answer` returns.
-    pub fn new(answer: F) -> Self {
+    pub fn new(answer: impl Fn(&HttpRequest<'_>) -> Answer + Send + Sync + 'static) -> Self {
+        let answer = Box::new(answer);
         Self { answer }
     }
 }
 
-impl<F> Transport for MemoryTransport<F>
-where
-    F: Fn(&HttpRequest<'_>) -> Result<HttpResponse, TransportError> + Send + Sync,
-{
-    fn send(&self, call: &HttpRequest<'_>) -> Result<HttpResponse, TransportError> {
+impl Transport for MemoryTransport {
+    fn send(&self, call: &HttpRequest<'_>) -> Answer {
         (self.answer)(call)
     }
 }
 
-impl<F> fmt::Debug for MemoryTransport<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryTransport").finish_non_exhaustive()
-    }
-}
+opaque!(MemoryTransport, "MemoryTransport", |_it|);

@@ -24,7 +24,7 @@ pub enum ProxyPolicy {
     /// each also in lower case; hosts in `NO_PROXY` are reached directly. The default.
     ///
     /// `NO_PROXY` is a list, separated by commas or blanks, of names, which stand for their
-    /// subdomains too (a `.` or `*.` in front changes nothing), IP addresses, networks
+    /// subdomains too (a `.` or `*.` in front and a `.` behind change nothing), IP addresses, networks
     /// (`10.0.0.0/8`), or `*`. Any other entry, one with a port for instance, is warned of in the
     /// log.
     #[default]
@@ -152,10 +152,12 @@ fn covers(entry: &str, host: &str) -> Option<bool> {
         return (bits <= all).then(|| host.parse().is_ok_and(is_same));
     }
     let domain = entry.trim_start_matches(['*', '.']).to_ascii_lowercase();
+    let domain = domain.trim_end_matches('.');
     let is_fit = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let is_name = domain.chars().all(is_fit) && domain.contains(|c: char| c.is_ascii_alphabetic());
-    let host = host.to_ascii_lowercase();
-    let above = host.strip_suffix(&domain).filter(|_| is_name);
+    let has_letter = domain.contains(|c: char| c.is_ascii_alphabetic());
+    let is_name = has_letter && domain.chars().all(is_fit) && !domain.contains("..");
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let above = host.strip_suffix(domain).filter(|_| is_name);
     let is_below = above.is_some_and(|above| above.is_empty() || above.ends_with('.'));
     (is_name || entry == "*").then_some(is_below || entry == "*")
 }
@@ -234,11 +236,13 @@ mod tests {
     #[test]
     fn no_proxy_is_read_as_curl_reads_it() {
         let list = "example.com, .sub.test,*.star.test\t10.0.0.0/8,192.0.2.1 2001:db8::/32,\
-                    ,2001:db9::1";
+                    ,2001:db9::1,Dot.test.";
         let proxies = from_env(&[("ALL_PROXY", "http://p"), ("NO_PROXY", list)]);
         for (host, direct) in [
             ("example.com", true),
             ("API.Example.COM", true),
+            ("api.example.com.", true),
+            ("a.dot.test", true),
             ("badexample.com", false),
             ("sub.test", true),
             ("a.sub.test", true),
@@ -275,6 +279,7 @@ mod tests {
             ("http://api.test/v1", "api.test"),
             ("<local>", "local"),
             ("b\u{fc}cher.test", "xn--bcher-kva.test"),
+            ("api..test", "api.test"),
             (".", "api.test"),
             ("**", "api.test"),
         ] {

@@ -18,7 +18,7 @@ use ureq::config::Config;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use super::error::{bare_host, fail_for, origin, port};
+use super::error::{bare_host, fail_for, port};
 use super::{TransportErrorKind, context};
 use crate::opaque::opaque;
 use crate::sync::{Condvar, Mutex};
@@ -31,16 +31,15 @@ type Find = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 /// The resolver all connections of a transport share.
 #[derive(Clone)]
 pub(super) struct CachingResolver {
-    lookups: Arc<Mutex<HashMap<String, Arc<Lookup>>>>,
+    names: Arc<(Mutex<HashMap<String, Lookup>>, Condvar)>,
     find: Arc<Find>,
 }
 
-/// One lookup of a name.
-struct Lookup {
-    begun: Instant,
-    /// `None` while it is under way.
-    found: Mutex<Option<Result<Vec<IpAddr>, Arc<io::Error>>>>,
-    ended: Condvar,
+/// The last lookup of a name.
+enum Lookup {
+    UnderWay,
+    /// When, and what it has found.
+    Ended(Instant, Result<Vec<IpAddr>, Arc<io::Error>>),
 }
 
 impl CachingResolver {
@@ -49,8 +48,8 @@ impl CachingResolver {
     }
 
     fn new(find: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
-        let (lookups, find) = (Arc::default(), Arc::new(find));
-        Self { lookups, find }
+        let (names, find) = (Arc::default(), Arc::new(find));
+        Self { names, find }
     }
 
     /// Where to connect to for `uri`.
@@ -61,7 +60,7 @@ impl CachingResolver {
             Err(_) => self.find(host, context::with(|context| context.connect_by)),
         };
         let found = found.map_err(|error| {
-            let why = format!("no address for the host of {}", origin(uri));
+            let why = "no address for the host";
             fail_for(TransportErrorKind::Resolve, why, error)
         })?;
         let with_port = |address| SocketAddr::new(address, port(uri));
@@ -70,45 +69,42 @@ impl CachingResolver {
 
     /// The addresses of `host`; waits for them until `by`.
     fn find(&self, host: &str, by: Instant) -> io::Result<Vec<IpAddr>> {
-        let lookup = self.lookup(host)?;
-        let mut found = lookup.found.lock();
+        let begun = Instant::now();
+        let (names, ended) = &*self.names;
+        let mut lookups = names.lock();
         loop {
-            match &*found {
-                Some(Ok(addresses)) => return Ok(addresses.clone()),
-                Some(Err(error)) => return Err(io::Error::new(error.kind(), Arc::clone(error))),
-                None if Instant::now() >= by => return Err(io::ErrorKind::TimedOut.into()),
-                None => found = lookup.ended.wait_until(found, by),
+            match lookups.get(host) {
+                Some(Lookup::Ended(at, Ok(addresses))) if at.elapsed() < FRESH_FOR => {
+                    return Ok(addresses.clone());
+                }
+                Some(Lookup::Ended(at, Err(error))) if *at >= begun => {
+                    return Err(io::Error::new(error.kind(), Arc::clone(error)));
+                }
+                Some(Lookup::UnderWay) => {}
+                _ => {
+                    self.look_up(host.to_owned())?;
+                    lookups.insert(host.to_owned(), Lookup::UnderWay);
+                }
             }
+            if Instant::now() >= by {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            lookups = ended.wait_until(lookups, by);
         }
     }
 
-    /// The lookup of `host` that is under way or fresh, or a new one, on a thread of its own.
-    fn lookup(&self, host: &str) -> io::Result<Arc<Lookup>> {
-        let mut lookups = self.lookups.lock();
-        if let Some(known) = lookups.get(host) {
-            let is_usable = match &*known.found.lock() {
-                None => true,
-                Some(Ok(_)) => known.begun.elapsed() < FRESH_FOR,
-                Some(Err(_)) => false,
-            };
-            if is_usable {
-                return Ok(Arc::clone(known));
-            }
-        }
-        let lookup = Arc::new(Lookup {
-            begun: Instant::now(),
-            found: Mutex::default(),
-            ended: Condvar::default(),
-        });
-        let (this, find, name) = (Arc::clone(&lookup), Arc::clone(&self.find), host.to_owned());
+    /// Looks `host` up, on a thread of its own.
+    fn look_up(&self, host: String) -> io::Result<()> {
+        let this = self.clone();
         let thread = thread::Builder::new().name("tollgate-dns".into());
-        thread.spawn(move || {
-            let found = find(&name).map_err(Arc::new);
-            *this.found.lock() = Some(found);
-            this.ended.notify_all();
-        })?;
-        lookups.insert(host.to_owned(), Arc::clone(&lookup));
-        Ok(lookup)
+        let work = move || {
+            let found = (this.find)(&host).map_err(Arc::new);
+            let (names, ended) = &*this.names;
+            let lookup = Lookup::Ended(Instant::now(), found);
+            let _before = names.lock().insert(host, lookup);
+            ended.notify_all();
+        };
+        thread.spawn(work).map(drop)
     }
 }
 

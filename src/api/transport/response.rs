@@ -18,9 +18,8 @@ use crate::escape::printable;
 const MAX_ERROR_BODY: usize = 64 * 1024;
 /// How long it is waited for: the status is known, and so is what to do.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Memory reserved for a body on the server's word alone, and where nothing is said of its length.
+/// Memory reserved for a body on the server's word alone.
 const MAX_RESERVED: usize = 256 * 1024;
-const RESERVED_WITHOUT_LENGTH: usize = 2 * 1024;
 /// How many characters of a value are quoted.
 const MAX_QUOTED: usize = 40;
 
@@ -31,7 +30,7 @@ pub(super) fn receive(
     request: &HttpRequest<'_>,
     answer: &mut HttpResponse,
 ) -> Result<(), ureq::Error> {
-    use TransportErrorKind::{Encoded, Truncated};
+    use TransportErrorKind::{Encoded, TooLarge, Truncated};
     let (parts, mut body) = response.into_parts();
     (answer.status, answer.headers) = (parts.status, parts.headers);
     let (headers, bytes) = (&answer.headers, &mut answer.body);
@@ -48,13 +47,20 @@ pub(super) fn receive(
     if !framing.is_empty() && (!is_chunked || headers.contains_key(CONTENT_LENGTH)) {
         context::with(|context| context.is_spoiled = true);
     }
-    if is_success {
-        read_whole(&mut body, bytes, most)?;
+    let length = body.content_length();
+    let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    let mut is_too_large = is_success && length.is_some_and(|length| length > most);
+    if is_success && !is_too_large {
+        bytes.reserve_exact(length.unwrap_or(0).min(MAX_RESERVED));
+        // One more than allowed, to tell a body that is just as long from one that is longer.
+        let more = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+        body.as_reader().take(more).read_to_end(bytes)?;
+        is_too_large = bytes.len() > most;
     } else {
         read_start(&mut body, bytes);
     }
     // A caller who has asked for codings undoes them.
-    if !request::says(request, "accept-encoding") {
+    if !is_too_large && !request::says(request, "accept-encoding") {
         let codings = list(headers, &CONTENT_ENCODING);
         if decode(bytes, &codings, most).is_err() {
             if is_success {
@@ -64,10 +70,12 @@ pub(super) fn receive(
             }
             bytes.clear();
         }
-        if is_success && bytes.len() > most {
-            return Err(too_large(most));
-        }
+        is_too_large = is_success && bytes.len() > most;
         bytes.truncate(most);
+    }
+    if is_too_large {
+        let why = format!("the answer's body is larger than {most} bytes");
+        return Err(fail(TooLarge, why));
     }
     // TLS says when the stream is over; without that, anybody on the way may have cut it.
     if is_success && context::with(|context| context.is_cut_short) && !says_its_end(bytes) {
@@ -89,29 +97,6 @@ fn says_its_end(body: &[u8]) -> bool {
     let json = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
     matches!(json.trim_ascii_end(), [.., b'}' | b']'])
         && serde_json::from_slice::<IgnoredAny>(json).is_ok()
-}
-
-/// All of the body, or an error.
-fn read_whole(body: &mut Body, bytes: &mut Vec<u8>, most: usize) -> Result<(), ureq::Error> {
-    let length = body.content_length();
-    let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
-    if length.is_some_and(|length| length > most) {
-        read_start(body, bytes);
-        return Err(too_large(most));
-    }
-    // One more than allowed, to tell a body that is just as long from one that is longer.
-    let more = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    bytes.reserve_exact(length.unwrap_or(RESERVED_WITHOUT_LENGTH).min(MAX_RESERVED));
-    body.as_reader().take(more).read_to_end(bytes)?;
-    if bytes.len() > most {
-        return Err(too_large(most));
-    }
-    Ok(())
-}
-
-fn too_large(most: usize) -> ureq::Error {
-    let why = format!("the answer's body is larger than {most} bytes");
-    fail(TransportErrorKind::TooLarge, why)
 }
 
 /// The start of an error answer's body. Its status has been read, so whatever cuts the body short

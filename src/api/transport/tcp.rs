@@ -4,16 +4,15 @@
 //! then borrows one. What is to be sent is held back until the answer is waited for, or the buffer
 //! is full: so a small request leaves in one piece.
 //!
-//! The deadline of the whole call is kept without a thread, without a timer and, mostly, without a
-//! system call: the socket's own time-out is set coarsely and seldom, and the clock is read after
-//! every wake. A peer that sends one byte a second for ever is therefore bounded like a silent one.
+//! The deadline of the whole call is kept without a thread and without a timer: the socket's own
+//! time-out is set to what is left before each read. A peer that sends one byte a second for ever is
+//! therefore bounded like a silent one.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Uri;
 use socket2::{SockRef, TcpKeepalive};
 use ureq::Timeout;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
@@ -22,7 +21,7 @@ use super::TransportErrorKind;
 use super::abort::{Socket, Sockets};
 use super::buffers::{LentBuffers, TLS_RECORD};
 use super::context::{self, CallContext, broken, time_left};
-use super::error::{fail_for, origin};
+use super::error::fail_for;
 
 /// Well under the 350 s after which common NAT gateways forget a silent connection; a completion
 /// may take ten minutes to its first byte.
@@ -37,17 +36,11 @@ const FIRST_READ: usize = 4096;
 /// How often an upload that is stuck looks whether it has been answered, and at the clock.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Connects to the first of `addresses` that can be; `uri` is whose they are.
-pub(super) fn connect(
-    addresses: &[SocketAddr],
-    uri: &Uri,
-    sockets: &Sockets,
-) -> Result<Tcp, ureq::Error> {
+/// Connects to the first of `addresses` that can be.
+pub(super) fn connect(addresses: &[SocketAddr], sockets: &Sockets) -> Result<Tcp, ureq::Error> {
     let by = context::with(|context| context.connect_by);
-    let stream = connect_to_any(addresses, by).map_err(|error| {
-        let why = format!("cannot connect to {}", origin(uri));
-        fail_for(TransportErrorKind::Connect, why, error)
-    })?;
+    let stream = connect_to_any(addresses, by)
+        .map_err(|error| fail_for(TransportErrorKind::Connect, "cannot connect", error))?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
     // None is worth failing for: a socket that refuses them fails at its first use.
     let _ = stream.set_nodelay(true);
@@ -56,7 +49,6 @@ pub(super) fn connect(
     Ok(Tcp {
         socket: sockets.adopt(stream),
         lent: LentBuffers::default(),
-        armed: None,
     })
 }
 
@@ -84,8 +76,6 @@ fn connect_to_any(addresses: &[SocketAddr], by: Instant) -> io::Result<TcpStream
 pub(super) struct Tcp {
     socket: Arc<Socket>,
     lent: LentBuffers,
-    /// The time-out that reads are set to.
-    armed: Option<Duration>,
 }
 
 impl Tcp {
@@ -123,10 +113,8 @@ impl Tcp {
         let is_first = input.is_empty();
         let room = if is_first { &mut first } else { input.room(1) };
         let count = loop {
-            if let Some(time) = arm(&mut self.armed, time_left()?) {
-                // macOS refuses it once the peer has closed, and then no read waits.
-                let _ = stream.set_read_timeout(Some(time));
-            }
+            // macOS refuses it once the peer has closed, and then no read waits.
+            let _ = stream.set_read_timeout(Some(time_left()?));
             match (&*stream).read(room) {
                 Ok(count) => break count,
                 Err(error) if is_wake(&error) => {}
@@ -199,21 +187,6 @@ fn is_wake(error: &io::Error) -> bool {
     is_timeout || matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// What to set a socket's time-out to, if the one that is `armed` would be too late or much too
-/// early.
-///
-/// The deadline moves with every call, so an exact time-out would be set anew for each read. One
-/// below what is left serves many calls; whoever is woken by it early has waited long, and sets
-/// another.
-fn arm(armed: &mut Option<Duration>, left: Duration) -> Option<Duration> {
-    if armed.is_some_and(|armed| armed <= left && armed >= left / 2) {
-        return None;
-    }
-    let is_long = left > Duration::from_millis(20);
-    *armed = Some(if is_long { left / 4 * 3 } else { left });
-    *armed
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::net::TcpListener;
@@ -248,19 +221,5 @@ mod tests {
         let addresses = [refusing, dead, living];
         let stream = connect_to_any(&addresses, Instant::now() + Duration::from_secs(60));
         assert_eq!(stream.unwrap().peer_addr().unwrap(), living);
-    }
-
-    #[test]
-    fn a_time_out_is_early_and_not_by_much_and_serves_many_calls() {
-        let mut armed = None;
-        let mut arm = |millis| super::arm(&mut armed, Duration::from_millis(millis));
-        assert_eq!(arm(600_000), Some(Duration::from_secs(450)));
-        for millis in [599_999, 590_000, 600_000, 450_000] {
-            assert_eq!(arm(millis), None, "{millis}");
-        }
-        // Woken early, too late for the next call, and at the end.
-        for (millis, set) in [(150_000, 112_500), (10_000, 7_500), (20, 20), (1, 1)] {
-            assert_eq!(arm(millis), Some(Duration::from_millis(set)));
-        }
     }
 }

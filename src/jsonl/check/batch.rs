@@ -12,8 +12,8 @@ use super::super::format::{Dialect, InputRow, RowRequest};
 use super::super::lines::Line;
 use super::Finding;
 use super::report::Report;
-use crate::api::Provider;
 use crate::api::json::fields;
+use crate::api::{Provider, Size};
 
 const MB: u64 = 1_000_000;
 
@@ -86,6 +86,7 @@ impl Rules {
         line: Line<&[u8]>,
         row: &InputRow<'_>,
         request: &RowRequest<'_>,
+        size: Size,
     ) -> Vec<Finding> {
         let mut found = Vec::new();
         let mut wrong = |kind, message| found.push(Finding::new(kind, Some(line.number), message));
@@ -104,6 +105,10 @@ impl Rules {
                     let rule = "1 to 64 letters, digits, _ or -";
                     let message = format!("\"custom_id\" must be {rule} in {whose}");
                     wrong("batch_custom_id", message);
+                }
+                if size.max_output.is_none_or(|tokens| tokens == 0) {
+                    let message = format!("{whose} need a \"max_tokens\" of 1 or more");
+                    wrong("batch_max_tokens", message);
                 }
             }
             Dialect::OpenAi => {
@@ -125,6 +130,10 @@ impl Rules {
         let mut found = Vec::new();
         let mut wrong = |kind, line, message| found.push(Finding::new(kind, line, message));
         let rows = report.requests + report.bad_lines;
+        if rows == 0 {
+            let message = format!("no requests; {whose} have at least one");
+            wrong("batch_empty", None, message);
+        }
         let blank_lines = report.blank_lines;
         if self.no_blank_lines && blank_lines > 0 {
             let message = format!("blank lines: {blank_lines}; {whose} have none");
@@ -221,9 +230,11 @@ mod tests {
         let chat = row(1, CHAT, r#"{"model":"m"}"#) + &row(2, CHAT, r#"{"model":"m"}"#);
         for provider in [Provider::OpenAi, Provider::Azure] {
             assert_eq!(found(provider, &chat), []);
+            assert_eq!(found(provider, ""), [("batch_empty", None)]);
         }
         let messages = r#"{"custom_id":"a_-9","params":{"model":"m","max_tokens":1}}"#;
         assert_eq!(found(Provider::Anthropic, messages), []);
+        assert_eq!(found(Provider::Anthropic, ""), [("batch_empty", None)]);
     }
 
     #[test]
@@ -267,11 +278,20 @@ mod tests {
     }
 
     #[test]
-    fn anthropics_ids_are_plain() {
-        for id in ["a.b", "\u{e9}", &"x".repeat(65)] {
-            let line = format!("{{\"custom_id\":\"{id}\",\"params\":{{\"max_tokens\":1}}}}");
-            let finding = [("batch_custom_id", Some(1))];
-            assert_eq!(found(Provider::Anthropic, &line), finding, "{line}");
+    fn anthropics_ids_are_plain_and_its_answers_limited() {
+        for (id, tokens, finding) in [
+            ("a.b", "1", "batch_custom_id"),
+            ("\u{e9}", "1", "batch_custom_id"),
+            (&"x".repeat(65), "1", "batch_custom_id"),
+            ("a", "0", "batch_max_tokens"),
+            ("a", "null", "batch_max_tokens"),
+        ] {
+            let line = format!("{{\"custom_id\":\"{id}\",\"params\":{{\"max_tokens\":{tokens}}}}}");
+            assert_eq!(
+                found(Provider::Anthropic, &line),
+                [(finding, Some(1))],
+                "{line}"
+            );
         }
     }
 

@@ -175,7 +175,7 @@ impl LineFacts {
         let found = fields(body, &["model", "input"]);
         let [model, input] = found.map_or([None; 2], |found| found.values);
         let size = Size::of(body.as_bytes());
-        let findings = rules.map(|rules| rules.findings(line, row, request));
+        let findings = rules.map(|rules| rules.findings(line, row, request, size));
         Self {
             request: Some(RequestFacts {
                 path: request.path.to_string(),

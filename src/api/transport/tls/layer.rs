@@ -6,6 +6,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rustls::pki_types::ServerName;
@@ -28,15 +29,22 @@ type TransportResult = Result<Box<dyn Transport>, ureq::Error>;
 /// Enough for a handshake in a debug build.
 const HANDSHAKE_STACK: usize = 512 * 1024;
 
-/// What all TLS connections of a transport are made with, or why nobody can be trusted: a machine
-/// without certificates may still speak plain http.
+/// What all TLS connections of a transport are made with.
 #[derive(Debug)]
-pub(in crate::api::transport) struct TlsConnector(Result<Arc<ClientConfig>, Error>);
+pub(in crate::api::transport) struct TlsConnector {
+    /// Or why nobody can be trusted: a machine without certificates may still speak plain http.
+    config: Result<Arc<ClientConfig>, Error>,
+    /// Whether a handshake has succeeded before.
+    has_succeeded: AtomicBool,
+}
 
 impl TlsConnector {
     /// Trusts the certificates in the CA file alone, or the built-in ones.
     pub(in crate::api::transport) fn new(config: &HttpConfig) -> error::Result<Self> {
-        configure(config).map(Self)
+        Ok(Self {
+            config: configure(config)?,
+            has_succeeded: AtomicBool::new(false),
+        })
     }
 
     /// Makes a session on `inner` with the host that is meant. What is left to be sent of the
@@ -71,10 +79,15 @@ impl TlsConnector {
         inner: Box<dyn Transport>,
         details: &ConnectionDetails<'_>,
     ) -> TransportResult {
+        use TransportErrorKind::{Connect, Tls};
+        // Until one has succeeded, what fails is a wrong URL. After that it is a hiccup: of a
+        // balancer that restarts, or speaks for a server that does.
+        let has_succeeded = self.has_succeeded.load(Ordering::Relaxed);
+        let kind = Some(if has_succeeded { Connect } else { Tls });
         let name = ServerName::try_from(bare_host(details.uri).to_owned());
         let name = name.map_err(|error| Error::General(error.to_string()));
-        let session = name.and_then(|name| ClientConnection::new(self.0.clone()?, name));
-        let mut session = Box::new(session.map_err(|error| failed(error, true))?);
+        let session = name.and_then(|name| ClientConnection::new(self.config.clone()?, name));
+        let mut session = Box::new(session.map_err(|error| failed(error, kind))?);
         let mut inner = TransportAdapter::new(inner, details.current_time.clone());
         let ended = match session.complete_io(&mut inner) {
             Ok(_) if session.is_handshaking() => Err(ErrorKind::UnexpectedEof.into()),
@@ -85,17 +98,18 @@ impl TlsConnector {
             while session.wants_write() && session.write_tls(&mut inner).is_ok() {}
             let _ = inner.get_mut().transmit_output(0, NextTimeout::default());
             return Err(match error.downcast() {
-                Ok(error) => failed(error, true),
+                Ok(error) => failed(error, kind),
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     let why = "the peer closed the connection in the TLS handshake, as it may if it \
                                speaks no TLS";
-                    fail(TransportErrorKind::Connect, why)
+                    fail(Connect, why)
                 }
                 Err(error) => error.into(),
             });
         }
+        self.has_succeeded.store(true, Ordering::Relaxed);
         let lent = LentBuffers::default();
-        Ok(Box::new(Tls {
+        Ok(Box::new(TlsSession {
             inner,
             session,
             lent,
@@ -104,14 +118,14 @@ impl TlsConnector {
 }
 
 /// A connection with TLS on it.
-struct Tls {
+struct TlsSession {
     inner: TransportAdapter,
     session: Box<ClientConnection>,
     /// What is to be encrypted, and what has been decrypted.
     lent: LentBuffers,
 }
 
-impl Tls {
+impl TlsSession {
     /// Has the layer beneath take what is encrypted. Not by way of the adapter: what that cannot
     /// send at once it would be given again.
     fn flush(&mut self, limit: NextTimeout) -> Result<(), ureq::Error> {
@@ -126,7 +140,7 @@ impl Tls {
     }
 }
 
-impl Transport for Tls {
+impl Transport for TlsSession {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.lent
     }
@@ -154,7 +168,7 @@ impl Transport for Tls {
             match (read, processed) {
                 // What was decrypted before an error counts. The error comes again.
                 (Ok(1..), _) => return Ok(true),
-                (_, Err(error)) => return Err(failed(error, false)),
+                (_, Err(error)) => return Err(failed(error, None)),
                 // After the peer's `close_notify` nothing counts, the end of the connection
                 // included.
                 (Ok(0), Ok(_)) => return Ok(false),
@@ -183,4 +197,4 @@ impl Transport for Tls {
     }
 }
 
-opaque!(Tls, "Tls", |_it|);
+opaque!(TlsSession, "TlsSession", |_it|);

@@ -24,8 +24,9 @@ use super::super::HttpConfig;
 use crate::error::{Error, Result, config};
 
 const NO_CERTIFICATE: &str = "holds no certificate in PEM (-----BEGIN CERTIFICATE-----) of X.509 version \
-     3, or one that is broken off. Convert DER with `openssl x509 -inform der -in FILE -out NEW`, and \
-     each TRUSTED CERTIFICATE of OpenSSL's own with `openssl x509 -in FILE -out NEW`";
+     3, or one that is broken off or garbled. Save UTF-16 as UTF-8, convert DER with `openssl x509 \
+     -inform der -in FILE -out NEW`, and each TRUSTED CERTIFICATE of OpenSSL's own with `openssl x509 \
+     -in FILE -out NEW`";
 
 type TlsResult<T> = std::result::Result<T, rustls::Error>;
 type Builder<State> = ConfigBuilder<ClientConfig, State>;
@@ -178,10 +179,17 @@ fn identity(settings: &HttpConfig, provider: &CryptoProvider) -> Result<Option<S
 /// All certificates in a file. Other sections are none of our business, a key beside them for
 /// instance.
 fn certificates(role: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let found: std::result::Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(&read(role, path)?).collect();
+    let text = read(role, path)?;
+    let found: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let found = found.ok().filter(|found| !found.is_empty());
-    found.ok_or_else(|| unusable(role, path, NO_CERTIFICATE))
+    found.ok_or_else(|| {
+        let why = match PrivateKeyDer::from_pem_slice(&text) {
+            _ if text.is_empty() => "is empty",
+            Ok(_) => "holds a private key and no certificate",
+            Err(_) => NO_CERTIFICATE,
+        };
+        unusable(role, path, why)
+    })
 }
 
 /// What is in a file, but for the byte-order mark that some editors put there.
