@@ -100,7 +100,7 @@ pub(crate) struct Precedence {
     since: Instant,
 }
 
-/// After its second refusal. Each further one doubles it.
+/// After its second refusal, and three times as many after each further one.
 const SUCCESSES: u32 = 4;
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -113,7 +113,7 @@ impl Precedence {
     fn successes(self) -> u32 {
         match self.earlier {
             0 => 0,
-            earlier => SUCCESSES << (earlier - 1).min(2),
+            earlier => SUCCESSES * 3_u32.pow((earlier - 1).min(2)),
         }
     }
 }
@@ -621,7 +621,7 @@ mod tests {
         assert!(schedule.gives_way(again.refused), "if another is refused");
         // After another refusal it takes more of them, unless there is nothing new to send.
         refuse(&mut schedule, again, 3, at(4));
-        succeed(&mut schedule, 2 * SUCCESSES - 1, at(5));
+        succeed(&mut schedule, 3 * SUCCESSES - 1, at(5));
         assert!(!schedule.has_before(None));
         while let Next::Attempt(new) = schedule.next(at(5), &Parker::new())
             && new.index > 0
