@@ -42,6 +42,7 @@
 //!   of a request, and `estimate.rs` corrects this count by what answers used. `key.rs` keeps
 //!   secrets out of all that is shown, and `path.rs` joins a base URL and a path.
 //! - **The engine**: `input.rs` is the queue, and the thread that fills it from a lazy input.
+//!   `item.rs` is what goes through a run.
 //!   `leader.rs` is what the threads share; read it before you change `worker.rs`. `hedge.rs`
 //!   decides when an item gets a second attempt beside the first and which of them counts, and
 //!   `race.rs` carries it out. `order.rs` puts outcomes in order. `monitor.rs` counts, and

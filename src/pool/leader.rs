@@ -16,9 +16,10 @@ use std::io;
 use std::sync::Arc;
 
 use super::input::InputQueue;
+use super::item::{Item, Precedence};
 use super::job::Job;
 use super::outcomes::Sink;
-use super::schedule::{Item, Precedence, Schedule};
+use super::schedule::Schedule;
 use super::settings::Settings;
 use crate::binding::Binding;
 use crate::cancel::Cancel;

@@ -3,7 +3,7 @@
 //! [`schedule`] decides what goes next, with [`warmup`] for the first items and [`hedge`] for those
 //! that take too long. [`worker`] is the loop of a thread, [`attempt`] what it does with each item,
 //! [`race`] what it does where there are two attempts at one, and [`leader`] what the threads of a
-//! run share. [`input`] and [`outcomes`] are the two ends of a run, and [`run`] puts it together.
+//! run share. [`item`] is what goes through them. [`input`] and [`outcomes`] are the two ends of a run, and [`run`] puts it together.
 //! [`closures`] is the public face, [`events`] and [`monitor`] are for those who watch, with
 //! [`track`] for what holds the run back. Nothing here knows what a job does.
 
@@ -14,6 +14,7 @@ mod hedge;
 mod input;
 #[cfg(all(test, loom))]
 mod interleavings;
+mod item;
 mod job;
 mod leader;
 mod monitor;
@@ -41,6 +42,7 @@ pub(crate) use settings::Settings;
 #[cfg(feature = "cli")]
 pub(crate) use {
     input::InputQueue,
-    schedule::{Finished, Item, Next, Schedule},
+    item::Item,
+    schedule::{Finished, Next, Schedule},
     track::BindingTrack,
 };

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use super::hedge::{End, Race, Withdrawn};
+use super::item::Item;
 use super::job::{Attempt, Billed, Caught, Job};
 use super::leader::{JobItem, RunShared};
-use super::schedule::Item;
 use crate::binding::Binding;
 use crate::clock::unpark;
 use crate::error::Error;

@@ -7,116 +7,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::hedge::{Hedging, Race};
+use super::hedge::Hedging;
 use super::input::{InputQueue, Pull};
-use super::job::{Billed, Failure, out_of_time, run_over};
-use super::outcomes::{JobOutcome, Outcome, Spans};
+use super::item::{Item, LONGEST_WAIT, Precedence};
+use super::job::{out_of_time, run_over};
 use super::warmup::Warmup;
-use crate::binding::{Binding, Times};
+use crate::binding::Binding;
 use crate::clock::Parker;
 use crate::error::Error;
-use crate::limit::Cost;
 use crate::retry::{Decider, Decision, Failed, History, Load, Passage, Retry};
-
-/// One item of the input on its way through the run. It is boxed: it is moved often, and every
-/// frame it is moved through would otherwise hold it once more.
-#[derive(Debug)]
-pub(crate) struct Item<I, E> {
-    /// Its place in the input, from 0.
-    pub(crate) index: u64,
-    pub(crate) input: I,
-    pub(crate) history: History,
-    /// Worked out once, outside every lock: it is the user's code.
-    pub(crate) cost: Option<Cost>,
-    /// How the last attempt failed.
-    pub(crate) last: Option<E>,
-    /// Since when it is counted among those that back off, if it is.
-    pub(crate) backing_off: Option<Instant>,
-    /// Where its time went.
-    pub(crate) times: Times,
-    pub(crate) billed: Billed,
-    /// Its place in the line of those that were refused, if its last attempt was.
-    pub(crate) refused: Option<Precedence>,
-    /// Its part in a race, while there may be two attempts at it.
-    pub(crate) race: Option<Box<Race>>,
-    /// It has had a copy, and gets no other.
-    pub(crate) is_copied: bool,
-    /// Its answer is the copy's.
-    pub(crate) by_copy: bool,
-    /// Its attempts so far that were sent.
-    pub(crate) spans: Spans,
-}
-
-impl<I, E> Item<I, E> {
-    /// An item to which nothing has happened yet but what its history says.
-    pub(super) fn new(index: u64, input: I, history: History) -> Self {
-        Self {
-            index,
-            input,
-            history,
-            cost: None,
-            last: None,
-            backing_off: None,
-            times: Times::default(),
-            billed: Billed::default(),
-            refused: None,
-            race: None,
-            is_copied: false,
-            by_copy: false,
-            spans: Spans::new(),
-        }
-    }
-
-    #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
-    /// Its outcome.
-    pub(super) fn ended<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> JobOutcome<I, T, E> {
-        Outcome {
-            attempts: self.history.attempts,
-            times: self.times,
-            billed: self.billed,
-            by_copy: self.by_copy,
-            spans: self.spans,
-            ..Outcome::not_attempted(self.index, Some(self.input), result)
-        }
-    }
-}
-
-/// An item's place in the line of those that the server refused: the least goes first.
-///
-/// An item that was refused once goes before anything new, the oldest first. After that it must not
-/// use up its attempts while others are let in. So others go, until [so many](SUCCESSES) in a row
-/// have succeeded that were sent after the last refusal was heard: the more often the item was
-/// refused, the more. Then such items go one at a time. An answer may take longer than it is from
-/// one refusal to the next: after [`LONGEST_WAIT`] an item goes if anything has succeeded since the
-/// last refusal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Precedence {
-    /// Its attempts before the one that was refused last.
-    earlier: u32,
-    index: u64,
-    /// When it was refused last.
-    since: Instant,
-}
-
-/// After its second refusal, and three times as many after each further one.
-const SUCCESSES: u32 = 4;
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-
-impl Precedence {
-    fn is_refused_again(self) -> bool {
-        self.earlier > 0
-    }
-
-    /// How many must have succeeded in a row before it goes.
-    fn successes(self) -> u32 {
-        match self.earlier {
-            0 => 0,
-            earlier => SUCCESSES * 3_u32.pow((earlier - 1).min(2)),
-        }
-    }
-}
 
 /// An item that has its outcome.
 #[derive(Clone, Copy, Debug)]
@@ -525,6 +426,7 @@ impl<I: Send, E> Schedule<I, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::item::SUCCESSES;
     use crate::retry::{Reach, Verdict};
     use std::time::Duration;
 
