@@ -91,7 +91,7 @@ pub(crate) struct Precedence {
 }
 
 /// After its second refusal, and three times as many after each further one.
-pub(super) const SUCCESSES: u32 = 4;
+pub(super) const SUCCESSES: u32 = 20;
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 impl Precedence {
