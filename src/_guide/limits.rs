@@ -194,7 +194,7 @@
 //! - Such a refusal may lower a learned rate by 7 %, or by up to a half if much less was let in.
 //! - An item that was refused once goes first after the wait. After its second refusal others go,
 //!   until four in a row have succeeded that were sent since the last refusal. Each further refusal
-//!   of the item doubles that number, up to 16. Such items go one at a time. After 30 s such an
+//!   of the item triples that number, up to 36. Such items go one at a time. After 30 s such an
 //!   item goes if anything has succeeded since the last refusal.
 //! - A *cascade* is at least five refusals that are a tenth of the latest requests or more. The
 //!   first cascade must be larger: 14 refusals, or a quarter. Five refusals are also a cascade, and

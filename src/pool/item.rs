@@ -90,7 +90,7 @@ pub(crate) struct Precedence {
     pub(super) since: Instant,
 }
 
-/// After its second refusal. Each further one doubles it.
+/// After its second refusal, and three times as many after each further one.
 pub(super) const SUCCESSES: u32 = 4;
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -103,7 +103,7 @@ impl Precedence {
     pub(super) fn successes(self) -> u32 {
         match self.earlier {
             0 => 0,
-            earlier => SUCCESSES << (earlier - 1).min(2),
+            earlier => SUCCESSES * 3_u32.pow((earlier - 1).min(2)),
         }
     }
 }

@@ -523,7 +523,7 @@ mod tests {
         assert!(schedule.gives_way(again.refused), "if another is refused");
         // After another refusal it takes more of them, unless there is nothing new to send.
         refuse(&mut schedule, again, 3, at(4));
-        succeed(&mut schedule, 2 * SUCCESSES - 1, at(5));
+        succeed(&mut schedule, 3 * SUCCESSES - 1, at(5));
         assert!(!schedule.has_before(None));
         while let Next::Attempt(new) = schedule.next(at(5), &Parker::new())
             && new.index > 0
