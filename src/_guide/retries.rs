@@ -30,6 +30,7 @@
 //! | 4xx that speaks of balance, credits, billing, a budget, a spending or usage limit, and tells no wait; 5xx that says they are used up | `Quota` | as for its status; three items in a row with no success between stop the run (fewer, if fewer are left) |
 //! | 402 with `retry-after` | `RateLimited` | everyone waits |
 //! | 403, 404 | `Permission`, `NotFound` | the item fails; many alike in a row stop the run, see below |
+//! | 407 | `Config` | the run stops: the proxy wants credentials |
 //! | 408, 409, 425 | `Server` | backoff; if the server says how long to wait, the item alone waits as long |
 //! | 413, and 429 if the request alone is above the limit | `TooLarge` | the item fails |
 //! | 429 that says how long to wait | `RateLimited` | everyone waits |

@@ -88,6 +88,12 @@ impl Rule {
                 V::FailOrStopIfRepeated(status),
                 "there is no such endpoint or model; check the base URL and the model's name",
             ),
+            407 => (
+                K::Config,
+                V::Stop,
+                "the proxy wants credentials; \
+                 set them in the proxy's URL, or except this host with NO_PROXY",
+            ),
             // It may concern this request alone, so the others go on.
             408 | 409 | 425 => (
                 K::Server,

@@ -916,6 +916,7 @@ fn auth_and_permission() {
             K::NotFound,
             V::FailOrStopIfRepeated(404),
         ),
+        (407, &[], "", K::Config, V::Stop),
     ]);
     let message = fails(
         401,

@@ -5,12 +5,11 @@
 //! grown to. So each has a thread of its own, which ends with it.
 
 use std::io::{ErrorKind, Read, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Error};
+use rustls::{ClientConnection, Error};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, NextTimeout};
 use ureq::unversioned::transport::{Transport, TransportAdapter};
 
@@ -19,7 +18,7 @@ use super::super::connection::without_waiting;
 use super::super::context;
 use super::super::error::{bare_host, fail};
 use super::super::{HttpConfig, TransportErrorKind};
-use super::trust::configure;
+use super::trust::{LazyConfig, configure};
 use super::words::failed;
 use crate::error;
 use crate::opaque::opaque;
@@ -32,8 +31,7 @@ const HANDSHAKE_STACK: usize = 512 * 1024;
 /// What all TLS connections of a transport are made with.
 #[derive(Debug)]
 pub(in crate::api::transport) struct TlsConnector {
-    /// Or why nobody can be trusted: a machine without certificates may still speak plain http.
-    config: Result<Arc<ClientConfig>, Error>,
+    config: LazyConfig,
     /// Whether a handshake has succeeded before.
     has_succeeded: AtomicBool,
 }
@@ -86,7 +84,7 @@ impl TlsConnector {
         let kind = Some(if has_succeeded { Connect } else { Tls });
         let name = ServerName::try_from(bare_host(details.uri).to_owned());
         let name = name.map_err(|error| Error::General(error.to_string()));
-        let session = name.and_then(|name| ClientConnection::new(self.config.clone()?, name));
+        let session = name.and_then(|name| ClientConnection::new((*self.config).clone()?, name));
         let mut session = Box::new(session.map_err(|error| failed(error, kind))?);
         let mut inner = TransportAdapter::new(inner, details.current_time.clone());
         let ended = match session.complete_io(&mut inner) {

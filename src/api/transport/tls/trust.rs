@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WantsClientCert, WebPkiServerVerifier, verify_server_name};
@@ -31,30 +31,37 @@ const NO_CERTIFICATE: &str = "holds no certificate in PEM (-----BEGIN CERTIFICAT
 type TlsResult<T> = std::result::Result<T, rustls::Error>;
 type Builder<State> = ConfigBuilder<ClientConfig, State>;
 
-/// How all connections of a transport are made, so that sessions are resumed: trusting those in the
-/// CA file alone, or the built-in ones. The inner error is for the first handshake.
-pub(super) fn configure(settings: &HttpConfig) -> Result<TlsResult<Arc<ClientConfig>>> {
+/// How all connections of a transport are made, so that sessions are resumed. Made at the first
+/// handshake: the system's certificates take milliseconds to read, and a machine that has none may
+/// still speak plain http.
+pub(super) type LazyConfig = LazyLock<
+    TlsResult<Arc<ClientConfig>>,
+    Box<dyn FnOnce() -> TlsResult<Arc<ClientConfig>> + Send>,
+>;
+
+/// Trusts those in the CA file alone, or the built-in ones.
+pub(super) fn configure(settings: &HttpConfig) -> Result<LazyConfig> {
     // A program that has chosen its cryptography, for an audit for instance, has chosen ours.
     let provider = CryptoProvider::get_default().cloned();
     let provider = provider.unwrap_or_else(|| Arc::new(ring::default_provider()));
     let file = settings.ca_file.as_deref();
     let file = file.map(|path| CaFile::read(path, &provider)).transpose()?;
     let shown = identity(settings, &provider)?;
-    let builder = ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions();
-    let builder = builder.and_then(|builder| match file {
-        // rustls' word for any verifier but its own; what ours does stands with it.
-        Some(file) => Ok(builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(file))),
-        None => trust_built_in(builder),
-    });
-    Ok(builder.map(|builder| {
-        Arc::new(match shown {
+    Ok(LazyLock::new(Box::new(move || {
+        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions()?;
+        let builder = match file {
+            // rustls' word for any verifier but its own; what ours does stands with it.
+            Some(file) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(file)),
+            None => trust_built_in(builder)?,
+        };
+        Ok(Arc::new(match shown {
             Some(shown) => builder.with_client_cert_resolver(Arc::new(shown)),
             None => builder.with_no_client_auth(),
-        })
-    }))
+        }))
+    })))
 }
 
 /// Mozilla's roots, as of the release of `webpki-roots`.
