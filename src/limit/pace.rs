@@ -74,6 +74,8 @@ struct Hold {
     /// How much of that may be for nothing.
     idle: Nanos,
     is_cascade: bool,
+    /// What was sent after a pause was refused as well.
+    is_in_vain: bool,
     /// What was tried was too much: that lowers the rate, unless it is a window that is used up.
     is_taken_back: bool,
     /// The rate when it began.
@@ -95,6 +97,11 @@ impl Pace {
     /// The rate to keep to, in requests a second.
     pub(super) fn rate(&self) -> Option<f64> {
         self.learned.map(|rate| rate.now())
+    }
+
+    /// Whether the last pause was too short.
+    pub(super) fn has_paused_in_vain(&self) -> bool {
+        self.hold.is_some_and(|hold| hold.is_in_vain)
     }
 
     /// Takes note of a request that is sent.
@@ -177,6 +184,7 @@ impl Pace {
             until: now,
             idle: 0,
             is_cascade: false,
+            is_in_vain: false,
             is_taken_back: false,
             before,
         });
@@ -192,6 +200,7 @@ impl Pace {
         let end = now.saturating_add(nanos(pause));
         let end = hold.until.max(end);
         if !is_late {
+            hold.is_in_vain = now > hold.since;
             hold.idle = if hint == Some(pause) {
                 (end - now).min(ROUNDED)
             } else {

@@ -369,8 +369,11 @@ impl LimiterState {
         self.paused_until = until;
         self.set.hold(until, now);
         if let Some(paced) = &mut self.paced {
-            // One may go when the pause ends, if it is no sooner than the rate allows.
-            paced.hold(until.saturating_sub(paced.time_of_one()), now);
+            // One may go when the pause ends, if it is no sooner than the rate allows. A server that
+            // counts what it refuses says too short a wait, and must be left alone for longer.
+            let is_short = self.pace.has_paused_in_vain();
+            let one = if is_short { 0 } else { paced.time_of_one() };
+            paced.hold(until.saturating_sub(one), now);
         }
         self.announced.hold(until, now);
         if !self.limits_requests() {
