@@ -58,7 +58,7 @@ impl<J: Job> RunShared<'_, J> {
             answer: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
         };
-        self.settings.events.emit(|| Event::AttemptStarted {
+        self.settings.emit(|| Event::AttemptStarted {
             index: item.index,
             attempt: attempt.number,
         });
@@ -227,7 +227,7 @@ impl<J: Job> RunShared<'_, J> {
             if let Some(end) = settings.limiter.clock().now().checked_add(wait) {
                 settings.monitor.set_pause(end, why.cloned());
             }
-            settings.events.emit(|| Event::Pause { wait });
+            settings.emit(|| Event::Pause { wait });
         }
         // Whoever sees it counted finds the limiter paused.
         if is_asked || verdict == Some(Verdict::Throttled) {
@@ -291,7 +291,7 @@ impl<J: Job> RunShared<'_, J> {
             if let Some(recall) = recall {
                 recall.cancel();
             }
-            self.settings.events.emit(|| Event::Retry {
+            self.settings.emit(|| Event::Retry {
                 index,
                 attempt: attempt.number,
                 wait: at.saturating_duration_since(now),
@@ -369,7 +369,7 @@ impl<J: Job> RunShared<'_, J> {
                 (false, false) => &mut progress.failed,
             } += 1;
         });
-        settings.events.emit(|| Event::Done {
+        settings.emit(|| Event::Done {
             index,
             attempts,
             succeeded,

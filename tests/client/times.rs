@@ -1,9 +1,9 @@
 //! Where the time of a request and of a run goes, and what binds.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tollgate::{Binding, ErrorKind, VirtualClock};
+use tollgate::{Binding, ErrorKind, Event, Rate, VirtualClock};
 
 use crate::bench::*;
 
@@ -112,4 +112,46 @@ fn a_wait_that_came_to_nothing_is_in_the_account() {
     assert_eq!(error.kind(), ErrorKind::Deadline);
     assert_eq!(error.times().of(Binding::Requests), ms(500));
     assert_eq!(bound(&bench), [(Binding::Requests, 1_500)]);
+}
+
+#[test]
+fn an_observer_is_told_what_was_learned_and_what_binds() {
+    let bench = bench(|ask| {
+        let limit = if ask.index < 3 { "60" } else { "120" };
+        with(says("ok"), &[("x-ratelimit-limit-requests", limit)])
+    });
+    let (told, limiter) = (
+        Arc::new(Mutex::new(Vec::new())),
+        bench.client.limiter().clone(),
+    );
+    let log = Arc::clone(&told);
+    let client = bench.client.clone().with_observer(move |event: &Event| {
+        // No lock is held.
+        let _may_ask = limiter.learned();
+        log.lock().unwrap().push(*event);
+    });
+    let prompts = prompts(6);
+    bench.run_on(&client, |client| {
+        assert!(client.chat("m", "first").send().is_ok());
+        client.chat_all("m", &prompts)
+    });
+    let told = told.lock().unwrap();
+    let place = |what: &dyn Fn(&Event) -> bool| told.iter().position(what).unwrap();
+    let rates = told.iter().filter_map(|event| match event {
+        Event::Learned { learned } => learned.requests,
+        _ => None,
+    });
+    let rates: Vec<Rate> = rates.collect();
+    assert_eq!(
+        rates,
+        [Rate::per_minute(60), Rate::per_minute(120)],
+        "{told:?}"
+    );
+    let is_done = |event: &Event| matches!(event, Event::Done { .. });
+    let is_learned = |event: &Event| matches!(event, Event::Learned { .. });
+    assert_eq!(place(&is_learned) + 1, place(&is_done), "{told:?}");
+    let binds = Event::Binding {
+        binding: Binding::Requests,
+    };
+    assert!(told.contains(&binds), "{told:?}");
 }
