@@ -79,6 +79,10 @@
 //!   used up.
 //! - **A lease lapses.** Each part of the axis has its date, and may be used until it is older than
 //!   the burst is worth. So leases that are used late never add up to more than one burst.
+//! - **Model tokens come back late.** A request that used less than it reserved gives tokens back
+//!   when it ends. By then its part of the axis may have lapsed. The store then leases as much once
+//!   more of what is to come. Tokens as *used* keep to the rate over time, but a window that begins
+//!   soon after may hold that much more than the burst. Requests are not concerned.
 //! - **A dead process needs no care.** Its lease lapses by itself, and no other process gets it. A
 //!   process that ends, or has nothing to send, gives back what it has not used.
 //! - **The queue is the axis.** When processes want more than there is, a lease has a date in the
