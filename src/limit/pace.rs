@@ -450,7 +450,9 @@ mod tests {
             pace.refused(0, 1, hint, 0);
             assert!(!pace.has_paused_in_vain());
             let after = [SECOND, SECOND + SECOND / 50];
-            after.map(|sent| pace.sent(sent));
+            for sent in after {
+                pace.sent(sent);
+            }
             pace.refused(after[refused], 2, hint, 2 * SECOND);
             assert_eq!(pace.has_paused_in_vain(), refused == 0, "{refused}");
         }
