@@ -385,8 +385,9 @@
 //! `another run` and `wire` as `server`.
 //!
 //! [`Progress`](crate::Progress) has the times of a run so far, and what binds at the moment: what
-//! did so for most of the last second. The summary of a run over a file has the shares. The time of
-//! a single request is split in the same way ([`Reply::times`](crate::Reply::times),
+//! did so for most of the last second. An [`Observer`](crate::Observer) is told when that changes,
+//! and what was learned. The summary of a run over a file has the shares. The time of a single
+//! request is split in the same way ([`Reply::times`](crate::Reply::times),
 //! [`Error::times`](crate::Error::times), [`Outcome::times`](crate::Outcome)). There `wire` is the
 //! time in which the request was sent and answered. If the server refused a request with a pause
 //! for all, its time until its next turn is `pause`.

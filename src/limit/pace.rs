@@ -74,7 +74,9 @@ struct Hold {
     /// How much of that may be for nothing.
     idle: Nanos,
     is_cascade: bool,
-    /// What was sent after a pause was refused as well.
+    /// When the first was sent after its last pause.
+    first: Option<Nanos>,
+    /// Whether the first after a pause was refused as well.
     is_in_vain: bool,
     /// What was tried was too much: that lowers the rate, unless it is a window that is used up.
     is_taken_back: bool,
@@ -115,6 +117,9 @@ impl Pace {
         }
         let is_first = self.sent.last < held_until && held_until <= now;
         self.sent.add(now, is_first);
+        if is_first && let Some(hold) = &mut self.hold {
+            hold.first = Some(now);
+        }
         if let Some(rate) = &mut self.learned {
             rate.sent();
         }
@@ -184,6 +189,7 @@ impl Pace {
             until: now,
             idle: 0,
             is_cascade: false,
+            first: None,
             is_in_vain: false,
             is_taken_back: false,
             before,
@@ -200,7 +206,7 @@ impl Pace {
         let end = now.saturating_add(nanos(pause));
         let end = hold.until.max(end);
         if !is_late {
-            hold.is_in_vain = now > hold.since;
+            hold.is_in_vain = hold.first.take() == Some(sent);
             hold.idle = if hint == Some(pause) {
                 (end - now).min(ROUNDED)
             } else {
@@ -433,6 +439,23 @@ mod tests {
             now += SECOND + SECOND / 64;
         }
         assert!(pace.rate().is_some());
+    }
+
+    #[test]
+    fn a_pause_is_in_vain_if_the_first_request_after_it_is_refused() {
+        let hint = Some(Duration::from_secs(1));
+        for refused in [0, 1] {
+            let mut pace = Pace::default();
+            pace.sent(0);
+            pace.refused(0, 1, hint, 0);
+            assert!(!pace.has_paused_in_vain());
+            let after = [SECOND, SECOND + SECOND / 50];
+            for sent in after {
+                pace.sent(sent);
+            }
+            pace.refused(after[refused], 2, hint, 2 * SECOND);
+            assert_eq!(pace.has_paused_in_vain(), refused == 0, "{refused}");
+        }
     }
 
     #[test]
