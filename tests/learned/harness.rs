@@ -139,7 +139,7 @@ impl Case<'_> {
                     break;
                 }
                 // A thread that waits for an answer is blocked, and the provider's is parked for it.
-                let all_started = !threads.contains(&0);
+                let all_started = !threads.contains(&0) && !seen.iter().any(is_cutting_off);
                 let parked = parked.saturating_sub(abandoned(&server, &seen));
                 if all_started && parked >= threads.iter().sum() {
                     let rate = rate_of(clients[0].0.limiter());
@@ -204,6 +204,13 @@ impl Run {
             self.failed,
         );
     }
+}
+
+/// Whether an attempt that has lost its race has still to notice, so that nobody waits for its answer.
+/// Nothing may have failed.
+fn is_cutting_off(seen: &Progress) -> bool {
+    let cut_off = seen.possibly_billed;
+    cut_off > 0 && seen.done() + cut_off > seen.attempts - seen.retries
 }
 
 /// How many answers the provider still waits to send though nobody waits for them: of two attempts at a
