@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tollgate::{
-    Cancel, Cost, ErrorKind, Event, Failure, Limiter, Monitor, Pool, Progress, Rate, Retry,
-    Verdict, VirtualClock,
+    Binding, Cancel, Cost, ErrorKind, Event, Failure, Limiter, Monitor, Pool, Progress, Rate,
+    Retry, Verdict, VirtualClock,
 };
 
 fn pool(concurrency: usize) -> Pool {
@@ -794,7 +794,32 @@ fn an_observer_is_told_of_everything_in_its_order() {
         ]
     ));
     assert!(events.contains(&Event::Pause { wait }));
-    assert_eq!(events.len(), 7);
+    // One place for two items, and then the pause.
+    for binding in [Binding::InFlight, Binding::Pause] {
+        assert!(events.contains(&Event::Binding { binding }), "{events:?}");
+    }
+    assert_eq!(events.len(), 9, "{events:?}");
+}
+
+#[test]
+fn an_observer_is_told_of_another_concurrency() {
+    let limiter = Limiter::builder().concurrency(1).build().unwrap();
+    let events = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let (told, changed) = (std::sync::Arc::clone(&events), limiter.clone());
+    let pool = Pool::from_limiter(limiter)
+        .unwrap()
+        .with_observer(move |event: &Event| told.lock().unwrap().push(*event));
+    for at_once in [3, 3, 1] {
+        pool.map(&[at_once], |at_once| {
+            changed.set_concurrency(*at_once).unwrap();
+        });
+    }
+    let events = events.lock().unwrap();
+    let numbers = events.iter().filter_map(|event| match event {
+        Event::Concurrency { at_once } => Some(*at_once),
+        _ => None,
+    });
+    assert_eq!(numbers.collect::<Vec<_>>(), [3, 1], "{events:?}");
 }
 
 #[test]

@@ -165,7 +165,7 @@
 //! [`ordered`](crate::FileRun::ordered) asks for the order of the input.
 //!
 //! ```json
-//! {"id":"batch_req_…","custom_id":"a","response":{"status_code":200,"request_id":"…","body":{…}},"error":null,"tollgate":{"attempts":1,"wait_s":0.000,"time_s":{"wire":0.521},"timeline":[{"start_ms":1764270000123,"end_ms":1764270000644}],"prompt_tokens":9,"completion_tokens":2,"line":1,"hash":"…"}}
+//! {"id":"batch_req_…","custom_id":"a","response":{"status_code":200,"request_id":"…","body":{…}},"error":null,"tollgate":{"attempts":1,"wait_s":0.000,"time_s":{"wire":0.521},"binding":"wire","timeline":[{"start_ms":1764270000123,"end_ms":1764270000644}],"prompt_tokens":9,"completion_tokens":2,"line":1,"hash":"…"}}
 //! ```
 //!
 //! A row in Anthropic's form gets a record in Anthropic's form: `custom_id`, and a `result` of the
@@ -180,7 +180,7 @@
 //! | `hedge_won` | `true` if the answer is that of a second attempt beside the first ([hedging](super::limits#hedging)) | such answers |
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
 //! | `time_s` | where its seconds went: `wire` is the time in which it was sent and answered; the others are waits, named by [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `shared_limit`, `queue`, `pause`, `backoff`). What is shorter than 1 ms is left out | always |
-//! | `binding` | the longest of them | if there is more than one |
+//! | `binding` | the longest of them: what held the row back | always, unless nothing took time |
 //! | `timeline` | the attempts that were sent, in their order. Each has a `start_ms` and an `end_ms`, which are times of day in milliseconds since the start of 1970 in UTC. One that failed has the `status` of its answer too, or a `code` of the list below. At most 100 are kept. An attempt is left out if another one [beside it](super::limits#hedging) decided | if one was sent |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
 //! | `body` | the body of an answer of no use, kept as is said below | in Anthropic's form, if a 2xx was of no use |

@@ -15,7 +15,8 @@
 //! - [`FileRun`](crate::FileRun): a rerun carries on, in the input's order if asked to; `repair`,
 //!   `force_resume`, `fsync`; prices and budgets; one run at a time an output.
 //! - [`Task`](crate::Task): closures that state their cost, see their attempt and settle real
-//!   usage. [`Observer`](crate::Observer): each attempt, retry, pause and outcome as it happens.
+//!   usage. [`Observer`](crate::Observer): each attempt, retry, pause and outcome as it happens,
+//!   what binds, what was learned and each change of the concurrency.
 //! - `in_order` beside `as_completed`; [`Client::embed`](crate::Client::embed);
 //!   [`Request::json`](crate::Request::json) and [`Reply::json`](crate::Reply::json) with types of
 //!   your own.

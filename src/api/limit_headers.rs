@@ -15,7 +15,7 @@ use http::HeaderMap;
 
 use super::headers::text;
 use super::times;
-use crate::limit::{Announced, Counted, Reset};
+use crate::limit::{Announced, Counted, Rate, Reset};
 
 /// The server's time, by which its times are meant, or else this machine's.
 pub(super) fn now(headers: &HeaderMap, wall: SystemTime) -> SystemTime {
@@ -28,6 +28,8 @@ pub(super) fn now(headers: &HeaderMap, wall: SystemTime) -> SystemTime {
 #[derive(Debug, Default)]
 pub(super) struct Limits {
     found: Vec<Found>,
+    /// Windows that are told by the number that is allowed in them.
+    policies: Vec<(u64, Duration)>,
     /// How many values made no sense.
     pub(super) ignored: u64,
 }
@@ -41,8 +43,6 @@ pub(super) struct Found {
     scope: u64,
     /// As it is named.
     window: Option<Duration>,
-    /// As it stands behind the number of a limit.
-    policy: Option<Duration>,
     pub(super) limit: Option<u64>,
     pub(super) remaining: Option<u64>,
     pub(super) reset: Option<Reset>,
@@ -50,6 +50,9 @@ pub(super) struct Found {
     /// A header is there twice: nobody knows which counts.
     is_doubled: bool,
 }
+
+/// A larger limit cannot be meant: no limiter keeps to so much in a minute.
+const MOST: u64 = 60 * Rate::MAX_PER_SECOND;
 
 #[derive(Clone, Copy)]
 enum What {
@@ -68,8 +71,12 @@ impl Limits {
             if !name.as_str().contains("ratelimit") {
                 continue;
             }
-            let value = value.to_str().unwrap_or_default();
+            // Go writes half a millisecond as `500µs`.
+            let value = str::from_utf8(value.as_bytes()).unwrap_or_default();
             let now = *date.get_or_insert_with(|| now(headers, wall));
+            if matches!(name.as_str(), "ratelimit-limit" | "ratelimit-policy") {
+                limits.policies.extend(value.split(',').filter_map(policy));
+            }
             if matches!(name.as_str(), "ratelimit" | "ratelimit-policy") {
                 for (scope, params) in items(value) {
                     limits.add_item(scope, params, now);
@@ -88,6 +95,11 @@ impl Limits {
 
     /// What the limiter is told.
     pub(super) fn announced(&self) -> Vec<Announced> {
+        let policy = |limit: &Found| {
+            let number = limit.limit.filter(|_| limit.counted.is_none());
+            let policy = self.policies.iter().find(|(of, _)| Some(*of) == number);
+            policy.map(|(_, window)| *window)
+        };
         let announced = |limit: &Found| {
             Some(Announced {
                 counted: limit.counted.unwrap_or(Counted::Requests),
@@ -95,7 +107,7 @@ impl Limits {
                 limit: limit.limit?,
                 remaining: limit.remaining,
                 reset: limit.reset,
-                window: limit.window.or(limit.policy),
+                window: limit.window.or_else(|| policy(limit)),
             })
         };
         self.told().filter_map(announced).collect()
@@ -122,13 +134,11 @@ impl Limits {
         let is_second = std::mem::replace(&mut limit.seen[what as usize], true);
         limit.is_doubled |= is_second;
         // The IETF's limit may name policies behind the number: `100, 100;w=60`.
-        let mut parts = value.split([';', ',']).map(str::trim);
-        let number = parts.next().and_then(|number| number.parse().ok());
+        let number = value.split([';', ',']).next();
+        let number = number.and_then(|number| number.trim().parse().ok());
         let makes_sense = match what {
             What::Limit => {
-                limit.limit = number.filter(|limit| *limit > 0);
-                let seconds = parts.find_map(|part| part.strip_prefix("w="));
-                limit.policy = seconds.and_then(|seconds| window(seconds.parse().ok()?));
+                limit.limit = number.filter(|limit| (1..=MOST).contains(limit));
                 limit.limit.is_some()
             }
             What::Remaining => {
@@ -228,11 +238,21 @@ fn items(value: &str) -> impl Iterator<Item = (u64, &str)> {
         let (name, params) = match item.strip_prefix('"') {
             _ if unnamed => ("", item),
             Some(rest) => rest.split_once('"')?,
-            // A number without a name belongs to `ratelimit-limit`, which repeats it.
+            // A number without a name is that of a limit: see `policy`.
             None => return None,
         };
         Some((scope(&["item", name]), params))
     })
+}
+
+/// The number that is allowed in a window, and the window: `100;w=60`.
+fn policy(item: &str) -> Option<(u64, Duration)> {
+    let (number, params) = item.split_once(';')?;
+    let seconds = params
+        .split(';')
+        .find_map(|it| it.trim().strip_prefix("w="));
+    let window = window(seconds?.parse().ok()?)?;
+    Some((number.trim().parse().ok()?, window))
 }
 
 fn scope(words: &[&str]) -> u64 {
@@ -400,6 +420,35 @@ mod tests {
                 &[(Requests, 100, Some(50), Some(5_000), None)],
             ),
             (
+                "the same with its policy, as express-rate-limit sends it",
+                &[
+                    ("RateLimit-Policy", "100;w=900"),
+                    ("RateLimit", "limit=100, remaining=50, reset=5"),
+                ],
+                &[(Requests, 100, Some(50), Some(5_000), Some(900))],
+            ),
+            (
+                "and draft 5, with the policy in a header of its own",
+                &[
+                    ("RateLimit-Policy", "1000;w=3600, 10; w=1"),
+                    ("RateLimit-Limit", "10"),
+                    ("RateLimit-Remaining", "9"),
+                    ("x-ratelimit-limit-requests", "1000"),
+                ],
+                &[
+                    (Requests, 10, Some(9), None, Some(1)),
+                    (Requests, 1_000, None, None, None),
+                ],
+            ),
+            (
+                "Go's microseconds, which are not ASCII",
+                &[
+                    ("x-ratelimit-limit-requests", "9"),
+                    ("x-ratelimit-reset-requests", "1500µs"),
+                ],
+                &[(Requests, 9, None, Some(1), None)],
+            ),
+            (
                 "and those since 8, whatever is counted",
                 &[
                     (
@@ -446,6 +495,7 @@ mod tests {
             "abc",
             "1.5",
             "\u{663}",
+            "18446744073709551615",
             "99999999999999999999",
         ] {
             let pairs = [("x-ratelimit-limit-requests", value)];

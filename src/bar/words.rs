@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::eta::Speed;
 use super::format::{self, coarse_time, count, counted, rate};
 use crate::escape::printable;
-use crate::{Concurrency, Error, FileProgress, Hold, SharedStatus, Usd};
+use crate::{Binding, Concurrency, Error, FileProgress, Hold, SharedStatus, Usd};
 
 /// The longest reason for an outage that is shown, in characters.
 const LONGEST_REASON: usize = 200;
@@ -40,7 +40,7 @@ pub(crate) fn details(progress: &FileProgress, speed: &Speed, remedy: Remedy) ->
     let engine = &progress.engine;
     let limit = match (&progress.hold, engine.binding) {
         (Some(hold), _) => Some(held(hold, remedy(progress))),
-        (None, binding) => binding.map(|it| format!("limit: {}", it.as_str().replace('_', " "))),
+        (None, binding) => binding.map(|it| format!("limit: {}", name(it))),
     };
     let shared = progress.shared.as_ref();
     let range = progress.concurrency.filter(Concurrency::is_range);
@@ -70,6 +70,17 @@ pub(crate) fn details(progress: &FileProgress, speed: &Speed, remedy: Remedy) ->
         .chain(counts.map(|(number, one, many)| counted(number, one, many)))
         .chain(progress.cost.map(Usd::rounded))
         .collect()
+}
+
+/// What binds, as a person says it.
+fn name(binding: Binding) -> &'static str {
+    match binding {
+        Binding::InFlight => "concurrency",
+        Binding::SharedLimit => "shared limit",
+        Binding::Queue => "another run",
+        Binding::Wire => "server",
+        other => other.as_str(),
+    }
 }
 
 /// For how long the store of the shared limit is gone, and what the run does meanwhile.

@@ -185,6 +185,8 @@ impl Run<'_> {
         let let_in = engine.attempts.saturating_sub(engine.throttled) as f64;
         let a_minute = match progress.learned.from_refusals {
             Some(rate) => 60.0 * rate.units_per_second(),
+            // A few refusals among many answers name no rate.
+            None if 10 * engine.throttled < engine.attempts => return None,
             None => 60.0 * let_in / self.summary.wall.as_secs_f64(),
         };
         let a_minute = a_minute.floor();
@@ -378,6 +380,11 @@ mod tests {
             &changed(summary(Binding::Pause, 62), |it| it.engine.throttled = 300),
             GIVEN,
             "the pauses of the server bound for 62 % of the time; --rpm 180 would avoid them",
+        );
+        says(
+            &changed(summary(Binding::Pause, 62), |it| it.engine.throttled = 30),
+            GIVEN,
+            "the pauses of the server bound for 62 % of the time",
         );
         says(
             &learned(summary(Binding::Pause, 62), from_refusals()),

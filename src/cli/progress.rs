@@ -209,6 +209,21 @@ mod tests {
     }
 
     #[test]
+    fn what_binds_is_told_in_words() {
+        let mut progress = progress(None);
+        for (binding, words) in [
+            (Binding::InFlight, "limit: concurrency, 20 in flight"),
+            (Binding::SharedLimit, "limit: shared limit, "),
+            (Binding::Queue, "limit: another run, "),
+            (Binding::Wire, "limit: server, "),
+            (Binding::Pause, "limit: pause, "),
+        ] {
+            progress.engine.binding = Some(binding);
+            assert!(told(&progress).contains(words), "{}", told(&progress));
+        }
+    }
+
+    #[test]
     fn what_was_learned_is_told_with_its_source() {
         let mut progress = progress(None);
         progress.learned.requests = Some(Rate::per_minute(500));

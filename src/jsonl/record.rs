@@ -130,17 +130,13 @@ impl RecordWriter {
         object.field("attempts", &record.attempts);
         object.if_known("hedge_won", record.by_copy.then_some(true));
         object.raw("wait_s", &seconds(record.times.waited()));
-        let mut is_split = false;
         object.nested("time_s", |object| {
             // What is shorter than that is shown as nothing, and says nothing.
-            let told = record.times.iter().filter(|it| it.1 >= SHORTEST);
-            for (n, (binding, time)) in told.enumerate() {
+            for (binding, time) in record.times.iter().filter(|it| it.1 >= SHORTEST) {
                 object.raw(binding.as_str(), &seconds(time));
-                is_split = n > 0;
             }
         });
-        // Alone it is in no need of a name.
-        let binding = record.times.binding().filter(|_| is_split);
+        let binding = record.times.binding();
         object.if_known("binding", binding.map(Binding::as_str));
         if !record.spans.is_empty() {
             self.timeline(object, record.spans);
@@ -492,6 +488,12 @@ mod tests {
             },
         });
         assert_eq!(value, expected);
+        // The binding limit is named even where it is the only one.
+        let sent = Record {
+            times: times([(Binding::Wire, 520)]),
+            ..record("a", 200, ANSWER)
+        };
+        assert_eq!(written(false, &sent).0["tollgate"]["binding"], "wire");
         assert_eq!(
             read,
             ReadRecord {

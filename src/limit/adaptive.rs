@@ -14,10 +14,14 @@
 //! nothing. The higher of both numbers *pays* if it gains [`WORTH`] of the first difference. The
 //! better number is kept, and the next try begins there.
 //!
-//! At first the number doubles. Then it goes up or down by [`STEP`], or by less after tries in
-//! vain, and stays for some rounds between tries. Only requests that begin when the number is
-//! reached count. So a number that is not reached, because a rate is the limit or rows are few,
-//! never grows.
+//! At first the number grows by [`STEP_AT_START`], until that does not pay twice in a row. Once is
+//! not enough: a server may become slower at some number, and have room beyond. So the second of
+//! the two pays if it brings as much as it must bring for itself, and makes up for the first. Where
+//! the first has lost throughput, there is no second.
+//!
+//! Then the number goes up or down by [`STEP`], or by less after tries in vain, and stays for some
+//! rounds between tries. Only requests that begin when the number is nearly reached count. So a
+//! number that is not reached, because a rate is the limit or rows are few, never grows.
 //!
 //! `adaptive_trial.rs` compares it with the rules of others.
 
@@ -28,6 +32,8 @@ use super::learned_rate::SECOND;
 /// The share of the largest possible gain that a higher number must bring. Twice the number must
 /// bring 1.3 times the throughput. Below that, more requests in flight mostly wait longer.
 const WORTH: f64 = 0.4;
+/// The factor by which the number grows at first.
+const STEP_AT_START: f64 = 3.0;
 /// The factor by which a try multiplies or divides the number, and the least that it becomes.
 const STEP: f64 = 1.5;
 const LEAST_STEP: f64 = 1.25;
@@ -40,6 +46,11 @@ const PRECISION: f64 = 0.1;
 const LONGEST_ROUND: f64 = 200.0;
 /// How many rounds the number stays at most between tries in vain.
 const LONGEST_REST: u32 = 8;
+/// The variance of latencies' logarithms before any is known: their 99th percentile is ten times
+/// the median.
+const SPREAD_AT_START: f64 = 1.0;
+/// A request counts if at least this share of the number is in flight.
+const REACHED: f64 = 0.75;
 
 #[derive(Debug)]
 pub(super) struct Adaptive {
@@ -51,13 +62,15 @@ pub(super) struct Adaptive {
     round_id: u32,
     /// The last round at the number that tries begin from, if there was one.
     base: Option<Round>,
+    /// The round after `base` that did not pay, at the start. The next is compared with both.
+    in_vain: Option<Round>,
     /// Whether the next try goes up.
     up: bool,
     step: f64,
     /// For how many rounds the number stays, now and after the next try in vain.
     rest: u32,
     rests: u32,
-    /// The variance of the latencies' logarithms.
+    /// The variance of the latencies' logarithms, of the latest rounds mostly.
     spread: f64,
 }
 
@@ -66,11 +79,8 @@ enum Phase {
     Idle,
     /// Nothing has been answered since this time. The number grows by the low end each second.
     Unanswered(Nanos),
-    /// The number doubles. One doubling that does not pay is followed by another, because chance is
-    /// large in small rounds.
-    Start {
-        in_vain: bool,
-    },
+    /// The number grows by [`STEP_AT_START`].
+    Start,
     Steady,
 }
 
@@ -99,6 +109,16 @@ impl Round {
         self.in_flight / f64::from(self.began)
     }
 
+    /// The logarithm of how many times as many are in flight.
+    fn more_than(&self, base: &Self) -> f64 {
+        self.mean_in_flight() - base.mean_in_flight()
+    }
+
+    /// The logarithm of how many times as much throughput there is.
+    fn gain_over(&self, base: &Self) -> f64 {
+        self.more_than(base) - (self.mean_latency() - base.mean_latency())
+    }
+
     fn variance(&self) -> f64 {
         let mean = self.mean_latency();
         (self.latency_squared / f64::from(self.succeeded) - mean * mean).max(0.0)
@@ -119,11 +139,12 @@ impl Adaptive {
             round: Round::default(),
             round_id: 0,
             base: None,
+            in_vain: None,
             up: true,
             step: STEP,
             rest: 0,
             rests: 1,
-            spread: 0.0,
+            spread: SPREAD_AT_START,
         };
         new.go(now as f64);
         new
@@ -168,7 +189,7 @@ impl Adaptive {
     /// A request has ended. `latency` is `None` unless it succeeded.
     pub(super) fn ended(&mut self, round_id: u32, latency: Option<Nanos>) {
         if let Phase::Unanswered(_) = self.phase {
-            self.phase = Phase::Start { in_vain: false };
+            self.phase = Phase::Start;
         }
         if round_id != self.round_id {
             return;
@@ -204,12 +225,7 @@ impl Adaptive {
         if round.succeeded < 2 || 2 * round.succeeded < round.ended {
             return self.go(self.now as f64);
         }
-        let variance = round.variance();
-        self.spread = if self.spread == 0.0 {
-            variance
-        } else {
-            0.7 * self.spread + 0.3 * variance
-        };
+        self.spread = f64::midpoint(self.spread, round.variance());
         match self.base.filter(|base| base.at_once != round.at_once) {
             None => {
                 self.base = Some(round);
@@ -221,47 +237,50 @@ impl Adaptive {
                 self.step = (self.step * self.step).min(STEP);
                 self.go_on(round.at_once);
             }
-            Some(base) => match &mut self.phase {
-                Phase::Start { in_vain }
-                    if !*in_vain
-                        && self.now < self.range.high()
-                        && round.at_once / base.at_once <= 2 =>
-                {
-                    *in_vain = true;
-                    self.go(2.0 * self.now as f64);
-                }
-                _ => self.back(),
-            },
+            Some(base) if self.may_go_on_in_vain(&base, &round) => {
+                self.in_vain = Some(round);
+                self.go(STEP_AT_START * self.now as f64);
+            }
+            Some(_) => self.back(),
         }
     }
 
     /// Whether the try was better than what it began from.
     fn pays(&self, base: &Round, tried: &Round) -> bool {
-        let more = tried.mean_in_flight() - base.mean_in_flight();
-        let gain = more - (tried.mean_latency() - base.mean_latency());
-        if more.abs() < self.step.ln() / 3.0 {
-            return false;
+        let more = tried.more_than(&self.in_vain.unwrap_or(*base));
+        let bases = [Some(base), self.in_vain.as_ref()].into_iter().flatten();
+        let gain = bases
+            .map(|base| tried.gain_over(base))
+            .fold(f64::MAX, f64::min);
+        more.abs() >= self.step.ln() / 3.0 && gain + self.chance(base, tried) >= WORTH * more
+    }
+
+    /// Whether another number is tried at the start after one that does not pay.
+    fn may_go_on_in_vain(&self, base: &Round, tried: &Round) -> bool {
+        let gain = tried.gain_over(base) + self.chance(base, tried);
+        self.phase == Phase::Start
+            && self.in_vain.is_none()
+            && self.now < self.range.high()
+            && gain > -WORTH * tried.more_than(base)
+    }
+
+    /// How much of a gain may be chance. At the start, where rounds are small, a try has the
+    /// benefit of the doubt.
+    fn chance(&self, base: &Round, tried: &Round) -> f64 {
+        if self.phase == Phase::Steady {
+            return 0.0;
         }
-        let chance = if self.phase == Phase::Steady {
-            0.0
-        } else {
-            let parts = 1.0 / f64::from(tried.succeeded) + 1.0 / f64::from(base.succeeded);
-            (self.spread * parts).sqrt()
-        };
-        if more > 0.0 {
-            gain + chance >= WORTH * more
-        } else {
-            gain >= WORTH * more
-        }
+        let parts = 1.0 / f64::from(tried.succeeded) + 1.0 / f64::from(base.succeeded);
+        (self.spread * parts).sqrt()
     }
 
     /// Goes on from a number whose round is known.
     fn go_on(&mut self, known: usize) {
         let mut here = known as f64;
-        if let Phase::Start { in_vain } = &mut self.phase {
-            *in_vain = false;
+        if self.phase == Phase::Start {
+            self.in_vain = None;
             if known < self.range.high() {
-                return self.go((2.0 * here).max(self.now as f64));
+                return self.go((STEP_AT_START * here).max(self.now as f64));
             }
             self.phase = Phase::Steady;
             self.rests = LONGEST_REST;
@@ -293,6 +312,7 @@ impl Adaptive {
             self.rest = self.rests - 1;
         }
         self.phase = Phase::Steady;
+        self.in_vain = None;
         let at_once = self.base.take().map_or(self.now, |base| base.at_once);
         self.go(at_once as f64);
     }
@@ -314,11 +334,10 @@ impl Adaptive {
         } else {
             4.0
         };
-        // A request of a higher number counts from midway to it, any other from three quarters of
-        // it.
-        let least = match self.base {
+        // A request of a higher number counts from midway to it, at the earliest.
+        let midway = match self.in_vain.or(self.base) {
             Some(base) if base.at_once < at_once => (base.at_once as f64 * at_once as f64).sqrt(),
-            _ => 0.75 * at_once as f64,
+            _ => 0.0,
         };
         #[expect(
             clippy::cast_possible_truncation,
@@ -328,7 +347,7 @@ impl Adaptive {
         let wanted = wanted.max(0.75 * at_once as f64) as u32;
         self.round = Round {
             at_once,
-            least,
+            least: midway.max(REACHED * at_once as f64),
             wanted,
             ..Round::default()
         };

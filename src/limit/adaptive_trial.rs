@@ -387,6 +387,30 @@ fn it_reaches_the_top_of_a_server_with_room_whatever_the_latencies() {
 }
 
 #[test]
+fn a_latency_that_rises_once_stops_nobody_in_any_run() {
+    for spread in [0.1, 0.3, WIDE] {
+        let server = Server::new(Load::Step(40.0, 2.0), spread);
+        for seed in 1..=60 {
+            let best = run(&mut 200_usize, &server, 6_000, seed).rate;
+            let share = run(&mut adaptive(), &server, 6_000, seed).rate / best;
+            assert!(share >= 0.85, "spread {spread}, seed {seed}: {share}");
+        }
+    }
+}
+
+#[test]
+fn a_number_that_loses_throughput_is_followed_by_no_higher_one() {
+    for spread in [0.0, 0.1, 0.3] {
+        let (rule, said) = (Box::new(adaptive()), Vec::new());
+        let mut traced = Traced { rule, said };
+        let server = Server::new(Load::Square(40.0), spread);
+        run(&mut traced, &server, 2_000, 1);
+        let highest = traced.said.iter().map(|said| said.1).fold(0.0, f64::max);
+        assert!(highest <= 108.0, "spread {spread}: {highest}");
+    }
+}
+
+#[test]
 fn a_number_that_is_not_used_does_not_grow() {
     let server = Server {
         rate: Some(10.0),
@@ -414,15 +438,15 @@ fn without_an_answer_it_grows_by_the_low_end_each_second() {
 fn a_try_that_is_refused_is_taken_back() {
     let mut rule = adaptive();
     let mut in_flight = 0;
-    while Adaptive::now(&rule) < 16 {
+    while Adaptive::now(&rule) < 36 {
         let began = Rule::began(&mut rule, in_flight + 1, 0);
         in_flight = (in_flight + 1).min(Adaptive::now(&rule) - 1);
         Adaptive::ended(&mut rule, began, Some(SECOND));
     }
     rule.refused();
-    assert_eq!(Adaptive::now(&rule), 8);
+    assert_eq!(Adaptive::now(&rule), 12);
     rule.refused();
-    assert_eq!(Adaptive::now(&rule), 8, "nothing higher is tried");
+    assert_eq!(Adaptive::now(&rule), 12, "nothing higher is tried");
 }
 
 type Named = (&'static str, fn() -> Box<dyn Rule>);

@@ -58,7 +58,7 @@ impl<J: Job> RunShared<'_, J> {
             answer: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
         };
-        self.settings.events.emit(|| Event::AttemptStarted {
+        self.settings.emit(|| Event::AttemptStarted {
             index: item.index,
             attempt: attempt.number,
         });
@@ -189,17 +189,15 @@ impl<J: Job> RunShared<'_, J> {
 
     /// Counts an item out of its backoff.
     pub(super) fn end_backoff(&self, mut item: JobItem<J>) -> JobItem<J> {
-        if let Some(since) = item.backing_off.take() {
+        if let Some((since, reason)) = item.backing_off.take() {
             let now = self.settings.limiter.clock().now();
             let waited = now.saturating_duration_since(since);
             self.settings.monitor.update(|progress| {
                 progress.backing_off -= 1;
-                progress.backoff += waited;
+                if reason == Binding::Backoff {
+                    progress.backoff += waited;
+                }
             });
-            let reason = match item.refused {
-                Some(_) => Binding::Pause,
-                None => Binding::Backoff,
-            };
             item.times.add(reason, waited);
         }
         item
@@ -227,7 +225,7 @@ impl<J: Job> RunShared<'_, J> {
             if let Some(end) = settings.limiter.clock().now().checked_add(wait) {
                 settings.monitor.set_pause(end, why.cloned());
             }
-            settings.events.emit(|| Event::Pause { wait });
+            settings.emit(|| Event::Pause { wait });
         }
         // Whoever sees it counted finds the limiter paused.
         if is_asked || verdict == Some(Verdict::Throttled) {
@@ -275,12 +273,18 @@ impl<J: Job> RunShared<'_, J> {
             });
             let index = item.index;
             item.last = Some(error);
-            item.backing_off = Some(now);
+            let reason = match hold {
+                // It waits for a place at the server.
+                Some(Duration::ZERO) => Binding::InFlight,
+                Some(_) => Binding::Pause,
+                None => Binding::Backoff,
+            };
+            item.backing_off = Some((now, reason));
             // More is known by then of what such items take.
             item.cost = None;
-            let is_alone = hold.is_none() || matches!(verdict, Verdict::RetryAfter(_));
             let recall = if verdict.is_refusal() {
-                state.schedule.refused(item, is_alone.then_some(at), now);
+                let alone = hold.is_none().then_some(at);
+                state.schedule.refused(item, alone, now);
                 state.recall()
             } else {
                 state.schedule.retry_at(item, at);
@@ -291,7 +295,7 @@ impl<J: Job> RunShared<'_, J> {
             if let Some(recall) = recall {
                 recall.cancel();
             }
-            self.settings.events.emit(|| Event::Retry {
+            self.settings.emit(|| Event::Retry {
                 index,
                 attempt: attempt.number,
                 wait: at.saturating_duration_since(now),
@@ -369,7 +373,7 @@ impl<J: Job> RunShared<'_, J> {
                 (false, false) => &mut progress.failed,
             } += 1;
         });
-        settings.events.emit(|| Event::Done {
+        settings.emit(|| Event::Done {
             index,
             attempts,
             succeeded,

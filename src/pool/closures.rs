@@ -116,7 +116,7 @@ impl Pool {
 
     /// The same pool, which tells `observer` of each [`Event`](crate::Event).
     pub fn with_observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.settings.events = Events(Some(Arc::new(observer)));
+        self.settings.events = Events::new(observer);
         self
     }
 

@@ -5,9 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::monitor::Monitor;
+use crate::binding::Binding;
+use crate::limit::{Learned, Limiter};
+use crate::sync::Mutex;
+
 /// Something that happened to an item, or to the whole run.
 ///
-/// An item is named by its place in the input, from 0.
+/// An item is named by its place in the input, from 0. Before each event of an item, and before each
+/// pause, it is looked whether anything else is new: what binds, what was learned and the
+/// concurrency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -32,6 +39,24 @@ pub enum Event {
         /// How long the pause is.
         wait: Duration,
     },
+    /// Another limit holds the run back than before: the `binding` of
+    /// [`Progress`](crate::Progress).
+    Binding {
+        /// What holds the run back.
+        binding: Binding,
+    },
+    /// The limiter has learned something of the provider's limits, or forgotten it. A rate learned
+    /// from refusals is told again when it has changed by a tenth.
+    Learned {
+        /// All that it knows now.
+        learned: Learned,
+    },
+    /// The concurrency has changed. It is a [range](crate::Concurrency) and another number was
+    /// found in it, it was set, or refusals say that fewer requests are possible at once.
+    Concurrency {
+        /// How many requests may be in flight at once now.
+        at_once: usize,
+    },
     /// An item has its outcome, which is handed over next.
     Done {
         /// The item.
@@ -47,9 +72,8 @@ pub enum Event {
 ///
 /// Any closure over `&Event` is an observer. Give one to
 /// [`Pool::with_observer`](crate::Pool::with_observer) or
-/// [`Client::with_observer`](crate::Client::with_observer). A [`Monitor`](crate::Monitor) has counts
-/// to look at now and then, and what holds the run back;
-/// [`Limiter::learned`](crate::Limiter::learned) tells what was learned.
+/// [`Client::with_observer`](crate::Client::with_observer). For counts that are looked at
+/// now and then, a [`Monitor`](crate::Monitor) is simpler.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering};
@@ -83,23 +107,86 @@ impl<F: Fn(&Event) + Send + Sync> Observer for F {
 
 /// The observer of a run, if it has one.
 #[derive(Clone, Default)]
-pub(crate) struct Events(pub(super) Option<Arc<dyn Observer>>);
+pub(crate) struct Events(Option<Arc<Observed>>);
+
+/// An observer, and what it was told last of what is no event of an item.
+struct Observed {
+    told: Mutex<Told>,
+    observer: Box<dyn Observer>,
+}
+
+#[derive(Default)]
+struct Told {
+    binding: Option<Binding>,
+    learned: Learned,
+    at_once: Option<usize>,
+}
 
 impl Events {
+    pub(super) fn new(observer: impl Observer + 'static) -> Self {
+        Self(Some(Arc::new(Observed {
+            told: Mutex::default(),
+            observer: Box::new(observer),
+        })))
+    }
+
     /// Tells the observer. No lock may be held here: it is the user's code.
     #[inline]
-    pub(super) fn emit(&self, event: impl FnOnce() -> Event) {
-        if let Some(observer) = &self.0 {
-            tell(&**observer, event());
+    pub(super) fn emit(&self, limiter: &Limiter, monitor: &Monitor, event: impl FnOnce() -> Event) {
+        if let Some(observed) = &self.0 {
+            observed.tell(limiter, monitor, event());
         }
     }
 }
 
-#[inline(never)]
-fn tell(observer: &dyn Observer, event: Event) {
-    if catch_unwind(AssertUnwindSafe(|| observer.on_event(&event))).is_err() {
-        log::error!("an observer panicked at {event:?}; the run goes on");
+impl Observed {
+    #[inline(never)]
+    fn tell(&self, limiter: &Limiter, monitor: &Monitor, event: Event) {
+        let news = self.told.lock().news(limiter, monitor);
+        for event in news.into_iter().flatten().chain([event]) {
+            if catch_unwind(AssertUnwindSafe(|| self.observer.on_event(&event))).is_err() {
+                log::error!("an observer panicked at {event:?}; the run goes on");
+            }
+        }
     }
+}
+
+impl Told {
+    /// What has changed since it was looked last. What was so from the start is no change.
+    fn news(&mut self, limiter: &Limiter, monitor: &Monitor) -> [Option<Event>; 3] {
+        let (learned, at_once) = (limiter.learned(), limiter.most_in_flight());
+        let binding = monitor.snapshot().binding;
+        let binding = binding.filter(|_| binding != self.binding);
+        self.binding = binding.or(self.binding);
+        let has_learned = !is_close(learned, self.learned);
+        if has_learned {
+            self.learned = learned;
+        }
+        let before = self.at_once.replace(at_once);
+        let changes = before.is_some_and(|before| before != at_once);
+        [
+            binding.map(|binding| Event::Binding { binding }),
+            has_learned.then_some(Event::Learned { learned }),
+            changes.then_some(Event::Concurrency { at_once }),
+        ]
+    }
+}
+
+/// Whether all is the same but for what changes all the time: a rate that refusals tell, by less
+/// than a tenth, and the count of what made no sense.
+fn is_close(one: Learned, other: Learned) -> bool {
+    let is_near = match (one.from_refusals, other.from_refusals) {
+        (Some(one), Some(other)) => {
+            (one.units_per_second() / other.units_per_second() - 1.0).abs() < 0.1
+        }
+        (one, other) => one == other,
+    };
+    let but_for_that = Learned {
+        from_refusals: other.from_refusals,
+        ignored: other.ignored,
+        ..one
+    };
+    is_near && but_for_that == other
 }
 
 impl fmt::Debug for Events {

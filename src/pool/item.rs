@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::hedge::Race;
 use super::job::{Billed, Failure};
 use super::outcomes::{JobOutcome, Outcome, Spans};
-use crate::binding::Times;
+use crate::binding::{Binding, Times};
 use crate::limit::Cost;
 use crate::retry::History;
 
@@ -22,8 +22,8 @@ pub(crate) struct Item<I, E> {
     pub(crate) cost: Option<Cost>,
     /// How the last attempt failed.
     pub(crate) last: Option<E>,
-    /// Since when it is counted among those that back off, if it is.
-    pub(crate) backing_off: Option<Instant>,
+    /// Since when it is counted among those that back off, and what it waits for, if it is.
+    pub(crate) backing_off: Option<(Instant, Binding)>,
     /// Where its time went.
     pub(crate) times: Times,
     pub(crate) billed: Billed,

@@ -78,8 +78,8 @@ pub struct Progress {
     /// How long runs waited for a permit, by reason. One item of a run waits at a time, so this is
     /// run time and not summed over items.
     pub limiter_wait: Times,
-    /// Time between attempts, that of an outage included, summed over items. Each wait is added at
-    /// its end.
+    /// Time between attempts, that of an outage included and that of a pause for all left out,
+    /// summed over items. Each wait is added at its end.
     pub backoff: Duration,
     /// Time in attempts, summed over them.
     pub wire: Duration,

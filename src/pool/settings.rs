@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::events::Events;
+use super::events::{Event, Events};
 use super::monitor::Monitor;
 use crate::cancel::Cancel;
 use crate::error::Result;
@@ -29,6 +29,12 @@ impl Settings {
     /// off, held back for their order, and waiting for the consumer, all together.
     pub(crate) fn window(&self) -> usize {
         self.limiter.concurrency().saturating_mul(4).max(1024)
+    }
+
+    /// Tells the observer, if there is one. No lock may be held here: it is the user's code.
+    #[inline]
+    pub(super) fn emit(&self, event: impl FnOnce() -> Event) {
+        self.events.emit(&self.limiter, &self.monitor, event);
     }
 
     /// How many outcomes may wait for the consumer before threads do.

@@ -24,11 +24,10 @@ impl BindingTrack {
     pub(crate) fn set(&mut self, binding: Option<Binding>, now: Instant) {
         self.settle(now);
         self.now = binding.map(|binding| (binding, now));
-        self.recent = self.recent.or(binding);
     }
 
     /// Adds up to now. Returns how long each has held the run back, and what did so the most of
-    /// late.
+    /// late: in the first second, of the time so far.
     pub(crate) fn settle(&mut self, now: Instant) -> (Times, Option<Binding>) {
         if let Some((binding, since)) = &mut self.now {
             let time = now.saturating_duration_since(*since);
@@ -39,7 +38,12 @@ impl BindingTrack {
                 self.recent = std::mem::take(&mut self.latest).binding();
             }
         }
-        (self.times, self.recent)
+        let so_far = || {
+            self.latest
+                .binding()
+                .or(self.now.map(|(binding, _)| binding))
+        };
+        (self.times, self.recent.or_else(so_far))
     }
 }
 
@@ -53,7 +57,9 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         assert_eq!(track.settle(at(0)), (Times::default(), None));
         // Nothing is known of the first 100 ms.
-        track.set(Some(Binding::InFlight), at(100));
+        track.set(Some(Binding::Input), at(100));
+        assert_eq!(track.settle(at(100)).1, Some(Binding::Input));
+        track.set(Some(Binding::InFlight), at(101));
         assert_eq!(track.settle(at(150)).1, Some(Binding::InFlight));
         // From one to the other many times a second: no change while the first has most of it.
         for turn in 1..100 {

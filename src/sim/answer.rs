@@ -201,7 +201,12 @@ fn limited(
     // Without a limit it is a stray refusal.
     let numbers = quota.map(|quota| {
         let (limit, used) = (quota.most, quota.used);
-        format!(" per min ({short}): Limit {limit}, Used {used}, Requested {asked}")
+        let period = match quota.period.as_secs() {
+            1 => "sec".to_owned(),
+            60 => format!("min ({short})"),
+            seconds => format!("{seconds} s"),
+        };
+        format!(" per {period}: Limit {limit}, Used {used}, Requested {asked}")
     });
     let numbers = numbers.unwrap_or_default();
     let message = match (wait, hints) {
@@ -271,6 +276,11 @@ mod tests {
 
     /// A refusal of a provider that allows 600 requests a minute, as it is told in this spec.
     fn refusal(spec: &str) -> String {
+        refusal_in(60, spec)
+    }
+
+    /// As [`refusal`], for 600 requests in so many seconds.
+    fn refusal_in(seconds: u64, spec: &str) -> String {
         let ruling = Ruling {
             number: 1_200,
             delay: Duration::ZERO,
@@ -283,7 +293,7 @@ mod tests {
             quotas: vec![Quota {
                 limit: Limit::Requests,
                 most: 600,
-                period: Duration::from_secs(60),
+                period: Duration::from_secs(seconds),
                 used: 20,
                 full_in: Duration::from_millis(2_500),
             }],
@@ -317,6 +327,11 @@ mod tests {
                 let line = format!("{}{value}\r\n", name(what));
                 assert!(text.contains(&line), "{spec}: {line:?} in {text}");
             }
+        }
+        for (seconds, words) in [(1, "sec"), (60, "min (RPM)"), (2, "2 s")] {
+            let words = format!("on requests per {words}: Limit 600, Used 20, Requested 1.");
+            let text = refusal_in(seconds, "");
+            assert!(text.contains(&words), "{words} in {text}");
         }
         let text = refusal("headers=none,hints=words");
         assert!(text.contains("Please try again in 1.001s."), "{text}");

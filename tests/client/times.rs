@@ -1,9 +1,9 @@
 //! Where the time of a request and of a run goes, and what binds.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tollgate::{Binding, ErrorKind, VirtualClock};
+use tollgate::{Binding, ErrorKind, Event, Rate, VirtualClock};
 
 use crate::bench::*;
 
@@ -42,9 +42,27 @@ fn the_time_of_a_request_is_split_by_what_it_waited_for() {
     assert_eq!(times.of(Binding::Backoff), at[2].saturating_sub(at[1]));
     assert_eq!(times.waited(), times.total(), "answers take no time here");
     assert_eq!(times.binding(), Some(Binding::Pause));
+    let progress = bench.progress();
+    assert_eq!(progress.backoff, times.of(Binding::Backoff));
     // The run had nothing else to do.
     assert_eq!(bench.progress().bound, times);
     assert_eq!(bench.progress().binding, Some(Binding::Pause));
+}
+
+#[test]
+fn a_refusal_that_holds_its_own_item_alone_is_no_pause() {
+    let bench = bench(|ask| match ask.index {
+        50 => with(error(429, "slow", "slow"), &[("retry-after", "2")]),
+        _ => says("ok"),
+    });
+    let replies = bench.run(|client| client.chat_all("m", &prompts(80)));
+    let times = replies.into_iter().map(|reply| reply.unwrap().times());
+    let waited: Vec<_> = times
+        .filter(|it| it.of(Binding::Backoff) >= secs(2))
+        .collect();
+    assert_eq!(waited.len(), 1, "{waited:?}");
+    assert_eq!(waited[0].of(Binding::Pause), Duration::ZERO);
+    assert_eq!(bench.progress().backoff, waited[0].of(Binding::Backoff));
 }
 
 #[test]
@@ -108,8 +126,52 @@ fn a_wait_that_came_to_nothing_is_in_the_account() {
     );
     let client = bench.client.clone().with_deadline(ms(1_500));
     let replies = bench.run_on(&client, |client| client.chat_all("m", &prompts(3)));
-    let error = replies[2].as_ref().unwrap_err();
+    // Which of them it is depends on which thread comes first.
+    let error = replies.iter().find_map(|reply| reply.as_ref().err());
+    let error = error.unwrap();
     assert_eq!(error.kind(), ErrorKind::Deadline);
     assert_eq!(error.times().of(Binding::Requests), ms(500));
     assert_eq!(bound(&bench), [(Binding::Requests, 1_500)]);
+}
+
+#[test]
+fn an_observer_is_told_what_was_learned_and_what_binds() {
+    let bench = bench(|ask| {
+        let limit = if ask.index < 3 { "60" } else { "120" };
+        with(says("ok"), &[("x-ratelimit-limit-requests", limit)])
+    });
+    let (told, limiter) = (
+        Arc::new(Mutex::new(Vec::new())),
+        bench.client.limiter().clone(),
+    );
+    let log = Arc::clone(&told);
+    let client = bench.client.clone().with_observer(move |event: &Event| {
+        // No lock is held.
+        let _may_ask = limiter.learned();
+        log.lock().unwrap().push(*event);
+    });
+    let prompts = prompts(6);
+    bench.run_on(&client, |client| {
+        assert!(client.chat("m", "first").send().is_ok());
+        client.chat_all("m", &prompts)
+    });
+    let told = told.lock().unwrap();
+    let place = |what: &dyn Fn(&Event) -> bool| told.iter().position(what).unwrap();
+    let rates = told.iter().filter_map(|event| match event {
+        Event::Learned { learned } => learned.requests,
+        _ => None,
+    });
+    let rates: Vec<Rate> = rates.collect();
+    assert_eq!(
+        rates,
+        [Rate::per_minute(60), Rate::per_minute(120)],
+        "{told:?}"
+    );
+    let is_done = |event: &Event| matches!(event, Event::Done { .. });
+    let is_learned = |event: &Event| matches!(event, Event::Learned { .. });
+    assert_eq!(place(&is_learned) + 1, place(&is_done), "{told:?}");
+    let binds = Event::Binding {
+        binding: Binding::Requests,
+    };
+    assert!(told.contains(&binds), "{told:?}");
 }
