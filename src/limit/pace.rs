@@ -169,7 +169,13 @@ impl Pace {
         let chance = self.answers.chance();
         let before = self.learned;
         let mut is_taken_back = false;
-        if is_news && let Some(rate) = &mut self.learned {
+        // Once until something is let in: where another process takes all there is, the rate would
+        // else fall to nothing.
+        let is_heard = !is_stray && self.hold.is_some();
+        if is_news
+            && !is_heard
+            && let Some(rate) = &mut self.learned
+        {
             let was = rate.now();
             let wait = nanos(hint.unwrap_or(FIRST_PAUSE));
             let let_in = self
@@ -439,6 +445,26 @@ mod tests {
             now += SECOND + SECOND / 64;
         }
         assert!(pace.rate().is_some());
+    }
+
+    #[test]
+    fn what_is_refused_while_others_take_all_lowers_the_rate_once() {
+        let mut pace = Pace::default();
+        let hint = Some(Duration::from_millis(500));
+        for _ in 0..64 {
+            pace.sent(0);
+        }
+        for in_flight in (1..=64).rev() {
+            pace.refused(0, in_flight, hint, 0);
+        }
+        let before = pace.rate().unwrap();
+        for n in 1..20 {
+            let now = 10 * n * SECOND;
+            pace.sent(now);
+            pace.refused(now, 1, hint, now);
+        }
+        let after = pace.rate().unwrap();
+        assert!((0.5 * before..=before).contains(&after), "{before} {after}");
     }
 
     #[test]

@@ -68,9 +68,13 @@ fn setting(name: &str) -> String {
     std::env::var(name).unwrap_or_default()
 }
 
-fn is_asked(rate: u64) -> bool {
+pub(crate) fn is_asked(rate: u64) -> bool {
     let rates = setting("RATES");
     rates.is_empty() || rates.split(',').any(|it| it == rate.to_string())
+}
+
+pub(crate) fn seeds() -> u64 {
+    setting("SEEDS").parse().unwrap_or(1)
 }
 
 /// Whether the case is asked for.
@@ -129,7 +133,7 @@ fn limits() {
                 let mut worst = Worst::default();
                 for more in manners.iter().take(most) {
                     for spec in specs(rate, judged) {
-                        for seed in 1..=setting("SEEDS").parse().unwrap_or(1) {
+                        for seed in 1..=seeds() {
                             let more = format!("{more},seed={seed}");
                             worst.add(&spec, &more, rate, configure);
                         }
