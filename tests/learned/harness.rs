@@ -139,9 +139,12 @@ impl Case<'_> {
                     break;
                 }
                 // A thread that waits for an answer is blocked, and the provider's is parked for it.
-                let all_started = !threads.contains(&0) && !seen.iter().any(is_cutting_off);
+                let all_started = !threads.contains(&0);
+                // One that was cut off before it was sent is never counted as ended.
+                let may_notice = moved.elapsed() < Duration::from_millis(100);
+                let is_cutting_off = may_notice && seen.iter().any(is_cutting_off);
                 let parked = parked.saturating_sub(abandoned(&server, &seen));
-                if all_started && parked >= threads.iter().sum() {
+                if all_started && !is_cutting_off && parked >= threads.iter().sum() {
                     let rate = rate_of(clients[0].0.limiter());
                     if learned
                         .last()
