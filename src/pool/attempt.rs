@@ -273,13 +273,7 @@ impl<J: Job> RunShared<'_, J> {
             });
             let index = item.index;
             item.last = Some(error);
-            let reason = match hold {
-                // It waits for a place at the server.
-                Some(Duration::ZERO) => Binding::InFlight,
-                Some(_) => Binding::Pause,
-                None => Binding::Backoff,
-            };
-            item.backing_off = Some((now, reason));
+            item.back_off(hold, now);
             // More is known by then of what such items take.
             item.cost = None;
             let recall = if verdict.is_refusal() {

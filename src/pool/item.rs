@@ -59,6 +59,17 @@ impl<I, E> Item<I, E> {
         }
     }
 
+    /// It waits for its next attempt from now on; if it is refused with everyone, as long as `hold`.
+    pub(super) fn back_off(&mut self, hold: Option<Duration>, now: Instant) {
+        let reason = match hold {
+            // It waits for a place at the server.
+            Some(Duration::ZERO) => Binding::InFlight,
+            Some(_) => Binding::Pause,
+            None => Binding::Backoff,
+        };
+        self.backing_off = Some((now, reason));
+    }
+
     #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]
     /// Its outcome.
     pub(super) fn ended<T>(self: Box<Self>, result: Result<T, Failure<E>>) -> JobOutcome<I, T, E> {
