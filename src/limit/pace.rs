@@ -225,7 +225,9 @@ impl Pace {
             !is_void && (is_all || self.sent.is_cascade(hold.before.is_none(), chance));
         hold.is_taken_back |= is_taken_back;
         let hold = *hold;
-        let is_enough = hold.is_taken_back && hold.until - hold.since <= SHORT;
+        // What others take meanwhile is no limit of the server.
+        let is_told = hint.is_some() && hold.is_in_vain && now - hold.since > SHORT;
+        let is_enough = is_told || hold.is_taken_back && hold.until - hold.since <= SHORT;
         if hold.is_cascade && !is_enough && now >= self.blind_until && !is_void {
             self.cut(hold, now);
         }
@@ -465,6 +467,32 @@ mod tests {
         }
         let after = pace.rate().unwrap();
         assert!((0.5 * before..=before).contains(&after), "{before} {after}");
+    }
+
+    #[test]
+    fn what_others_take_meanwhile_lowers_no_rate() {
+        let mut pace = Pace::default();
+        let hint = Some(Duration::from_millis(500));
+        for n in 0..100 {
+            let now = n * SECOND / 10;
+            pace.sent(now);
+            pace.admitted(now, now);
+        }
+        let mut now = 10 * SECOND;
+        for _ in 0..20 {
+            pace.sent(now);
+            pace.refused(now, 1, hint, now);
+        }
+        let before = pace.rate().unwrap();
+        for _ in 0..20 {
+            now += SECOND / 2;
+            pace.sent(now);
+            if let Heard::Held(pause) = pace.refused(now, 1, hint, now) {
+                now += nanos(pause);
+            }
+        }
+        let after = pace.rate().unwrap();
+        assert!((0.7 * before..=before).contains(&after), "{before} {after}");
     }
 
     #[test]
