@@ -214,7 +214,8 @@ impl<J: Job> RunShared<'_, J> {
         let is_asked = matches!(verdict, Some(Verdict::PauseAll(_) | Verdict::RetryAfter(_)));
         if verdict.is_some_and(|verdict| self.stops_run(verdict)) {
             settings.cancel.cancel();
-            // Others who share the limiter may allow a longer wait, or none: they hear it themselves.
+            // Others who share the limiter may allow a longer wait, or none: they hear it
+            // themselves.
             pause = None;
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
             pause = pause.max(Some(hint));
