@@ -14,8 +14,8 @@ pub enum Binding {
     Tokens,
     /// The concurrency: as many requests are in flight as may be.
     InFlight,
-    /// The store of a limit that several processes share: it has not answered yet, or is gone. While
-    /// it answers, what binds is the rate.
+    /// The store of a limit that several processes share: it has not answered yet, or is gone.
+    /// While it answers, what binds is the rate.
     SharedLimit,
     /// Another run on the same limiter: it is that run's turn.
     Queue,

@@ -47,6 +47,48 @@ fn no_files_need_each_other() {
     assert!(found.is_empty(), "\n{found}");
 }
 
+#[test]
+fn the_map_names_every_file_and_no_other() {
+    let sources = sources();
+    let page = &sources["_guide/architecture.rs"];
+    let mut wrong = String::new();
+    for file in sources.keys() {
+        let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
+        let stem = name.trim_end_matches(".rs");
+        let is_test = ["tests", "trial", "interleavings"]
+            .iter()
+            .any(|end| stem.ends_with(end));
+        if is_test || folder.starts_with("_guide") || ["mod", "lib"].contains(&stem) {
+            continue;
+        }
+        let head = sources.get(&format!("{folder}/mod.rs"));
+        let is_named = |text: &String| {
+            let forms = [
+                format!("`{stem}`"),
+                format!("`mod@{stem}`"),
+                format!("]({stem})"),
+                format!("](mod@{stem})"),
+            ];
+            forms.iter().any(|form| text.contains(form))
+        };
+        if !page.contains(name) && !is_named(page) && !head.is_some_and(is_named) {
+            writeln!(wrong, "src/{file}: neither on the page nor in its mod.rs").unwrap();
+        }
+    }
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_/.".contains(c);
+    for named in page
+        .split(|c| !is_part(c))
+        .filter(|word| word.strip_suffix(".rs").is_some())
+    {
+        let is_there = |file: &String| *file == named || file.ends_with(&format!("/{named}"));
+        // The page names tests of the whole crate, too.
+        if !named.starts_with("tests/") && !sources.keys().any(is_there) {
+            writeln!(wrong, "the page names {named}, which is not there").unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
 /// Every file of `src` by its path below it, written with `/`.
 fn sources() -> BTreeMap<String, String> {
     fn visit(root: &Path, folder: &Path, sources: &mut BTreeMap<String, String>) {

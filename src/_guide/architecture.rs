@@ -12,9 +12,9 @@
 //!    has finished and asks for the next item, under the run's one lock. `admit` waits for a
 //!    permit. Then `pass_on` hands leadership to an idle thread, or starts one: the thread that has
 //!    the permit sends the request itself.
-//! 4. `pool/schedule.rs`, `next`: a retry that is due, else the next item of the input. If there is
-//!    a warm-up (`warmup.rs`), the first items must have ended before others begin. It is pure: no
-//!    thread, no lock, no clock.
+//! 4. `pool/schedule.rs`, `next`: first what the server refused, then a retry that is due, then the
+//!    next item of the input. If there is a warm-up (`warmup.rs`), the first items must have ended
+//!    before others begin. It knows no thread and no clock, and no lock but that of the queue.
 //! 5. `limit/limiter.rs`: `try_acquire` gives a permit if one is free. Else `acquire_until` waits,
 //!    in the order of arrival, until requests, model tokens and concurrency all allow the request.
 //! 6. `pool/attempt.rs`, `run_attempt`: runs the job with the permit in hand.
@@ -32,18 +32,19 @@
 //!     [`Verdict`](crate::Verdict). `attempt.rs` then settles and drops the permit, before anybody
 //!     sees the result, and asks `schedule.rs` whether a failure is tried again.
 //!
-//! Back in `pool/run.rs`, `collect` puts the result into the slot of its index. When nothing is left,
-//! all threads end, and `chat_all` makes a `Vec` of the slots.
+//! Back in `pool/run.rs`, `collect` puts the result into the slot of its index. When nothing is
+//! left, all threads end, and `chat_all` makes a `Vec` of the slots.
 //!
 //! # What the walk leaves out
 //!
 //! - **The client**: `builder.rs` checks the settings and makes the parts. `request.rs` and
 //!   `reply.rs` are what goes through; `embed.rs` is embeddings; `cost.rs` counts the model tokens
 //!   of a request, and `estimate.rs` corrects this count by what answers used. `key.rs` keeps
-//!   secrets out of all that is shown, and `path.rs` joins a base URL and a path.
-//! - **The engine**: `input.rs` is the queue, and the thread that fills it from a lazy input.
-//!   `item.rs` is what goes through a run.
-//!   `leader.rs` is what the threads share; read it before you change `worker.rs`. `hedge.rs`
+//!   secrets out of all that is shown, and `path.rs` joins a base URL and a path. `attempt_log.rs`
+//!   writes a line of the log for each attempt.
+//! - **The engine**: `settings.rs` is what a run is told. `input.rs` is the queue, and the thread
+//!   that fills it from a lazy input. `item.rs` is what goes through a run. `leader.rs` is what the
+//!   threads share; read it before you change `worker.rs`. `hedge.rs`
 //!   decides when an item gets a second attempt beside the first and which of them counts, and
 //!   `race.rs` carries it out. `order.rs` puts outcomes in order. `monitor.rs` counts, and
 //!   `track.rs` adds up what holds the run back. `events.rs` tells observers, and `closures.rs` is
@@ -52,14 +53,14 @@
 //! - **The limiter**: `queue.rs` is the lock and the tickets, `state.rs` decides over all limits
 //!   together, `bucket.rs` is the arithmetic of one. `announced.rs` has the limits that answers
 //!   announce. `pace.rs` learns a rate from refusals, with `recent.rs` and `learned_rate.rs`, and
-//!   `places.rs` learns from them how many requests the server takes at once. `concurrency.rs` is a
-//!   number or a range, and `adaptive.rs` finds the number in the range. `slow_start.rs` is the end
-//!   of a pause if there is no rate, and `learned.rs` what the limiter tells of all that it has
-//!   learned. `rate.rs` and `permit.rs` are what a user holds, and `nested.rs` knows which permits a
-//!   thread holds already. `set_rates.rs` has the rates that are set: buckets, or what is leased of
-//!   a shared limit. `sharing.rs` decides when a process asks the store, and for what; `credit.rs`,
-//!   `leased.rs` and `used.rs` are its parts. `keeper.rs` is the thread that asks. `limit/NOTES.md`
-//!   has the proofs.
+//!   `places.rs`, with `known_places.rs`, learns from them how many requests the server takes at
+//!   once. `concurrency.rs` is a number or a range, and `adaptive.rs` finds the number in the
+//!   range. `slow_start.rs` is the end of a pause if there is no rate, and `learned.rs` what the
+//!   limiter tells of all that it has learned. `rate.rs` and `permit.rs` are what a user holds, and
+//!   `nested.rs` knows which permits a thread holds already. `set_rates.rs` has the rates that are
+//!   set: buckets, or what is leased of a shared limit. `sharing.rs` decides when a process asks
+//!   the store, and for what; `credit.rs`, `leased.rs` and `used.rs` are its parts. `keeper.rs` is
+//!   the thread that asks. `limit/NOTES.md` has the proofs.
 //! - **A shared limit**: `shared/exchange.rs` is what a process asks a store, and what the store
 //!   answers. `ledger.rs` is the account that a store keeps, and is pure: a limit is a time axis,
 //!   and a lease is a part of it that no other process gets. `file.rs` keeps the account in a file,
@@ -75,8 +76,10 @@
 //!   its deadline, and how far it got. `request.rs` writes the head, `head.rs` puts right what is
 //!   odd in the answer's, `response.rs` reads the body, and `decode.rs` decompresses it.
 //!   `buffers.rs` lends the buffers, `abort.rs` finds the sockets that an abort shuts down, and
-//!   `error.rs` says how a call failed.
-//! - **Answers**: `json.rs` reads JSON in one pass, without a tree. `content.rs` (the text),
+//!   `error.rs` says how a call failed. `memory.rs` is a transport for tests, which answers from a
+//!   closure.
+//! - **Answers**: `headers.rs` keeps the headers in little memory. `json.rs` reads JSON in one
+//!   pass, without a tree. `content.rs` (the text),
 //!   `usage.rs` (model tokens) and `cost.rs` use it. `classify/answer.rs` says whether a 2xx is
 //!   what its endpoint promises, `classify/transport_error.rs` judges a request without an answer,
 //!   and `classify/record.rs` a record in a file. `error_body.rs` reads the body of a failure,
@@ -91,10 +94,12 @@
 //! 1. `jsonl/run.rs`: opens the files and starts the run. The calling thread is the writer: it gets
 //!    the outcomes from `for_each` in `pool/run.rs`.
 //! 2. `jsonl/scan.rs`: reads the input once before anything is sent, on all cores (`parallel.rs`),
-//!    for ids that are in two lines, rows that have changed, and rows that are done.
+//!    for ids that are in two lines, rows that have changed, and rows that are done. A stream can
+//!    be read only once, so 5 does this for it as the rows come.
 //! 3. `jsonl/lines.rs`: cuts the input into lines, in bounded memory. `array.rs` has made lines of
 //!    a JSON array, and `judge.rs` has refused an input that seems to hold no requests.
-//! 4. `jsonl/format.rs`: reads a line as a request, its body untouched.
+//! 4. `jsonl/format.rs`: reads a line as a request, its body untouched. `flaw.rs` finds what is
+//!    JSON and would still be refused.
 //! 5. `jsonl/rows.rs`: skips what is done and hands each row to the engine.
 //! 6. `api/job.rs`: the engine's job for a row.
 //! 7. `pool/worker.rs`: takes it through limiter, attempts and backoff, as above.
@@ -108,20 +113,20 @@
 //!     them to the disk.
 //!
 //! Left out are these: `files.rs` says which files a run has, and `sidecars.rs` which it makes
-//! beside them. `tally.rs` counts, `summary.rs` is what a run says of itself, and `failures.rs`
-//! groups why rows failed. `ids.rs` keeps ids by their hashes and gives ids to rows that have none,
-//! `hash.rs` tells whether a row has changed, and `check/` is `tollgate check`. `table.rs` reads the
-//! header of a table and its rows, and `rows/format.rs` makes requests of these: `rows/table.rs`
-//! reads CSV, `rows/row.rs` is a row, `rows/template.rs` is the user's template, and
-//! `rows/render.rs` makes the body. `rows/absent.rs` stands for all of them without the feature
-//! `rows`. For a table of answers, `table.rs` reads the user's own cells again, `answers.rs` finds
-//! the records of the rows and `answer.rs` what they say, `answer_table.rs` puts all together, and
-//! `rows/cells.rs` writes the cells. `merge.rs` makes one file of several. `rows/object.rs` reads a
-//! JSON object as cells. `shard.rs` says which rows are in the shard of a process.
-//! In `journal`, `recover.rs` reads what earlier runs left (`readback.rs` reads a record, and
-//! `facts.rs` all that it says, for `report`) and moves damaged lines away; `resume_index.rs` is
-//! what a run carries on with. `lock.rs` keeps a second run out, and `compact.rs` brings the files
-//! to what they are to be at the end.
+//! beside them. `io.rs` replaces a file as a whole. `tally.rs` counts, `summary.rs` is what a run
+//! says of itself, and `failures.rs` groups why rows failed. `ids.rs` keeps ids by their hashes and
+//! gives ids to rows that have none, `hash.rs` tells whether a row has changed, and `check/` is
+//! `tollgate check`. `table.rs` reads the header of a table and its rows, and `rows/format.rs`
+//! makes requests of these: `rows/table.rs` reads CSV, `rows/row.rs` is a row, `rows/template.rs`
+//! is the user's template, and `rows/render.rs` makes the body. `rows/absent.rs` stands for all of
+//! them without the feature `rows`. For a table of answers, `table.rs` reads the user's own cells
+//! again, `answers.rs` finds the records of the rows and `answer.rs` what they say,
+//! `answer_table.rs` puts all together, and `rows/cells.rs` writes the cells. `merge.rs` makes one
+//! file of several. `rows/object.rs` reads a JSON object as cells. `shard.rs` says which rows are
+//! in the shard of a process. In `journal`, `recover.rs` reads what earlier runs left
+//! (`readback.rs` reads a record, and `facts.rs` all that it says, for `report`) and moves damaged
+//! lines away; `resume_index.rs` is what a run carries on with. `lock.rs` keeps a second run out,
+//! and `compact.rs` brings the files to what they are to be at the end.
 //!
 //! No walk passes `sim`, `plan`, `bar`, `report` and `cli`: the `mod.rs` of each says which file
 //! does what.
@@ -160,7 +165,7 @@
 //! | error code of a provider | `api/error_meaning.rs` | the same two rows, if it is no further name of what is there |
 //! | endpoint whose answers are judged | `api/response.rs` | what it promises, in `api/classify/answer.rs`; its row in [retries](super::retries) |
 //! | kind of error | `error.rs` | to be transient or not; `record_code` in `api/classify/record.rs`, and `cli/exit.rs` |
-//! | header that announces a limit | `api/limit_headers.rs` | the words of its name; in `api/rate_limit_headers.rs`, what its reset means when nothing remains |
+//! | header that announces a limit | `api/limit_headers.rs` | the words of its name, in `words`, and in `Limits::read` the name itself if `ratelimit` is no part of it; a form of time that is new, in `api/times.rs`; in `api/rate_limit_headers.rs`, what its reset means when nothing remains; to be logged, in `api/attempt_log.rs`; its row in [limits](super::limits#limits-that-are-learned); for the simulated provider, `sim/manners.rs` and `sim/answer.rs` |
 //! | provider | `api/provider.rs` | how the key travels, and its variables; in `api/estimate.rs`, what it counts |
 //! | store of a shared limit | `shared/`, beside `file.rs` | a trait, `Store`, with one method; its URL in `shared/home.rs`, and the numbers of `shared/ledger.rs` if it computes them itself |
 //! | dimension to limit | `limit/state.rs` | a bucket beside the others |
@@ -168,4 +173,5 @@
 //! | way in | `pool/run.rs` | a feed and a sink; the loop stays as it is |
 //! | line format | `jsonl/format.rs`, `jsonl/record.rs` | to be told from the others line by line |
 //! | setting of a client, of a run over a file | `api/builder.rs`, `jsonl/run.rs` | its default, said in its docs |
+//! | command of the tool | `cli/`, a file of its own | a variant of `Command` in `cli/args/mod.rs` and its arguments in `cli/args/commands.rs`, whose docs are its manual; a line of `main` in `cli/mod.rs`; its work in `jsonl/` if it reads files, as `merge` and `check` do |
 //! | flag of the tool | `cli/args/` | its sentence of help, which is the manual; a line in `cli/config.rs` for a setting of the client, in `cli/run.rs` for one of the run. An error names the setting, and `cli/console.rs` makes the flag of it |

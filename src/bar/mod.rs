@@ -23,10 +23,10 @@ use self::words::Remedy;
 pub(crate) use self::words::{causes, with_causes};
 use crate::{FileProgress, Monitor};
 
-/// How often a bar is drawn,
-const BAR: Duration = Duration::from_millis(100);
-/// and how often a line is written where there is none.
-pub(crate) const LINE: Duration = Duration::from_secs(5);
+/// How often a bar is drawn.
+const BAR_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a line is written where there is no bar.
+pub(crate) const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A progress bar for a run over a file, removed at the end of the run.
 ///
@@ -46,7 +46,7 @@ pub(crate) const LINE: Duration = Duration::from_secs(5);
 /// # }
 /// ```
 pub fn bar() -> impl FnMut(&FileProgress) {
-    let mut display = Display::new(Screen::of_terminal(), |_| None, LINE);
+    let mut display = Display::new(Screen::of_terminal(), |_| None, LINE_INTERVAL);
     move |progress| display.show(progress)
 }
 
@@ -92,8 +92,8 @@ impl Bar {
         let screen = Screen::of_terminal();
         let (seen, on) = (monitor.clone(), screen.clone());
         let draw = move || {
-            let (mut display, began) = (Display::new(on, |_| None, LINE), Instant::now());
-            while ended.recv_timeout(BAR) == Err(RecvTimeoutError::Timeout) {
+            let (mut display, began) = (Display::new(on, |_| None, LINE_INTERVAL), Instant::now());
+            while ended.recv_timeout(BAR_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 display.show(&progress(&seen, total, began.elapsed()));
             }
         };
@@ -182,7 +182,7 @@ impl Display {
     /// A bar is drawn ten times a second. Where there is none, a line is written every `line`.
     pub(crate) fn new(screen: Option<Screen>, remedy: Remedy, line: Duration) -> Self {
         let (interval, next) = match screen {
-            Some(_) => (BAR, Duration::ZERO),
+            Some(_) => (BAR_INTERVAL, Duration::ZERO),
             None => (line, line),
         };
         Self {

@@ -29,10 +29,10 @@ pub(crate) struct Shown {
 
 /// A terminal on standard error that has a bar. Clones are the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Screen(Arc<Mutex<State>>);
+pub(crate) struct Screen(Arc<Mutex<ScreenState>>);
 
 #[derive(Debug)]
-struct State {
+struct ScreenState {
     term: Term,
     shown: Shown,
     /// The lines that stand there, drawn for so many columns.
@@ -53,7 +53,7 @@ impl Screen {
         let term = Term::stderr();
         // Switches a Windows console to escape sequences.
         let _has_colors = term.features().colors_supported();
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(ScreenState {
             term,
             shown: Shown::default(),
             drawn: Vec::new(),
@@ -79,7 +79,7 @@ impl Screen {
     }
 }
 
-impl State {
+impl ScreenState {
     /// One write, so that nothing flickers and the lines of several threads do not mix. The lock
     /// is that of the terminal: who waits for it waits for the terminal.
     fn paint(&mut self, message: &str) {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::args::Money;
-use super::format::{aligned, count, counted, rate, rounded, time};
+use super::format::{aligned, count, counted, rate, time};
+use crate::jsonl::summary::rounded;
 use crate::plan::{Capacity, Prediction, Range, Scenario, at_least};
 use crate::{Binding, Usd};
 

@@ -19,12 +19,6 @@ pub(crate) fn aligned(facts: &[(impl AsRef<str>, String)]) -> String {
     text
 }
 
-/// Rounded to so many decimal places.
-pub(crate) fn rounded(number: f64, digits: i32) -> f64 {
-    let scale = 10_f64.powi(digits);
-    (number * scale).round() / scale
-}
-
 /// The lower of two limits, if there are any.
 pub(crate) fn lower(one: Option<Rate>, other: Option<Rate>) -> Option<Rate> {
     let rates = one.into_iter().chain(other);

@@ -7,8 +7,11 @@
 //! limits with. `run` does the main command, and `progress` shows it while it goes on. `summary`
 //! writes the summary of a run, with the `advice`, and `exit` has the exit codes. Messages go
 //! through `console`, and what a command produces through `output`. `signals` acts on Ctrl-C.
-//! `manual` has the completions and the man page. `plan` also does `--dry-run`, and `forecast`
-//! shows what it finds. `simulate` also does `demo`. Each other command has a file.
+//! `parse` reads values as people type them, and `format` writes them as people read them.
+//!
+//! Each command has a file: `run`, `check`, `extract`, `merge`, `plan`, `report` and `simulate`.
+//! `plan` also does `--dry-run`, and `forecast` shows what it finds. `simulate` also does `demo`.
+//! `manual` has the completions and the man page.
 
 mod advice;
 mod args;

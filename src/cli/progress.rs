@@ -44,7 +44,7 @@ impl Display {
         let line = match console.mode {
             OutputMode::Json => Duration::from_secs(1),
             _ if args.quiet || args.progress == ProgressMode::Never => Duration::MAX,
-            _ => bar::LINE,
+            _ => bar::LINE_INTERVAL,
         };
         Self {
             console: console.clone(),
@@ -112,8 +112,8 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
         "prompt_tokens": progress.prompt_tokens,
         "completion_tokens": progress.completion_tokens,
         "cost_usd": progress.cost.map(Usd::as_f64),
-        "rps": rounded(speed.rows()),
-        "tokens_per_s": rounded(speed.tokens()),
+        "rps": rounded(speed.rows(), 3),
+        "tokens_per_s": rounded(speed.tokens(), 3),
         "eta_s": speed.eta(progress).map(seconds),
     })
 }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn told(progress: &FileProgress) -> String {
-        let mut shown = bar::Display::new(None, remedy, bar::LINE);
+        let mut shown = bar::Display::new(None, remedy, bar::LINE_INTERVAL);
         for progress in [&FileProgress::default(), progress] {
             let _is_due = shown.is_due(progress);
         }

@@ -10,14 +10,14 @@ use std::io::{self, Read};
 #[derive(Debug)]
 pub(super) struct ArrayAsLines<R> {
     source: R,
-    state: State,
+    state: ArrayState,
     in_string: bool,
     /// The byte before is a backslash in a string.
     escaped: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum ArrayState {
     /// Nothing but blanks, and arrays that have ended.
     Start,
     /// In an array, and in so many objects and arrays of an element.
@@ -32,9 +32,9 @@ impl<R: Read> ArrayAsLines<R> {
         Self {
             source,
             state: if may_be_array {
-                State::Start
+                ArrayState::Start
             } else {
-                State::Plain
+                ArrayState::Plain
             },
             in_string: false,
             escaped: false,
@@ -43,31 +43,31 @@ impl<R: Read> ArrayAsLines<R> {
 
     fn turn(&mut self, byte: &mut u8) {
         match (self.state, *byte) {
-            (State::Array(_), _) if self.in_string => {
+            (ArrayState::Array(_), _) if self.in_string => {
                 self.in_string = self.escaped || *byte != b'"';
                 self.escaped = !self.escaped && *byte == b'\\';
             }
-            (State::Start, b'[') => {
+            (ArrayState::Start, b'[') => {
                 *byte = b' ';
-                self.state = State::Array(0);
+                self.state = ArrayState::Array(0);
             }
             // Blanks and a byte order mark.
-            (State::Start, b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf) => {}
-            (State::Start | State::Plain, _) => self.state = State::Plain,
-            (State::Array(_), b'"') => self.in_string = true,
-            (State::Array(depth), b'{' | b'[') => {
-                self.state = State::Array(depth.saturating_add(1));
+            (ArrayState::Start, b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf) => {}
+            (ArrayState::Start | ArrayState::Plain, _) => self.state = ArrayState::Plain,
+            (ArrayState::Array(_), b'"') => self.in_string = true,
+            (ArrayState::Array(depth), b'{' | b'[') => {
+                self.state = ArrayState::Array(depth.saturating_add(1));
             }
-            (State::Array(0), b']') => {
+            (ArrayState::Array(0), b']') => {
                 *byte = b' ';
-                self.state = State::Start;
+                self.state = ArrayState::Start;
             }
-            (State::Array(depth), b'}' | b']') => {
-                self.state = State::Array(depth.saturating_sub(1));
+            (ArrayState::Array(depth), b'}' | b']') => {
+                self.state = ArrayState::Array(depth.saturating_sub(1));
             }
-            (State::Array(0), b',') => *byte = b'\n',
-            (State::Array(_), b'\n' | b'\r') => *byte = b' ',
-            (State::Array(_), _) => {}
+            (ArrayState::Array(0), b',') => *byte = b'\n',
+            (ArrayState::Array(_), b'\n' | b'\r') => *byte = b' ',
+            (ArrayState::Array(_), _) => {}
         }
     }
 }
@@ -76,7 +76,7 @@ impl<R: Read> Read for ArrayAsLines<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.source.read(buffer)?;
         for byte in &mut buffer[..read] {
-            if matches!(self.state, State::Plain) {
+            if matches!(self.state, ArrayState::Plain) {
                 break;
             }
             self.turn(byte);

@@ -44,8 +44,8 @@ impl<T> Line<T> {
     }
 }
 
-/// A bounded line reader: LF ends a line, a CR before it, a byte order mark
-/// at its start and blank lines are dropped. A record of a table may be several lines.
+/// A bounded line reader. LF ends a line. A CR before it, a byte order mark at the start of a line
+/// and blank lines are dropped. A record of a table may be several lines.
 #[derive(Debug)]
 pub(crate) struct Lines<R> {
     source: BufReader<Chain<Cursor<Vec<u8>>, R>>,

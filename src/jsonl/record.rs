@@ -22,10 +22,10 @@ use crate::pool::Span;
 
 /// The most of a body that is no JSON object to keep, in bytes.
 const KEPT: usize = 64 << 10;
+/// The most of a body to keep in a message, in bytes.
+const SNIPPET: usize = 2 << 10;
 /// The shortest time that is told.
 const SHORTEST: Duration = Duration::from_millis(1);
-/// The most of it to keep in a message.
-const SNIPPET: usize = 2 << 10;
 
 /// What became of one row. Strict records are without the line and what follows it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -165,9 +165,7 @@ impl RecordWriter {
         object.if_known("line", record.line);
         object.if_known("hash", record.hash.map(|hash| hash.to_string()));
     }
-}
 
-impl RecordWriter {
     /// When the attempts were under way, by the time of day as it is now.
     fn timeline(&self, object: &mut Object<'_>, spans: &[Span]) {
         let (now, wall) = (self.clock.now(), self.clock.wall());

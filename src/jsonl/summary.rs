@@ -216,7 +216,7 @@ impl Summary {
         let wall = self.wall.as_secs_f64();
         let share = |time: Duration| {
             if wall > 0.0 {
-                rounded(time.as_secs_f64() / wall)
+                rounded(time.as_secs_f64() / wall, 3)
             } else {
                 0.0
             }
@@ -240,7 +240,7 @@ impl Summary {
             "hedges_won": engine.hedges_won,
             "throttled": engine.throttled,
             "wall_s": seconds(self.wall),
-            "rps": if wall > 0.0 { rounded(finished as f64 / wall) } else { 0.0 },
+            "rps": if wall > 0.0 { rounded(finished as f64 / wall, 3) } else { 0.0 },
             "concurrency": concurrency(progress),
             "in_flight_peak": engine.in_flight_peak,
             "threads_peak": engine.threads_peak,
@@ -278,7 +278,7 @@ pub(crate) fn concurrency(progress: &FileProgress) -> Value {
 
 /// What was learned of limits, for a program.
 pub(crate) fn learned(learned: &Learned) -> Value {
-    let rate = |rate: Option<Rate>| rate.map(|rate| rounded(rate.units_per_second()));
+    let rate = |rate: Option<Rate>| rate.map(|rate| rounded(rate.units_per_second(), 3));
     json!({
         "requests_per_s": rate(learned.requests),
         "from_refusals_per_s": rate(learned.from_refusals),
@@ -303,9 +303,11 @@ pub(crate) fn shared_limit(status: &SharedStatus) -> Value {
 
 /// Seconds to the millisecond: more would be noise.
 pub(crate) fn seconds(time: Duration) -> f64 {
-    rounded(time.as_secs_f64())
+    rounded(time.as_secs_f64(), 3)
 }
 
-pub(crate) fn rounded(number: f64) -> f64 {
-    (number * 1e3).round() / 1e3
+/// Rounded to so many decimal places.
+pub(crate) fn rounded(number: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (number * scale).round() / scale
 }

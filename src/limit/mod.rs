@@ -2,12 +2,13 @@
 //!
 //! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`]
 //! the arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the
-//! rate that its refusals tell, [`known_places`] how many requests at once there seem to be room
-//! for, [`places`] how refusals tell it, [`concurrency`] a number or a range, [`adaptive`] the
-//! number in a range, [`learned`] what the limiter tells of all these, [`slow_start`] the end of a
-//! pause, [`set_rates`] the rates that are set, [`state`] all limits together, [`queue`] the lock
-//! and the threads that wait, [`permit`] what they wait for, and [`limiter`] and [`builder`] what
-//! users call. [`nested`] keeps a job from waiting for itself.
+//! rate that its refusals tell ([`learned_rate`] and [`recent`] are its parts), [`known_places`]
+//! how many requests at once there seem to be room for, [`places`] how refusals tell it,
+//! [`concurrency`] a number or a range, [`adaptive`] the number in a range, [`learned`] what the
+//! limiter tells of all these, [`slow_start`] the end of a pause, [`set_rates`] the rates that are
+//! set, [`state`] all limits together, [`queue`] the lock and the threads that wait, [`permit`]
+//! what they wait for, and [`limiter`] and [`builder`] what users call. [`nested`] keeps a job from
+//! waiting for itself.
 //!
 //! If the rates are [shared](crate::shared) with other processes, [`credit`] is what this process
 //! has leased of one limit, [`leased`] what it has of both by its own clock, [`used`] how much was

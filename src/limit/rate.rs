@@ -203,7 +203,7 @@ impl Cost {
 
     /// The same with `used` tokens. The prompt has what was estimated for it, and the answer the
     /// rest.
-    pub(super) fn with_used(self, used: u64) -> Self {
+    pub(crate) fn with_used(self, used: u64) -> Self {
         let prompt = self.tokens.saturating_sub(self.output);
         Self {
             tokens: used,

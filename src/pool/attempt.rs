@@ -17,7 +17,7 @@ use crate::binding::Binding;
 use crate::cancel::Cancel;
 use crate::clock::unpark;
 use crate::error::{Error, ErrorKind};
-use crate::limit::{Cost, Permit};
+use crate::limit::Permit;
 use crate::retry::{Decision, Failed, Reach, Verdict};
 
 impl<J: Job> RunShared<'_, J> {
@@ -99,8 +99,7 @@ impl<J: Job> RunShared<'_, J> {
         if sent_again {
             item.billed = Billed::PossiblyTwice;
         }
-        let counted = attempt.counted.get().map(Cost::model_tokens);
-        let counted = counted.or(attempt.used.get()).unwrap_or(reserved);
+        let counted = attempt.final_cost().model_tokens();
         monitor.update(|progress| {
             let tokens = progress.counted_tokens.saturating_sub(reserved);
             progress.counted_tokens = tokens.saturating_add(counted);
@@ -140,11 +139,7 @@ impl<J: Job> RunShared<'_, J> {
             permit.fail();
         }
         // Before the result goes anywhere: a consumer may take its time.
-        match (attempt.counted.get(), attempt.used.get()) {
-            (Some(counted), _) => permit.settle_with(counted),
-            (None, Some(tokens)) => permit.settle(tokens),
-            (None, None) => drop(permit),
-        }
+        permit.settle_with(attempt.final_cost());
         if end != End::Decides {
             self.leave_race();
             return None;
@@ -214,7 +209,8 @@ impl<J: Job> RunShared<'_, J> {
         let is_asked = matches!(verdict, Some(Verdict::PauseAll(_) | Verdict::RetryAfter(_)));
         if verdict.is_some_and(|verdict| self.stops_run(verdict)) {
             settings.cancel.cancel();
-            // Others who share the limiter may allow a longer wait, or none: they hear it themselves.
+            // Others who share the limiter may allow a longer wait, or none: they hear it
+            // themselves.
             pause = None;
         } else if let Some(Verdict::PauseAll(hint)) = verdict {
             pause = pause.max(Some(hint));

@@ -86,12 +86,12 @@ pub struct Attempt<'a> {
     pub(crate) counted: Cell<Option<Cost>>,
     /// A wait for everyone, though the attempt may have succeeded.
     pub(crate) pause: Cell<Option<Duration>>,
+    /// Why everyone waits, if the attempt succeeded.
+    pub(crate) why_paused: OnceCell<Error>,
     /// Whether a refusal says itself that too many are in flight.
     pub(crate) is_full: Cell<bool>,
     /// What the log says of the answer's headers.
     pub(crate) answer: OnceCell<Box<str>>,
-    /// Why, if the attempt succeeded.
-    pub(crate) why_paused: OnceCell<Error>,
     /// How far it got; [`Reach::Answered`] unless told, and [`Reach::NotSent`] whenever the verdict
     /// is [`Verdict::Unreachable`].
     pub(crate) reach: Cell<Reach>,
@@ -100,6 +100,12 @@ pub struct Attempt<'a> {
 impl Attempt<'_> {
     pub(super) fn was_sent(&self) -> bool {
         self.reach.get() != Reach::NotSent
+    }
+
+    /// What it counts against the limits, as far as it is known: else what was reserved.
+    pub(super) fn final_cost(&self) -> Cost {
+        let used = self.used.get().map(|tokens| self.cost.with_used(tokens));
+        self.counted.get().or(used).unwrap_or(self.cost)
     }
 
     /// 1 for the item's first attempt. One in which nothing was sent is not counted.

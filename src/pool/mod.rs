@@ -3,7 +3,8 @@
 //! [`schedule`] decides what goes next, with [`warmup`] for the first items and [`hedge`] for those
 //! that take too long. [`worker`] is the loop of a thread, [`attempt`] what it does with each item,
 //! [`race`] what it does where there are two attempts at one, and [`leader`] what the threads of a
-//! run share. [`item`] is what goes through them. [`input`] and [`outcomes`] are the two ends of a run, and [`run`] puts it together.
+//! run share. [`item`] is what goes through them. [`input`] and [`outcomes`] are the two ends of a
+//! run, [`order`] puts outcomes in order, and [`run`] puts all together, as [`settings`] say.
 //! [`closures`] is the public face, [`events`] and [`monitor`] are for those who watch, with
 //! [`track`] for what holds the run back. Nothing here knows what a job does.
 

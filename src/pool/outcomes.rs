@@ -127,8 +127,8 @@ impl<I, T, E> JobOutcome<I, T, E> {
     }
 }
 
-/// Takes outcomes from a run's threads, and returns `false` if nobody wants any more. May block: the
-/// thread then holds no permit.
+/// Takes outcomes from a run's threads, and returns `false` if nobody wants any more. May block:
+/// the thread then holds no permit.
 pub(super) type Sink<'a, I, T, E> = dyn Fn(JobOutcome<I, T, E>) -> bool + Sync + 'a;
 
 /// An outcome on its way to the consumer.
@@ -152,8 +152,8 @@ impl Drop for AckGuard {
 /// dropped this.
 ///
 /// With `acknowledged`, each delivery comes with an [`AckGuard`]. The channel is then to be one
-/// without a bound. No more can be in it than there are threads; and when its receiver is dropped it
-/// drops what it holds, guards and all, which a bounded one does not.
+/// without a bound. No more can be in it than there are threads; and when its receiver is dropped
+/// it drops what it holds, guards and all, which a bounded one does not.
 pub(super) fn sending<I: Send, T: Send, E: Send>(
     sender: Sender<Delivery<I, T, E>>,
     acknowledged: bool,

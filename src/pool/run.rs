@@ -124,8 +124,8 @@ impl Settings {
         J::Error: 'static,
         I: IntoIterator<Item = J::Input> + Send + 'static,
     {
-        // When it is dropped, new work stops at once. What is in flight ends by itself and is thrown
-        // away.
+        // When it is dropped, new work stops at once. What is in flight ends by itself and is
+        // thrown away.
         let (run, _) = self.begin(job, Feed::scoped(items), Detached, false, false)?;
         // Holds back what came before its turn.
         let mut reorder = in_order.then(Reorder::new);
@@ -182,7 +182,8 @@ type JobFailure<J> = Failure<<J as Job>::Error>;
 type Items<'f, I> = Box<dyn Iterator<Item = I> + 'f>;
 type Feeder<'f, I> = dyn FnOnce(&InputQueue<I>) + Send + 'f;
 
-/// A run on other threads, as whoever takes its outcomes has it. The run stops when this is dropped.
+/// A run on other threads, as whoever takes its outcomes has it. The run stops when this is
+/// dropped.
 struct Running<J: Job> {
     inbox: Receiver<Delivery<J::Input, J::Output, J::Error>>,
     cancel: Cancel,

@@ -13,7 +13,8 @@
 //! - Different items, because one item that always fails says nothing about the server. With short
 //!   waits between attempts it would make a server with few failures look like one that is down.
 //!   For the same reason a single item that is left opens it only if the server refused it by its
-//!   load. Refusals alone for a minute are enough from however few, as those go again before others.
+//!   load. Refusals alone for a minute are enough from however few, as those go again before
+//!   others.
 //! - Two seconds, because the usual backoff is enough for a server that fails for a moment.
 //! - Or a hundred items, because a server that refuses within a millisecond is asked thousands of
 //!   times in two seconds, and some items would be out of attempts by then.

@@ -41,9 +41,9 @@
 // The decisions are pure. `endpoints` reads a request's `fields` and drafts what would be answered.
 // `model` rules on the draft: limits by a `gauge` each, with a `meter` or a `window` of its own and
 // never the client's bucket; how many are worked on; chance and texts from hashes (`generate`).
-// `form` writes JSON, and `stream` makes events of it. `answer` puts all of it into bytes, or an `api_error`. Around them, `http`
-// reads requests and `server` holds the sockets and the threads. `spec` and `manners` say how the
-// provider behaves, and `stats` what it saw.
+// `form` writes JSON, and `stream` makes events of it. `answer` puts all of it into bytes, or an
+// `api_error`. Around them, `http` reads requests and `server` holds the sockets and the threads.
+// `spec` and `manners` say how the provider behaves, and `stats` what it saw.
 
 mod answer;
 mod api_error;

@@ -33,6 +33,30 @@ fn what_an_answer_says_it_took_settles_the_estimate() {
 }
 
 #[test]
+fn tokens_that_the_provider_does_not_count_are_given_back() {
+    // Groq does not count what it reads from a cache: 900 of these 1,000.
+    let mut cached = chat("ok", 1_000);
+    cached["usage"]["prompt_tokens_details"] = json!({"cached_tokens": 900});
+    for (base_url, between) in [
+        ("https://api.groq.com/openai/v1", ms(100)),
+        ("https://api.example.com/v1", ms(1_000)),
+    ] {
+        let answered = cached.clone();
+        let bench = bench_with(
+            |builder| {
+                let builder = builder.base_url(base_url).tokens_per_minute(60_000);
+                builder.concurrency(1)
+            },
+            move |_| Ok(answer(200, &answered)),
+        );
+        let requests: Vec<Request> = (0..3).map(|_| reserving(1_000)).collect();
+        bench.run(|client| client.send_all(&requests));
+        assert_eq!(bench.times(), [0, 1, 2].map(|n| n * between), "{base_url}");
+        assert_eq!(bench.progress().tokens, 3_000, "{base_url}");
+    }
+}
+
+#[test]
 fn usage_above_the_estimate_is_owed() {
     let bench = bench_with(
         |builder| builder.tokens_per_minute(60_000).concurrency(1),

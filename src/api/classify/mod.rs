@@ -190,8 +190,8 @@ fn tells_why_unanswered(kind: ErrorKind) -> bool {
     )
 }
 
-/// What OpenAI, Anthropic and Gemini call the statuses, and the numbers that `MiniMax` has for them,
-/// for errors without one.
+/// What OpenAI, Anthropic and Gemini call the statuses, and the numbers that `MiniMax` has for
+/// them, for errors without one.
 const STATUS_WORDS: [(u16, &str); 8] = [
     (400, "invalid_request_error|invalid_prompt"),
     (400, "context_length_exceeded|INVALID_ARGUMENT"),
