@@ -95,7 +95,7 @@ impl Limits {
 
     /// What the limiter is told.
     pub(super) fn announced(&self) -> Vec<Announced> {
-        let policy = |limit: &Found| {
+        let window = |limit: &Found| {
             let number = limit.limit.filter(|_| limit.counted.is_none());
             let policy = self.policies.iter().find(|(of, _)| Some(*of) == number);
             policy.map(|(_, window)| *window)
@@ -107,7 +107,7 @@ impl Limits {
                 limit: limit.limit?,
                 remaining: limit.remaining,
                 reset: limit.reset,
-                window: limit.window.or_else(|| policy(limit)),
+                window: limit.window.or_else(|| window(limit)),
             })
         };
         self.told().filter_map(announced).collect()

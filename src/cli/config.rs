@@ -178,7 +178,13 @@ pub(crate) fn check_written(run: &Run) -> Result<()> {
     for (flag, _, path) in own {
         refuse_same(flag, path, &others)?;
     }
-    others.push(("the input", files.input.path()));
+    // A stream may have been redirected to a file: on Unix these names lead to it.
+    let stream = |name| Some(Path::new(name));
+    let input = files.input.path().or(stream("/dev/stdin"));
+    others.push(("the input", input));
+    if [&files.output, &files.errors].contains(&&Location::Stream) {
+        others.push(("standard output", stream("/dev/stdout")));
+    }
     others.extend(own.map(|(_, role, path)| (role, path)));
     for (flag, path) in [("--summary", &run.summary), ("--report", &run.report)] {
         let Some(path) = path.as_deref() else {

@@ -74,7 +74,7 @@ struct Hold {
     /// How much of that may be for nothing.
     idle: Nanos,
     is_cascade: bool,
-    /// When the first was sent after its last pause.
+    /// When the first request after its last pause was sent.
     first: Option<Nanos>,
     /// Whether the first after a pause was refused as well.
     is_in_vain: bool,
@@ -169,8 +169,8 @@ impl Pace {
         let chance = self.answers.chance();
         let before = self.learned;
         let mut is_taken_back = false;
-        // Once until something is let in: where another process takes all there is, the rate would
-        // else fall to nothing.
+        // Refusals lower the rate once until something is let in. Where another process takes all
+        // there is, it would fall to nothing otherwise.
         let is_heard = !is_stray && self.hold.is_some();
         if is_news
             && !is_heard

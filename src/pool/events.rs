@@ -12,9 +12,9 @@ use crate::sync::Mutex;
 
 /// Something that happened to an item, or to the whole run.
 ///
-/// An item is named by its place in the input, from 0. Before each event of an item, and before each
-/// pause, it is looked whether anything else is new: what binds, what was learned and the
-/// concurrency.
+/// An item is named by its place in the input, from 0. An observer is told of a new
+/// [`Binding`](Self::Binding), of what was [`Learned`](Self::Learned) and of a new
+/// [`Concurrency`](Self::Concurrency) right before the next event of an item or the next pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {

@@ -210,14 +210,21 @@ fn a_stream_that_is_redirected_to_the_input_is_the_input() {
     };
     let from = ["run", "-", "--overwrite", "-o", "p.jsonl"];
     let to = ["run", "p.jsonl", "-o", "-"];
-    for tool in [
-        refused.folder.tool(&from).stdin(input()),
-        refused.folder.tool(&to).stdout(output()),
+    let summary = ["run", "-", "-o", "o.jsonl", "--summary", "p.jsonl"];
+    let report = ["run", "-", "-o", "o.jsonl", "--report", "p.jsonl"];
+    let summary_of = ["run", "o.jsonl", "-o", "-", "--summary", "p.jsonl"];
+    refused.folder.write("o.jsonl", "");
+    for (tool, what) in [
+        (refused.folder.tool(&from).stdin(input()), "is the input"),
+        (refused.folder.tool(&to).stdout(output()), "is the input"),
+        (refused.folder.tool(&summary).stdin(input()), "is the input"),
+        (refused.folder.tool(&report).stdin(input()), "is the input"),
+        (
+            refused.folder.tool(&summary_of).stdout(output()),
+            "is standard output",
+        ),
     ] {
-        tool.at(&refused.server)
-            .run()
-            .code(2)
-            .says(&["is the input"]);
+        tool.at(&refused.server).run().code(2).says(&[what]);
         assert_eq!(refused.folder.read("p.jsonl"), before);
     }
     assert_eq!(refused.server.count(), 0);
