@@ -266,7 +266,8 @@
 #![doc = include_str!("plots/cut.svg")]
 //!
 //! Two processes with one key do not know of each other, and keep to the limit together. They need
-//! not get the same share.
+//! not get the same share. At a few requests a second, one of them may get nearly all, and both
+//! together less than the limit. A [shared limit](super::sharing_a_limit) gives each its part.
 //!
 #![doc = include_str!("plots/two.svg")]
 //!
