@@ -547,14 +547,14 @@ mod tests {
         let mut told = |used: u64, reset_ms| {
             let at = used * S;
             limits.note(&requests(14_400, 14_400 - used, reset_ms), at, 0, at);
-            limits.lowest(|_| true).map(|rate| rate.period())
+            limits.lowest(|_| true).map(Rate::period)
         };
         assert_eq!(told(1, 6_000), None, "not yet known");
         assert_eq!(told(2, 11_500), None, "not yet known");
         assert_eq!(told(5, 29_500), Some(Duration::from_secs(86_400)));
         let mut limits = FollowedLimits::default();
         limits.note(&requests(14_400, 14_399, 40_000), 0, 0, 0);
-        let told = limits.lowest(|_| true).map(|rate| rate.period());
+        let told = limits.lowest(|_| true).map(Rate::period);
         assert_eq!(told, Some(MINUTE), "it fits no day");
     }
 
