@@ -153,11 +153,13 @@ pub(crate) fn with_causes(error: &Error) -> String {
 }
 
 /// Settings of the library that the middle of a message may name, in the same way as its end.
-const NAMED: [&str; 7] = [
+const NAMED: [&str; 9] = [
     "ca_file",
     "client_cert",
     "delimiter",
+    "force_resume",
     "max_body",
+    "overwrite",
     "prompt",
     "prompts",
     "stop_alike",

@@ -170,6 +170,17 @@ impl Answers {
         place.map(|place| self.read(place)).transpose()
     }
 
+    /// Where a record is, as messages name it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
+    pub(super) fn place(&mut self, place: RecordPosition) -> Result<String> {
+        let RecordSource { path, lines, .. } = &mut self.files[place.file as usize];
+        let number = lines.number(place.offset);
+        let number = number.map_err(|error| failed("read", path, error))?;
+        Ok(format!("{path:?}, line {number}"))
+    }
+
     /// The record at a place.
     ///
     /// # Errors

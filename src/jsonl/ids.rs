@@ -12,6 +12,19 @@ use super::format::InputRow;
 use super::hash::LineHash;
 use crate::escape::printable;
 
+/// How many of a list a message names.
+pub(crate) const NAMED: usize = 20;
+
+/// What a message lists: the first few of so many, each on a line.
+pub(crate) fn listed(lines: impl IntoIterator<Item = String>, all: u64) -> String {
+    let mut named: Vec<String> = lines.into_iter().take(NAMED).collect();
+    let more = all.saturating_sub(named.len() as u64);
+    if more > 0 {
+        named.push(format!("and {more} more"));
+    }
+    named.join("\n  ")
+}
+
 /// An id as a message shows it.
 pub(super) fn quoted(id: &str) -> String {
     format!("\"{}\"", printable(id, 100))

@@ -29,7 +29,7 @@ use crate::pool::Job;
 use crate::retry::Verdict;
 
 const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer \
-                       (--force-resume)";
+                       (`force_resume`)";
 
 /// So many rows at most are put off to the end.
 const MOST_LATER: usize = 1024;
