@@ -145,8 +145,8 @@ impl CallContext {
         failure.at(self.stage, &self.uri, proxy.map_or("", |(_, shown)| shown))
     }
 
-    /// What `error` means if it is ureq's own, and not one of [`fail`], and came before or after the
-    /// head of the answer.
+    /// What `error` means if it is ureq's own, and not one of [`fail`], and came before or after
+    /// the head of the answer.
     fn explain_ureq(&self, error: ureq::Error, has_head: bool) -> TransportError {
         use TransportErrorKind::{Broken, Protocol, Proxy, ProxyRefused, Truncated, Unsendable};
         use ureq::Error::{ConnectProxyFailed, Io};

@@ -62,7 +62,7 @@ pub(super) fn receive(
     // A caller who has asked for codings undoes them.
     if !is_too_large && !request::says(request, "accept-encoding") {
         let codings = list(headers, &CONTENT_ENCODING);
-        if decode(bytes, &codings, most).is_err() {
+        if !codings.is_empty() && decode(bytes, &codings, most).is_err() {
             if is_success {
                 let codings = printable(&codings, MAX_QUOTED);
                 let why = format!("the answer is compressed as \"{codings}\", unknown here");
