@@ -499,7 +499,7 @@ impl FileRun<'_> {
         let tally = Arc::new(tally);
         let additions = format.additions();
         let scan = scan.unwrap_or_else(|| InputScan {
-            occurrences: format.names_rows().then(Occurrences::new),
+            occurrences: format.names_rows().then(Occurrences::default),
             ..InputScan::default()
         });
         let rows = Rows {
