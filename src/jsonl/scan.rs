@@ -159,7 +159,7 @@ pub(super) fn fold_rows<R: Read, M: Send>(
     read: impl Fn(Line<&[u8]>) -> (RowFacts, M) + Sync,
     mut add: impl FnMut(RowFacts, M),
 ) -> Result<Option<Occurrences>> {
-    let mut occurrences = format.names_rows().then(Occurrences::new);
+    let mut occurrences = format.names_rows().then(Occurrences::default);
     let unreadable = |error| location.unreadable(error);
     fold(lines, cancel, unreadable, read, |(mut facts, more)| {
         let again = occurrences.as_mut().zip(facts.hash);

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
@@ -12,8 +12,8 @@ use super::scan::InputScan;
 use crate::api::Usd;
 use crate::binding::Binding;
 use crate::error::{AnnouncedLimit, Error};
-use crate::limit::{Concurrency, Learned, Rate};
-use crate::pool::{Hold, Progress};
+use crate::limit::{Concurrency, Learned, Limiter, Rate};
+use crate::pool::{Hold, Monitor, Progress};
 use crate::shared::SharedStatus;
 
 /// What a run found in its files, before it sent anything, of the runs before it.
@@ -130,6 +130,23 @@ pub struct FileProgress {
 }
 
 impl FileProgress {
+    /// Adds what limits the run and what it waits for. `ends` is when its time is over.
+    pub(crate) fn note_limits(
+        &mut self,
+        engine: &Monitor,
+        limiter: &Limiter,
+        ends: Option<Instant>,
+    ) {
+        let now = limiter.clock().now();
+        self.hold = engine.hold(now, ends);
+        self.retried_in = self.engine.retried_in(now);
+        self.announced_limit = engine.announced_limit();
+        self.concurrency = Some(limiter.concurrency_range());
+        self.rates = limiter.rates();
+        self.learned = limiter.learned();
+        self.shared = limiter.shared_status();
+    }
+
     /// Rows that are skipped, succeeded or failed.
     pub fn done(&self) -> u64 {
         self.skipped + self.succeeded + self.failed
