@@ -241,6 +241,8 @@
 //!   one comes 0.25 s later, and this wait doubles with each. It is never shorter than the server
 //!   asks. A server with places refuses the try. A server that limits a rate lets it in: after
 //!   three such tries the refusals count for the rate.
+//! - An answer that is on its way counts as in flight though its place is free, so too many may be
+//!   counted at first. Further refusals lower the number, to three quarters at the least.
 //! - A refused try makes nobody wait. Its item is sent as soon as another one is done.
 //! - If a request is refused that is not one too many, one request asks whether the places are
 //!   still there. A server frees a place when it has answered, or a little later. So a place then
