@@ -185,7 +185,8 @@ impl Error {
     }
 
     /// The settings to change, by the names of the methods that set them (`overwrite`, `max_cost`)
-    /// or of the arguments (`output`). Most errors name none. [`Display`](fmt::Display) puts them behind the message.
+    /// or of the arguments (`output`). Most errors name none. [`Display`](fmt::Display) puts them
+    /// behind the message.
     pub fn settings(&self) -> &'static [&'static str] {
         self.0.facts.settings
     }

@@ -7,8 +7,8 @@
 //! and sends nothing. It says at which share a budget stops the run, and plans the whole
 //! run all the same. With `--requests N --tokens DIST` no file is needed; N may be 10,000,000,000.
 //!
-//! A plan is made by the parts that decide in a run: the limiter, the schedule and the retries. They
-//! go through all requests in virtual time.
+//! A plan is made by the parts that decide in a run: the limiter, the schedule and the retries.
+//! They go through all requests in virtual time.
 //!
 //! A plan must be told what answers are like. `--like RESULTS` takes that from the results of an
 //! earlier run, and from the errors file beside them: how long attempts took, how many tokens
@@ -58,9 +58,10 @@
 //! all processes together. The concurrencies in the table are those of each process. The run begins
 //! without a burst, as a shared limit does.
 //!
-//! A *store* keeps the limits, and a process takes *leases* of them from it
-//! ([sharing a limit](super::sharing_a_limit)). `--store-rtt T` is how long the store takes to answer: 1 ms by default, and 1 s at most, as a
-//! store that takes longer counts as gone. The plan then also says three things.
+//! A *store* keeps the limits, and a process takes *leases* of them from it ([sharing a
+//! limit](super::sharing_a_limit)). `--store-rtt T` is how long the store takes to answer: 1 ms by
+//! default, and 1 s at most, as a store that takes longer counts as gone. The plan then also says
+//! three things.
 //!
 //! **How many processes the rates need.** By Little's law (J. D. C. Little, "A Proof for the
 //! Queuing Formula: L = λW", Operations Research 9 (3), 1961), the mean number of requests in

@@ -7,11 +7,11 @@
 //!
 //! This crate is for programs that have no async runtime: tools, build scripts, plugins, services
 //! written with threads. To those, async brings mutexes and a sleep of its own, or a runtime hidden
-//! in a library. Nor is it needed here. A request to a model takes seconds, and a
-//! thread that waits for a socket costs its stack as far as it was touched, and no time. What makes
-//! threads dear in practice is the memory that is kept for each, and threads that are woken for
-//! nothing. So here a thread borrows a buffer only while bytes move, and a permit wakes one thread. [Threads or async?](super::threads_or_async) has the figures, and where async is the
-//! better tool.
+//! in a library. Nor is it needed here. A request to a model takes seconds, and a thread that waits
+//! for a socket costs its stack as far as it was touched, and no time. What makes threads dear in
+//! practice is the memory that is kept for each, and threads that are woken for nothing. So here a
+//! thread borrows a buffer only while bytes move, and a permit wakes one thread. [Threads or
+//! async?](super::threads_or_async) has the figures, and where async is the better tool.
 //!
 //! # Why are requests not rayon tasks?
 //!
@@ -68,8 +68,8 @@
 //! # Why a thread's stack of 512 KiB?
 //!
 //! A stack's size is only reserved: a page that is never touched takes no memory. Much may be
-//! touched: without optimization, as in a build script, a TLS handshake takes 150 kB and deep JSON more, and
-//! your own closure runs on it, too. Less would save nothing and end in a crash.
+//! touched: without optimization, as in a build script, a TLS handshake takes 150 kB and deep JSON
+//! more, and your own closure runs on it, too. Less would save nothing and end in a crash.
 //!
 //! # Why ureq, and what is ours around it?
 //!
