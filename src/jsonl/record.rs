@@ -79,7 +79,7 @@ pub(crate) struct Failure<'a> {
 /// Writes the records of one run.
 #[derive(Debug)]
 pub(crate) struct RecordWriter {
-    strict: bool,
+    pub(super) strict: bool,
     simulated: bool,
     /// Ids are unique in a file that several runs append to: a random number a run, then a count.
     run: u64,
@@ -114,10 +114,6 @@ impl RecordWriter {
             }
         });
         out.push(b'\n');
-    }
-
-    pub(crate) fn is_strict(&self) -> bool {
-        self.strict
     }
 
     fn extras(&self, object: &mut Object<'_>, record: &Record<'_>) {

@@ -29,7 +29,7 @@ use crate::pool::Job;
 use crate::retry::Verdict;
 
 const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer \
-                       (--force-resume)";
+                       (`force_resume`)";
 
 /// So many rows at most are put off to the end.
 const MOST_LATER: usize = 1024;
@@ -299,6 +299,7 @@ mod tests {
     use super::*;
     use crate::jsonl::scan::InputScan;
     use crate::jsonl::tally::SpendLimits;
+    use std::mem;
     use std::time::Instant;
 
     fn rows(input: &'static str, cancel: &Cancel, scan: Option<InputScan>) -> (Rows, Arc<Tally>) {
@@ -335,7 +336,7 @@ mod tests {
         assert!(rows.next().is_some());
         cancel.cancel();
         assert!(rows.next().is_none());
-        let input = tally.take_input();
+        let input = tally.input(mem::take);
         assert_eq!((read(&tally), input.at_end), (1, false));
         assert!(input.failure.is_none());
     }
@@ -350,7 +351,7 @@ mod tests {
         let (rows, tally) = rows(THREE, &Cancel::new(), Some(scan));
         let ids: Vec<_> = rows.filter_map(|row| row.custom_id).collect();
         assert_eq!(ids, ["b"]);
-        let input = tally.take_input();
+        let input = tally.input(mem::take);
         assert_eq!((read(&tally), input.at_end), (3, true));
     }
 

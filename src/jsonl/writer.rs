@@ -146,14 +146,14 @@ impl Writer<'_> {
         let hold = self.client.monitor().hold(now, None);
         let pause = hold.filter(|hold| hold.is_pause && self.ends.is_some_and(|ends| now < ends));
         let message = match pause {
-            None => "the run's time is over".into(),
+            None => "the run's time is over (`with_deadline`)".into(),
             Some(pause) => {
                 let left = pause.next_try.unwrap_or_default();
                 let seconds = left.as_secs_f64();
                 let until = to_rfc3339(clock.wall() + left);
                 format!(
                     "the server asked for a pause of {seconds:.0} s more, until {until}, and the run's time \
-                     is over before that"
+                     is over before that (`with_deadline`)"
                 )
             }
         };
@@ -353,13 +353,9 @@ impl Writer<'_> {
 
     /// Calls `on_progress` with the progress of the run.
     pub(super) fn report(&mut self) -> FileProgress {
-        let client = &self.client;
-        let now = client.limiter().clock().now();
-        let mut progress = self.tally.progress(client.monitor(), now, self.ends);
-        progress.rates = client.limiter().rates();
-        progress.learned = client.limiter().learned();
-        progress.shared = client.limiter().shared_status();
-        progress.concurrency = Some(client.limiter().concurrency_range());
+        let (engine, limiter) = (self.client.monitor(), self.client.limiter());
+        let mut progress = self.tally.progress(engine);
+        progress.note_limits(engine, limiter, self.ends);
         (self.on_progress)(&progress);
         progress
     }
@@ -375,7 +371,7 @@ impl Writer<'_> {
         }
         let again = Again {
             rows: self.state.failed_alike(),
-            no_mark: self.records.is_strict(),
+            no_mark: self.records.strict,
         };
         if self.journal.keeps_errors() {
             let passes = (self.state.stopped.as_ref()).is_some_and(Error::is_transient);
@@ -390,7 +386,7 @@ impl Writer<'_> {
         if self.state.stopped.is_none() && outside.is_cancelled() {
             self.state.stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
         }
-        let input = self.tally.take_input();
+        let input = self.tally.input(mem::take);
         let mut summary = self.tally.summary(progress, &input, self.state.stopped);
         // An output that is not complete is put in order by the next run.
         let order = input.order.filter(|_| summary.stopped.is_none());

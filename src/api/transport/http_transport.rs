@@ -32,9 +32,12 @@ const MIN_AGENTS: usize = 64;
 /// The real [`Transport`]: HTTP/1.1 over TCP and TLS, blocking, carried by
 /// [ureq](https://docs.rs/ureq).
 ///
-/// Nothing is retried, redirected or decompressed here: one call is one request on the wire, byte
-/// for byte, and any status is an answer. An error answer (any status but 2xx) whose body breaks
-/// off is still an answer, with what came of the body.
+/// Nothing is retried or redirected here: one call is one request on the wire, byte for byte, and
+/// any status is an answer. An error answer (any status but 2xx) whose body breaks off is still an
+/// answer, with what came of the body.
+///
+/// No compression is asked for. A body that comes compressed all the same, by `gzip` or `deflate`,
+/// is decompressed, unless the call has an `accept-encoding` of its own.
 ///
 /// Connections are kept and reused. Each is looked at before it carries another request, which
 /// costs a system call (under half a microsecond): if the server has said anything on it since its

@@ -7,8 +7,9 @@
 //! says of it, and has `response` read the answer. Below ureq, plugged into it: `resolver`, and
 //! connections, which `connector` makes. A connection is `tcp`, perhaps with `tls` on it, with
 //! `buffers` borrowed while bytes move, and `connection` on top, which puts the head of the request
-//! before its body, has `head` look at the answer's, and hears one that comes too early. `context` is what all of them know of
-//! the present call, `abort` how an abort finds its socket, and `error` how they say that it failed.
+//! before its body, has `head` look at the answer's, and hears one that comes too early. `context`
+//! is what all of them know of the present call, `abort` how an abort finds its socket, and `error`
+//! how they say that it failed.
 //! `proxy` chooses a proxy, and `login` keeps a wrong password from being tried many times.
 
 mod abort;

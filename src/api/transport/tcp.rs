@@ -5,8 +5,8 @@
 //! is full: so a small request leaves in one piece.
 //!
 //! The deadline of the whole call is kept without a thread and without a timer: the socket's own
-//! time-out is set to what is left before each read. A peer that sends one byte a second for ever is
-//! therefore bounded like a silent one.
+//! time-out is set to what is left before each read. A peer that sends one byte a second for ever
+//! is therefore bounded like a silent one.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
