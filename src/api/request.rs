@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::cost::Size;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The path of chat completions under an API root.
@@ -46,6 +47,8 @@ pub struct Request {
     pub(super) tokens: Option<u64>,
     pub(super) timeout: Option<Duration>,
     pub(super) any_answer: bool,
+    /// What the body says of its size, once it is asked for: reading a body takes time.
+    pub(super) size: OnceLock<Size>,
 }
 
 impl Request {
@@ -59,6 +62,7 @@ impl Request {
             tokens: None,
             timeout: None,
             any_answer: false,
+            size: OnceLock::new(),
         }
     }
 
@@ -109,6 +113,11 @@ impl Request {
     pub fn accept_any_answer(mut self) -> Self {
         self.any_answer = true;
         self
+    }
+
+    /// What its body says of its size.
+    pub(super) fn size(&self) -> &Size {
+        self.size.get_or_init(|| Size::of(self.body()))
     }
 
     /// The path as given.
