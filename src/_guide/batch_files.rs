@@ -386,6 +386,7 @@
 //! | `cost_usd` | their cost in US dollars; null without `--price` |
 //! | `learned.requests_per_s`, `learned.tokens_per_s` | limits that the provider's headers announce, if they are lower than those set |
 //! | `learned.from_refusals_per_s`, `learned.at_once` | requests a second, and requests in flight, as learned from refusals |
+//! | `learned.tokens_from_refusals_per_s` | the limit on model tokens that refusals name |
 //! | `learned.ignored` | announcements that made no sense |
 //! | `shared_limit` | null unless the limits are [shared](super::sharing_a_limit) with other processes |
 //! | `shared_limit.store` | where they are kept |

@@ -44,14 +44,14 @@
 //!
 //! | Store | For | Needs |
 //! |---|---|---|
-//! | `file:PATH` | processes on one machine: cron jobs, a shell loop, a build | a folder that all of them may write to |
+//! | `file:PATH` | processes on one machine: cron jobs, a shell loop, a build | a directory that all of them may write to |
 //! | `redis://[[USER]:PASSWORD@]HOST[:PORT]/DB?key=NAME` | processes on many machines | Redis or Valkey, and the feature `redis` |
 //! | `rediss://…` | the same through TLS | |
 //!
 //! A store keeps one shared limit. Use one file, or one `key`, for each key of a provider, and for
 //! each model that has limits of its own.
 //!
-//! The folder of a file must be on a disk of this machine. NFS and other network file systems are
+//! The directory of a file must be on a disk of this machine. NFS and other network file systems are
 //! not supported: their locks and clocks are not good enough.
 //!
 //! A server is Redis 5 or newer, or Valkey. The limit takes one key of some 200 bytes, and 100 more

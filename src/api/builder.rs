@@ -361,7 +361,10 @@ impl ClientBuilder {
         for (name, value) in of_provider.iter().chain(&self.headers) {
             let is_visible = HeaderValue::from_str(value).is_ok_and(|it| it.to_str().is_ok());
             let (Ok(header), true) = (HeaderName::try_from(name), is_visible) else {
-                let what = format!("the header {name:?} has a name or value that cannot be sent");
+                let what = format!(
+                    "the header {name:?} cannot be sent: a name is letters, digits and hyphens, and a \
+                     value is printable ASCII"
+                );
                 return Err(config(what).with_settings(&["header"]));
             };
             // They say where the body ends and when it is sent, for which the client answers.

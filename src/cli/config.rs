@@ -42,6 +42,7 @@ pub(crate) fn resolve(run: &Arc<Run>, console: &Console) -> Result<Ready> {
     };
     let (shared, variable) = sharing::shared(run)?;
     let concurrency = concurrency(run, console);
+    let command = headers::without_secrets(env::args_os(), &run.server.headers);
     let report = FinalReport {
         console: console.clone(),
         files,
@@ -52,7 +53,10 @@ pub(crate) fn resolve(run: &Arc<Run>, console: &Console) -> Result<Ready> {
             rates: run.limits.rates(),
         },
         variable,
-        command: headers::without_secrets(env::args_os(), &run.server.headers),
+        hides_values: env::args_os()
+            .zip(&command)
+            .any(|(typed, shown)| typed.to_string_lossy() != shown.as_str()),
+        command,
     };
     let client = with_settings(builder, run, concurrency, shared).build();
     let client = client.map_err(|error| server::with_variable(&run.server, error))?;
@@ -197,7 +201,7 @@ pub(crate) fn check_written(run: &Run) -> Result<()> {
         } else if path.is_dir() {
             Some("is a directory: name a file")
         } else if resolved(path).is_none() {
-            Some("cannot be written: its folder does not exist")
+            Some("cannot be written: its directory does not exist")
         } else if owners.any(|owner| is_sidecar(owner, path)) {
             Some("has the name of a file that a run makes beside the output: name another")
         } else if flag != "--report" {
@@ -444,7 +448,7 @@ mod tests {
             ("p.results.jsonl", "the output"),
             ("p.errors.jsonl", "the errors file"),
             ("", "directory"),
-            ("none/s.json", "folder"),
+            ("none/s.json", "directory"),
             ("p.results.jsonl.lock", "beside the output"),
         ] {
             let flag = format!("--summary={}", folder.path(name));

@@ -332,6 +332,15 @@ mod tests {
     }
 
     #[test]
+    fn counts_that_were_rounded_one_by_one_leave_less_than_nothing() {
+        let mut plan = forecast(Binding::Tokens, &[]);
+        let run = &mut plan.prediction.run;
+        (run.succeeded, run.attempts) = (1_000, 999);
+        let told = plan.to_text();
+        assert!(!told.contains("left ") && !told.contains("attempts fail"));
+    }
+
+    #[test]
     fn a_plan_is_told_in_aligned_lines() {
         let mut plan = forecast(Binding::Tokens, &[(10, 90.0), (20, 60.0)]);
         plan.caveats.push("something is not known".to_owned());

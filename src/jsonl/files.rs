@@ -370,12 +370,12 @@ fn unusable(role: &str, path: &Path, error: io::Error) -> Error {
             let what = if role == INPUT {
                 "which"
             } else {
-                "whose folder"
+                "whose directory"
             };
             format!("{role} {path:?} is a link to {target:?}, {what} does not exist")
         }
         Err(_) if role == INPUT => format!("{role} {path:?} does not exist"),
-        Err(_) => format!("{role} {path:?}: no folder {:?}: {error}", folder(path)),
+        Err(_) => format!("{role} {path:?}: no directory {:?}: {error}", folder(path)),
     };
     config(message).with_source(error)
 }
@@ -583,7 +583,7 @@ mod tests {
         folder.refused("p.jsonl", "d", "", "is a directory");
         folder.refused("p.jsonl", "o.jsonl", "d", "is a directory");
         folder.refused("none.jsonl", "", "", "does not exist");
-        folder.refused("p.jsonl", "none/o.jsonl", "", "no folder");
+        folder.refused("p.jsonl", "none/o.jsonl", "", "no directory");
         folder.refused("p.jsonl", "p.jsonl/o.jsonl", "", "p.jsonl/o.jsonl");
         #[cfg(unix)]
         {

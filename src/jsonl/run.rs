@@ -486,7 +486,9 @@ impl FileRun<'_> {
                 Some(found)
             }
         };
-        let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
+        // Simulated answers cost nothing, those that were lost included.
+        let lost = locks.left_in_flight().filter(|_| !options.simulated);
+        let found = ResumeInfo::new(&index, &state, scan.as_ref(), lost);
         // The answers that are there are sorted among the new ones at the end.
         let note_order = self.choices.ordered && (index.done() > 0 || index.puts_rows_last());
         let journal = Journal::open(&files, options, &state, &index, &outside)?;

@@ -146,14 +146,14 @@ impl Writer<'_> {
         let hold = self.client.monitor().hold(now, None);
         let pause = hold.filter(|hold| hold.is_pause && self.ends.is_some_and(|ends| now < ends));
         let message = match pause {
-            None => "the run's time is over".into(),
+            None => "the run's time is over (`with_deadline`)".into(),
             Some(pause) => {
                 let left = pause.next_try.unwrap_or_default();
                 let seconds = left.as_secs_f64();
                 let until = to_rfc3339(clock.wall() + left);
                 format!(
                     "the server asked for a pause of {seconds:.0} s more, until {until}, and the run's time \
-                     is over before that"
+                     is over before that (`with_deadline`)"
                 )
             }
         };

@@ -82,6 +82,15 @@ fn what_a_killed_run_may_have_paid_for_is_said_and_summed_up() {
 }
 
 #[test]
+fn a_simulated_run_that_was_killed_cost_nothing() {
+    let folder = Folder::new();
+    folder.requests(2);
+    folder.write("p.simulated.jsonl.lock", "4194304\n2 in flight at most\n");
+    let tool = folder.tool(&["run", "p.jsonl", "--simulate=latency=0"]);
+    tool.run().code(0).never_says(&["carrying on", "billed"]);
+}
+
+#[test]
 fn a_changed_request_on_a_stream_is_a_failed_row_unless_forced() {
     let server = Faultd::replies([Reply::ok_chat("hello")]);
     let folder = Folder::new();

@@ -1,5 +1,6 @@
 //! Runs that end: what is written, what is said, with which exit code.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -306,6 +307,36 @@ fn what_was_refused_for_good_is_repeated_only_when_asked() {
 }
 
 #[test]
+fn the_command_to_carry_on_says_that_a_value_is_left_out() {
+    let folder = Folder::new();
+    folder.requests(1);
+    let server = Faultd::script(|_| Reply::stall());
+    let arguments = ["run", "p.jsonl", "-H", "X-A: b", "--deadline", "300ms"];
+    let ended = folder.tool(&arguments).at(&server).run().code(3);
+    ended.says(&[
+        "-H 'X-A: …' --deadline 300ms\n",
+        "\n           with the values that you gave in place of …\n",
+    ]);
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_not_told_as_one_that_is_there() {
+    let folder = Folder::new();
+    folder.requests(1);
+    fs::create_dir(folder.path("d")).unwrap();
+    let pages = folder.path("d");
+    let server = Faultd::script(move |_| {
+        let _ = fs::remove_dir(&pages);
+        Reply::ok_chat("hello")
+    });
+    let arguments = ["run", "p.jsonl", "--report", "d/r.html"];
+    let ended = folder.tool(&arguments).at(&server).run().code(4);
+    ended
+        .says(&["error: --report: cannot write"])
+        .never_says(&["report     "]);
+}
+
+#[test]
 fn a_run_out_of_time_stops_and_can_be_gone_on_with() {
     let folder = Folder::new();
     folder.requests(3);
@@ -605,7 +636,7 @@ fn a_pause_beyond_the_deadline_is_told_with_its_end_and_its_remedy() {
         .says(&[
             "error: the server asked for a pause of ",
             " s more, until 20",
-            "and the run's time is over before that: ",
+            "and the run's time is over before that (--deadline): ",
             "advice     the server says 60 a minute: --rpm 60\n",
         ])
         .never_says(&["error: the run's time is over"]);
@@ -630,6 +661,6 @@ fn a_wait_that_is_too_long_for_one_holds_no_other_that_shares_the_limit() {
     };
     run("1.jsonl")
         .code(3)
-        .says(&["a longer wait than is allowed"]);
+        .says(&["a longer wait than is allowed", "(--max-server-delay)"]);
     run("2.jsonl").code(0);
 }

@@ -52,19 +52,17 @@ impl Connector for SharedConnector {
         details: &ConnectionDetails<'_>,
         _: Option<()>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
-        let (inner, is_within) = context::connecting(|| {
-            let transport = match details.config.proxy() {
-                Some(_) => self.login.log_in(|| tunnel(details))?,
-                None => self.open(details)?,
-            };
-            if details.needs_tls() {
-                self.tls.connect(transport, details)
-            } else {
-                Ok(transport)
-            }
-        })?;
+        context::with(|context| context.connecting += 1);
+        let mut inner = match details.config.proxy() {
+            Some(_) => self.login.log_in(|| tunnel(details))?,
+            None => self.open(details)?,
+        };
+        if details.needs_tls() {
+            inner = self.tls.connect(inner, details)?;
+        }
+        context::with(|context| context.connecting -= 1);
         // A connection to a proxy is for what is put on it.
-        if is_within {
+        if context::with(|context| context.connecting > 0) {
             return Ok(Some(inner));
         }
         let awaits_head = false;

@@ -65,8 +65,8 @@ Examples:
                                                       a table, a row for each request
   tollgate extract batch_output.jsonl -o answers.csv --json-answer
                                                       a column for each key of JSON answers
-  tollgate extract out.jsonl --ordered-by reviews.csv --prompt 'Classify: {{ text }}' --model m \
-    -o answers.csv                                    the columns of reviews.csv, and the answers
+  tollgate extract out.jsonl --ordered-by r.csv --prompt 'Rate: {{ text }}' --model m -o a.csv
+                                                      the columns of r.csv, and the answers
   tollgate extract p.results.jsonl -0 | xargs -0 -n 1 echo
 
 Exit codes: 0 done, 1 lines that are no records were left out, 2 the command line or a file is
@@ -113,8 +113,7 @@ Examples:
   tollgate merge p.shard-*-of-8.results.jsonl -o p.results.jsonl --ordered-by p.jsonl
                                                       in the order of p.jsonl, and is any missing?
   tollgate merge batch_output.jsonl batch_errors.jsonl rerun.results.jsonl -o all.jsonl
-  tollgate merge r.shard-*-of-4.results.csv.jsonl -o r.jsonl --ordered-by r.csv \
-    --prompt 'Classify: {{ text }}' --model m
+  tollgate merge r.shard-*.csv.jsonl -o r.jsonl --ordered-by r.csv --prompt '{{ text }}' --model m
   tollgate merge p.shard-*-of-8.results.jsonl | jq .custom_id
 
 Exit codes: 0 all is well, 1 requests have failed or have no record, a shard has no file, or lines
