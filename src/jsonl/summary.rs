@@ -117,7 +117,7 @@ pub struct FileProgress {
     pub learned: Learned,
     /// The limit that the server named when it last asked for a pause, if it did.
     pub announced_limit: Option<AnnouncedLimit>,
-    /// How it goes with the store of the limits, if they are shared with other processes.
+    /// The state of the limits' store, if they are shared with other processes.
     pub shared: Option<SharedStatus>,
     /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
     ///
