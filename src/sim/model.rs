@@ -77,6 +77,10 @@ pub(crate) struct Model {
 
 impl Model {
     /// A provider that has seen nothing yet; `spec` has been checked.
+    #[expect(
+        clippy::large_types_passed_by_value,
+        reason = "it is made once a server, and kept"
+    )]
     pub(crate) fn new(spec: SimSpec, record_arrivals: bool) -> Self {
         let gauges = [
             (Limit::Requests, spec.requests, spec.burst),
