@@ -179,6 +179,10 @@
 //! Where no header tells the rate of requests, refusals do. A *refusal* is an answer that asks for
 //! a slower pace, such as 429, or that says that the server is overloaded, such as 529.
 //!
+//! - A refusal that names a limit on model tokens tells that limit: *on tokens per min (TPM): Limit
+//!   30,000, Used 29,500*. The client keeps to it as if a header announced it, and learns no rate
+//!   of requests from such refusals. Ten minutes after the last of them the limit is forgotten,
+//!   because nobody says when a higher one holds.
 //! - A refusal is *stray* if fewer than one in ten of the latest answers are refusals. The latest
 //!   answers are those of the last second, or the last 20 if these are more. A stray refusal makes
 //!   only its own item wait. If the item was refused before, it waits at least 0.1 s, and four

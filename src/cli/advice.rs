@@ -118,9 +118,11 @@ impl Run<'_> {
     }
 
     fn tokens(&self) -> (Option<Rate>, &'static str) {
-        match self.summary.progress.learned.tokens {
-            Some(rate) => (Some(rate), " learned from headers"),
-            None => (self.given.rates[1], ""),
+        let learned = &self.summary.progress.learned;
+        match (learned.tokens_from_refusals, learned.tokens) {
+            (Some(rate), _) => (Some(rate), " learned from refusals"),
+            (None, Some(rate)) => (Some(rate), " learned from headers"),
+            (None, None) => (self.given.rates[1], ""),
         }
     }
 

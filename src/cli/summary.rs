@@ -166,7 +166,7 @@ impl FinalReport {
             facts.push(("errors", files.errors.to_string()));
         }
         if let Some(page) = page {
-            facts.push(("report", Location::File(page.to_owned()).to_string()));
+            facts.push(("report", format!("{page:?}")));
         }
         facts.extend(self.carry_on(summary));
         facts.extend(advice.map(|what| ("advice", what.to_owned())));

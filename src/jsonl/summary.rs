@@ -117,7 +117,7 @@ pub struct FileProgress {
     pub learned: Learned,
     /// The limit that the server named when it last asked for a pause, if it did.
     pub announced_limit: Option<AnnouncedLimit>,
-    /// How it goes with the store of the limits, if they are shared with other processes.
+    /// The state of the limits' store, if they are shared with other processes.
     pub shared: Option<SharedStatus>,
     /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
     ///
@@ -222,7 +222,7 @@ impl Summary {
     /// | `binding` | what [held the run back](crate::_guide::limits#what-binds) for the longest time, null if nothing did |
     /// | `binding_share` | for which share of the time each limit held it back; those that never did are left out |
     /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts; outages are included, pauses are not) and `wire`: seconds summed over requests |
-    /// | `learned` | limits that were learned and are lower than those set, each null if none was: `requests_per_s` and `tokens_per_s` from headers, `from_refusals_per_s` (requests) and `at_once` (requests in flight) from refusals. `ignored` counts announcements that made no sense |
+    /// | `learned` | limits that were learned and are lower than those set, each null if none was: `requests_per_s` and `tokens_per_s` from headers, `from_refusals_per_s` (requests), `tokens_from_refusals_per_s` and `at_once` (requests in flight) from refusals. `ignored` counts announcements that made no sense |
     /// | `shared_limit` | null unless the limits are shared: `store`, `processes` that share them and `processes_peak`, the most at once, `round_trips` to the store, `gone_s` if it is gone and the `error` that says why, and `falls_back` if requests are sent all the same, at the share to fall back on |
     /// | `possibly_billed` | rows that may be paid for more than once: sent again by this run, or to be sent again by a rerun, although an answer was lost on the way |
     /// | `exit` | the exit code |
@@ -301,6 +301,7 @@ pub(crate) fn learned(learned: &Learned) -> Value {
         "from_refusals_per_s": rate(learned.from_refusals),
         "at_once": learned.at_once,
         "tokens_per_s": rate(learned.tokens),
+        "tokens_from_refusals_per_s": rate(learned.tokens_from_refusals),
         "ignored": learned.ignored,
     })
 }

@@ -46,7 +46,7 @@ impl Counted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Announced {
     pub(crate) counted: Counted,
-    /// Tells limits apart that count the same.
+    /// Tells limits apart that count the same. [`NAMED`] for one that a refusal names.
     pub(crate) scope: u64,
     pub(crate) limit: u64,
     pub(crate) remaining: Option<u64>,
@@ -54,6 +54,12 @@ pub(crate) struct Announced {
     /// The window, where the answer names it.
     pub(crate) window: Option<Duration>,
 }
+
+/// The scope of a limit that no header announces, and that a refusal names in words.
+pub(crate) const NAMED: u64 = u64::MAX;
+/// For so long after the last refusal that names a limit it is kept to. Nobody says that it has
+/// become higher, or that it is gone.
+const NAMED_FOR: Nanos = 600 * 1_000_000_000;
 
 /// When a limit is full again, or its window ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +136,8 @@ impl FollowedLimits {
     }
 
     pub(super) fn take(&mut self, cost: Cost, now: Nanos) {
+        self.0
+            .retain(|it| it.scope != NAMED || now < it.sent.saturating_add(NAMED_FOR));
         for it in &mut self.0 {
             let cost = it.counted.of(cost);
             it.bucket.take(cost, now);
@@ -166,8 +174,16 @@ impl FollowedLimits {
     /// The lowest rate of what is counted so, as the server announces it. A limit of a day is not
     /// told as one of a minute while the window is being found out.
     pub(super) fn lowest(&self, counted: impl Fn(Counted) -> bool) -> Option<Rate> {
-        let told = |it: &&FollowedLimit| counted(it.counted) && !it.window.is_in_doubt();
-        let rates = self.0.iter().filter(told);
+        self.lowest_of(|it| counted(it.counted) && it.scope != NAMED && !it.window.is_in_doubt())
+    }
+
+    /// The rate of model tokens that refusals name.
+    pub(super) fn named(&self) -> Option<Rate> {
+        self.lowest_of(|it| it.scope == NAMED)
+    }
+
+    fn lowest_of(&self, which: impl Fn(&FollowedLimit) -> bool) -> Option<Rate> {
+        let rates = self.0.iter().filter(|it| which(it));
         rates
             .map(|it| Rate::new(it.limit, it.window.length))
             .min_by(|a, b| a.units_per_second().total_cmp(&b.units_per_second()))
@@ -539,6 +555,22 @@ mod tests {
         ] {
             assert_eq!(window(&answers), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn a_limit_that_only_a_refusal_names_is_forgotten_in_time() {
+        let mut limits = FollowedLimits::default();
+        let named = Announced {
+            scope: NAMED,
+            window: Some(MINUTE),
+            ..said(Counted::Tokens, 30_000, 0, 0)
+        };
+        limits.note(&named, 0, 0, 0);
+        limits.take(Cost::ONE, 599 * S);
+        assert_eq!(limits.named(), Some(Rate::per_minute(30_000)));
+        assert_eq!(limits.lowest(|_| true), None, "no header announces it");
+        limits.take(Cost::ONE, 600 * S);
+        assert_eq!(limits.named(), None);
     }
 
     #[test]

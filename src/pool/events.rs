@@ -25,7 +25,9 @@ pub enum Event {
         /// 1 for the first attempt. One in which nothing was sent is not counted.
         attempt: u32,
     },
-    /// An attempt failed, and the item is tried again.
+    /// An attempt failed, and the item is tried again. Of a client, the reason is a
+    /// [record of the log](crate::_guide::batch_files#the-summary), with the level `info` and the
+    /// target `tollgate::attempt`.
     Retry {
         /// The item.
         index: u64,

@@ -134,7 +134,8 @@ impl Model {
             self.places += 1;
             self.stats.prompt_tokens += draft.prompt_tokens;
             self.stats.completion_tokens += draft.completion_tokens;
-            let mut random = Random::new(mix(self.spec.seed ^ ruling.number));
+            // The seed is mixed first, or neighbouring seeds would draw alike in another order.
+            let mut random = Random::new(mix(mix(self.spec.seed) ^ ruling.number));
             let delay = latency(self.spec.latency, self.spec.jitter, &mut random);
             let load = self.spec.load.map_or(1.0, |load| load.factor(self.places));
             ruling.delay = delay.mul_f64(load);
@@ -321,6 +322,24 @@ mod tests {
         assert_eq!(delays(["a", "b", "c"]), delays(["c", "c", "a"]));
         let [first, second, _] = delays(["a", "b", "c"]);
         assert_ne!(first, second);
+    }
+
+    #[test]
+    fn neighbouring_seeds_share_no_latencies() {
+        let delays = |seed| {
+            let mut model = Model::new(SimSpec::default().seed(seed), false);
+            (0..64)
+                .map(|_| model.rule(ms(0), &chat("a")).delay)
+                .collect::<Vec<_>>()
+        };
+        let of_one = delays(1);
+        for seed in [0, 2, 3, 1 << 32] {
+            let shared = delays(seed)
+                .iter()
+                .filter(|delay| of_one.contains(delay))
+                .count();
+            assert_eq!(shared, 0, "seed {seed} and seed 1");
+        }
     }
 
     #[test]

@@ -120,6 +120,23 @@ fn a_window_that_only_refusals_tell_is_kept() {
 }
 
 #[test]
+fn refusals_that_name_tokens_tell_a_limit_on_tokens_and_no_rate_of_requests() {
+    let spec = |headers| format!("latency=200ms,tpm=60000,headers={headers}");
+    let announced = run(&spec("openai"), 600, |builder| builder);
+    let named = run(&spec("none"), 600, |builder| builder);
+    assert_eq!(named.failed, 0);
+    assert_eq!(named.learned, [(s(0), 0.0)], "a rate of requests");
+    let refused = named.refused(s(10), Duration::MAX);
+    assert!(refused < 0.05, "{refused}");
+    assert!(
+        named.took <= announced.took.mul_f64(1.15),
+        "{:?}",
+        named.took
+    );
+    assert!(named.attempts <= 5, "{}", named.attempts);
+}
+
+#[test]
 fn after_a_pause_no_tenth_of_a_second_holds_more_than_burst_and_rate() {
     for (spec, configured) in [
         (
