@@ -19,6 +19,7 @@
 use std::time::Duration;
 
 use super::Scenario;
+use super::engine::RunResult;
 use crate::limit::Rate;
 
 /// Several processes that share their limits.
@@ -96,6 +97,18 @@ pub(super) struct Load {
 }
 
 impl Load {
+    pub(super) fn of(run: &RunResult) -> Self {
+        let attempts = run.attempts.max(1) as f64;
+        let seconds = run.wire.as_secs_f64() / attempts;
+        // Those of a run that begins all at once are there for the time of an answer.
+        let sending = run.all_begun.as_secs_f64().max(seconds);
+        Self {
+            rate: attempts / sending.max(f64::MIN_POSITIVE),
+            seconds,
+            tokens: run.counted_tokens as f64 / attempts,
+        }
+    }
+
     /// The attempts in a second that each of the limits on requests and on model tokens allows.
     pub(super) fn allowed(&self, scenario: &Scenario) -> [Option<PerSecond>; 2] {
         let rates = [scenario.request_rate, scenario.token_rate];
