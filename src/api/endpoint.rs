@@ -68,7 +68,7 @@ impl Endpoint {
     pub(crate) fn reserve(&self, request: &Request) -> Cost {
         match request.tokens {
             Some(tokens) => Cost::tokens(tokens),
-            None => self.cost(writes(&request.path), || Size::of(request.body())),
+            None => self.cost(writes(&request.path), || *request.size()),
         }
     }
 
@@ -193,8 +193,8 @@ impl Endpoint {
                 if let Some(usage) = usage {
                     let used = self.settle(&usage, attempt);
                     if self.limiter.most_tokens().is_some() {
-                        let size = Size::of(request.body());
-                        self.estimates.lock().answered(&size, used);
+                        let size = request.size();
+                        self.estimates.lock().answered(size, used);
                     }
                 }
                 // The server says that a limit is used up: the next request would be refused.
@@ -231,8 +231,8 @@ impl Endpoint {
                     self.limiter.announced(named.as_slice(), 0, sent);
                 }
                 if let Some(requested) = failed.error.quote().and_then(requested) {
-                    let size = Size::of(request.body());
-                    self.estimates.lock().refused(&size, requested);
+                    let size = request.size();
+                    self.estimates.lock().refused(size, requested);
                 }
                 // It was paid for, and the next is likely to be the same.
                 if is_nearly_answered(&failed.error) && attempt.number > 1 {

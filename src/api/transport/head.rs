@@ -130,12 +130,13 @@ fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Whether a line has a name that a header can have (RFC 9110, 5.6.2) and a colon right behind it,
 /// or is the empty line at the end. Its value is for ureq to judge.
 fn is_plain(line: &[u8]) -> bool {
-    let is_fit = |byte: &&u8| {
-        let is_mark = matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.');
-        byte.is_ascii_alphanumeric() || is_mark || matches!(byte, b'^'..=b'`' | b'|' | b'~')
+    let is_fit = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || *byte == b'-' || b"!#$%&'*+.^_`|~".contains(byte)
     };
-    let name = line.iter().take_while(is_fit).count();
-    line.is_empty() || name > 0 && line.get(name) == Some(&b':')
+    match line.iter().position(|byte| !is_fit(byte)) {
+        Some(end) => end > 0 && line[end] == b':',
+        None => line.is_empty(),
+    }
 }
 
 #[cfg(all(test, not(loom)))]
