@@ -40,8 +40,8 @@ const MIN_AGENTS: usize = 64;
 /// is decompressed, unless the call has an `accept-encoding` of its own.
 ///
 /// Connections are kept and reused. Each is looked at before it carries another request, which
-/// costs a system call (under half a microsecond): if the server has said anything on it since its
-/// last answer, or closed it, it is not used again, and neither is one that has waited for 15 s. No
+/// costs three short system calls: if the server has said anything on it since its last answer, or
+/// closed it, it is not used again, and neither is one that has waited for 15 s. No
 /// thread looks after them: connections that no request comes by, for there are fewer requests than
 /// there were or none, are held until the transport is dropped, one for each request that was under
 /// way at once at most.
