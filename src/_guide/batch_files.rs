@@ -171,6 +171,10 @@
 //! A row in Anthropic's form gets a record in Anthropic's form: `custom_id`, and a `result` of the
 //! type `succeeded` or `errored`.
 //!
+//! A program reads a record as it reads one of the provider: any JSON parser finds the text of a
+//! chat at `response.body.choices[0].message.content`. `tollgate extract` writes the texts of all
+//! kinds of answers, one a line.
+//!
 //! The key `tollgate` holds what is not in the provider's format:
 //!
 //! | Key | Value | Present |

@@ -196,6 +196,22 @@ impl fmt::Debug for Body {
 /// It is sent to `/v1/chat/completions`, in `OpenAI`'s format. Anthropic's own messages are a
 /// [`Request::post`] to `/v1/messages`. Each method adds to the body; [`set`](Chat::set) takes any
 /// field that the provider knows, except `stream`: streams are not read.
+///
+/// ```no_run
+/// # fn main() -> tollgate::Result<()> {
+/// # let client = tollgate::Client::from_env()?;
+/// use std::time::Duration;
+/// use tollgate::Request;
+///
+/// let chat = client.chat("a-model", "Why is the sky blue?").system("Answer in one sentence.");
+/// let reply = chat.max_tokens(100).set("temperature", 0.2).send()?;
+///
+/// // What belongs to any request, such as a timeout, is set on the `Request` that it becomes.
+/// let request: Request = Request::chat("a-model", "Say hi").max_tokens(20).into();
+/// let reply = client.send(request.timeout(Duration::from_secs(20)))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a chat is sent with `send`, or turned into a `Request`"]
 pub struct Chat<C = ()> {

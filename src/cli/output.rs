@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use crate::bar::causes;
-use crate::jsonl::files::{Location, is_device};
+use crate::jsonl::files::is_device;
 use crate::jsonl::io::AtomicFile;
 use crate::jsonl::sidecars::{is_table, resolved};
 use crate::{Error, ErrorKind, Result};
@@ -110,8 +110,7 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
 
 #[cold]
 fn unwritable(path: Option<&Path>, error: io::Error) -> Error {
-    let name = path.map(|path| Location::File(path.to_owned()).to_string());
-    let name = name.as_deref().unwrap_or("to standard output");
+    let name = path.map_or("to standard output".to_owned(), |path| format!("{path:?}"));
     Error::new(ErrorKind::Io, format!("cannot write {name}")).with_source(error)
 }
 

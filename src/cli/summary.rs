@@ -166,7 +166,7 @@ impl FinalReport {
             facts.push(("errors", files.errors.to_string()));
         }
         if let Some(page) = page {
-            facts.push(("report", Location::File(page.to_owned()).to_string()));
+            facts.push(("report", format!("{page:?}")));
         }
         facts.extend(self.carry_on(summary));
         facts.extend(advice.map(|what| ("advice", what.to_owned())));
@@ -311,13 +311,6 @@ fn work(summary: &Summary) -> Facts {
         if engine.retries > 0 {
             text = format!("{text}, {}", counted(engine.retries, "retry", "retries"));
         }
-        if engine.hedges > 0 {
-            let (hedges, won) = (
-                counted(engine.hedges, "hedge", "hedges"),
-                count(engine.hedges_won),
-            );
-            text = format!("{text}, {hedges} ({won} won)");
-        }
         if engine.throttled > 0 {
             text = format!("{text}, {} told to slow down", count(engine.throttled));
         }
@@ -325,6 +318,15 @@ fn work(summary: &Summary) -> Facts {
         let threads = counted(engine.threads_peak, "thread", "threads");
         let fact = format!("{text}; at most {at_once} at once, on {threads}");
         facts.push(("attempts", fact));
+    }
+    if engine.hedges > 0 {
+        let copies = counted(engine.hedges, "copy", "copies");
+        let mut fact = format!("{copies} sent, {} won", count(engine.hedges_won));
+        if engine.hedges_cut > 0 {
+            let attempts = counted(engine.hedges_cut, "attempt", "attempts");
+            fact = format!("{fact}; {attempts} cut off, which may have been billed");
+        }
+        facts.push(("hedging", fact));
     }
     let shared = progress.shared.as_ref();
     let limits = [

@@ -70,13 +70,7 @@ impl Answers {
         files: impl IntoIterator<Item = &'a Path>,
         cancel: &Cancel,
     ) -> Result<Self> {
-        let mut entries = Vec::new();
-        let mut answers = Self {
-            files: Vec::new(),
-            places: IdTable::default(),
-            repeated: Repeated::default(),
-            line: Vec::new(),
-        };
+        let (mut sources, mut entries) = (Vec::new(), Vec::new());
         let there = files.into_iter().filter(|path| path.exists());
         for (number, path) in (0..).zip(there) {
             let lines = LineSource::open(path).map_err(|error| failed("read", path, error))?;
@@ -103,21 +97,26 @@ impl Answers {
                 }
                 Ok(())
             })?;
-            answers.files.push(source);
+            sources.push(source);
         }
         // The one that counts comes first.
         entries.sort_unstable_by(|(id, place), (other, than)| id.cmp(other).then(than.cmp(place)));
+        let mut repeated = Repeated::default();
         for same in entries.chunk_by(|one, other| one.0 == other.0) {
             if same.iter().filter(|(_, place)| place.is_answer).count() > 1 {
-                answers.repeated.ids += 1;
-                if answers.repeated.first.len() < REPEATED_KEPT {
-                    answers.repeated.first.push(same[0].1);
+                repeated.ids += 1;
+                if repeated.first.len() < REPEATED_KEPT {
+                    repeated.first.push(same[0].1);
                 }
             }
         }
         entries.dedup_by_key(|(id, _)| *id);
-        answers.places = IdTable::sorted(entries);
-        Ok(answers)
+        Ok(Self {
+            files: sources,
+            places: IdTable::sorted(entries),
+            repeated,
+            line: Vec::new(),
+        })
     }
 
     /// How many lines are no records, those included that are torn, and the first of them.

@@ -15,9 +15,10 @@ use super::format::Dialect;
 use super::hash::LineHash;
 use crate::api::classify::{anthropic_error_type, record_code};
 use crate::api::json::fields;
-use crate::api::{Usage, Usd};
+use crate::api::{Reply, Usage, Usd};
 use crate::binding::{Binding, Times};
 use crate::clock::Clock;
+use crate::error::Error;
 use crate::pool::Span;
 
 /// The most of a body that is no JSON object to keep, in bytes.
@@ -67,6 +68,27 @@ pub(crate) struct Response<'a> {
     pub(crate) body: &'a [u8],
     /// The body was longer.
     pub(crate) is_cut: bool,
+}
+
+impl<'a> Response<'a> {
+    pub(super) fn of_reply(reply: &'a Reply) -> Self {
+        Self {
+            status: reply.status().as_u16(),
+            request_id: reply.request_id(),
+            body: reply.body(),
+            is_cut: false,
+        }
+    }
+
+    /// The answer that a failure is about, if there was one.
+    pub(super) fn of_error(error: &'a Error) -> Option<Self> {
+        Some(Self {
+            status: error.status()?.as_u16(),
+            request_id: error.request_id(),
+            body: error.body().unwrap_or_default(),
+            is_cut: error.body_is_cut(),
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -32,6 +32,27 @@ use crate::pool::{Feed, Monitor, Reorder};
 use crate::rows::Template;
 
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
+///
+/// Each setting is optional. [`run`](FileRun::run) begins, and a later run with the same files
+/// carries on:
+///
+/// ```no_run
+/// # fn main() -> tollgate::Result<()> {
+/// use std::time::Duration;
+/// use tollgate::{Client, Price};
+///
+/// let client = Client::from_env()?.with_deadline(Duration::from_secs(3600));
+/// let run = client.jsonl("in.jsonl", "out.jsonl").price(Price::per_million(0.15, 0.60)?);
+/// let summary = run.max_cost(2.50).ordered(true).run()?;
+/// for group in summary.progress.failures() {
+///     eprintln!("{group}"); // 10 x HTTP 400 "no such model" (first: line 3, "r-3")
+/// }
+/// if let Some(error) = summary.stopped {
+///     eprintln!("stopped early: {error}; run it again to carry on");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a run over a file does nothing until `run`"]
 pub struct FileRun<'p> {
     pub(super) client: Client,

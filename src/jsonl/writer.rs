@@ -217,12 +217,7 @@ impl Writer<'_> {
         };
         match outcome.result {
             Ok(reply) => {
-                record.response = Some(Response {
-                    status: reply.status().as_u16(),
-                    request_id: reply.request_id(),
-                    body: reply.body(),
-                    is_cut: false,
-                });
+                record.response = Some(Response::of_reply(&reply));
                 let usage = reply.usage();
                 record.usage = usage;
                 record.cost = usage.and_then(|usage| self.tally.cost_of(&usage));
@@ -245,37 +240,7 @@ impl Writer<'_> {
                 if self.is_left(&error, outcome.billed, outcome.attempts) {
                     return;
                 }
-                if let (Some(likeness), Some(id)) = (likeness, row.id)
-                    && !is_nearly_answered(&error)
-                {
-                    let last = &mut self.state.last_failed;
-                    last.truncate(self.client.settings().window());
-                    last.push_front((id, likeness));
-                }
-                let message = error.to_string();
-                let status = error.status();
-                record.response = status.map(|status| Response {
-                    status: status.as_u16(),
-                    request_id: error.request_id(),
-                    body: error.body().unwrap_or_default(),
-                    is_cut: error.body_is_cut(),
-                });
-                // A success without a usable answer needs its reason beside the status.
-                record.failure = status
-                    .is_none_or(|status| status.is_success())
-                    .then(|| Failure {
-                        code: record_code(error.kind(), status.is_some()),
-                        message: &message,
-                    });
-                record.code = error.code();
-                self.records.write(&mut self.state.errors, &record);
-                let failure = RowFailure {
-                    error,
-                    line: row.number,
-                    custom_id: row.custom_id.clone(),
-                };
-                self.state.tell(row, &failure);
-                self.state.failed.push(failure);
+                self.record_failure(row, &record, error, likeness);
             }
         }
         self.index.ended(row.id);
@@ -283,6 +248,44 @@ impl Writer<'_> {
             self.flush();
             self.report();
         }
+    }
+
+    /// Writes the record of a row that has failed.
+    fn record_failure(
+        &mut self,
+        row: &Row,
+        record: &Record<'_>,
+        error: Error,
+        likeness: Option<Likeness>,
+    ) {
+        if let (Some(likeness), Some(id)) = (likeness, row.id)
+            && !is_nearly_answered(&error)
+        {
+            let last = &mut self.state.last_failed;
+            last.truncate(self.client.settings().window());
+            last.push_front((id, likeness));
+        }
+        let message = error.to_string();
+        let status = error.status();
+        // A success without a usable answer needs its reason beside the status.
+        let needs_reason = status.is_none_or(|status| status.is_success());
+        let record = Record {
+            response: Response::of_error(&error),
+            failure: needs_reason.then(|| Failure {
+                code: record_code(error.kind(), status.is_some()),
+                message: &message,
+            }),
+            code: error.code(),
+            ..*record
+        };
+        self.records.write(&mut self.state.errors, &record);
+        let failure = RowFailure {
+            error,
+            line: row.number,
+            custom_id: row.custom_id.clone(),
+        };
+        self.state.tell(row, &failure);
+        self.state.failed.push(failure);
     }
 
     /// Whether a failed row is left for a rerun, without a record: one that was never attempted,

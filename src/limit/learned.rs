@@ -13,8 +13,8 @@ pub(crate) enum RefusedFor {
     Tokens,
 }
 
-/// What a limiter has learned of the provider's limits. A limit is told if it is lower than the one
-/// that is set, or if none is set.
+/// What a limiter has learned of the provider's limits. A limit is `Some` only if it is lower
+/// than the one that is set, or if none is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Learned {

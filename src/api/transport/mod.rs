@@ -48,7 +48,25 @@ pub use proxy::ProxyPolicy;
 /// thread.
 ///
 /// Implement it to put something else under the client: a recording, a unix socket, a test double.
-/// Called from many threads at once.
+/// It is called from many threads at once. This one counts what it passes on:
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use tollgate::{HttpRequest, HttpResponse, Transport, TransportError};
+///
+/// #[derive(Debug)]
+/// struct Counted<T> {
+///     inner: T,
+///     sent: AtomicU64,
+/// }
+///
+/// impl<T: Transport> Transport for Counted<T> {
+///     fn send(&self, call: &HttpRequest<'_>) -> Result<HttpResponse, TransportError> {
+///         self.sent.fetch_add(1, Ordering::Relaxed);
+///         self.inner.send(call)
+///     }
+/// }
+/// ```
 pub trait Transport: Send + Sync + fmt::Debug {
     /// Sends `call` and reads the whole answer. Any status is an answer; redirects are not
     /// followed.
