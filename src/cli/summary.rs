@@ -311,13 +311,6 @@ fn work(summary: &Summary) -> Facts {
         if engine.retries > 0 {
             text = format!("{text}, {}", counted(engine.retries, "retry", "retries"));
         }
-        if engine.hedges > 0 {
-            let (hedges, won) = (
-                counted(engine.hedges, "hedge", "hedges"),
-                count(engine.hedges_won),
-            );
-            text = format!("{text}, {hedges} ({won} won)");
-        }
         if engine.throttled > 0 {
             text = format!("{text}, {} told to slow down", count(engine.throttled));
         }
@@ -325,6 +318,15 @@ fn work(summary: &Summary) -> Facts {
         let threads = counted(engine.threads_peak, "thread", "threads");
         let fact = format!("{text}; at most {at_once} at once, on {threads}");
         facts.push(("attempts", fact));
+    }
+    if engine.hedges > 0 {
+        let copies = counted(engine.hedges, "copy", "copies");
+        let mut fact = format!("{copies} sent, {} won", count(engine.hedges_won));
+        if engine.hedges_cut > 0 {
+            let attempts = counted(engine.hedges_cut, "attempt", "attempts");
+            fact = format!("{fact}; {attempts} cut off, which may have been billed");
+        }
+        facts.push(("hedging", fact));
     }
     let shared = progress.shared.as_ref();
     let limits = [

@@ -212,6 +212,7 @@ impl Summary {
     /// | `lost` | answers that another program took out of the output during the run |
     /// | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
     /// | `hedges`, `hedges_won` | of `attempts`, copies of attempts that took too long (they are no retries); of these, those whose answers were taken |
+    /// | `hedges_cut` | attempts that were cut off because their copy, or the attempt that they are a copy of, was answered first; they may have been billed, and are not in `possibly_billed` |
     /// | `wall_s`, `rps` | seconds from the start of the run to its end, and rows finished per second |
     /// | `concurrency` | how many requests might be in flight at once: `low` and `high` as set, and `now`, which is the number that was found last if it is a range |
     /// | `in_flight_peak`, `threads_peak` | the most at any moment |
@@ -250,6 +251,7 @@ impl Summary {
             "retries": engine.retries,
             "hedges": engine.hedges,
             "hedges_won": engine.hedges_won,
+            "hedges_cut": engine.hedges_cut,
             "throttled": engine.throttled,
             "wall_s": seconds(self.wall),
             "rps": per_wall(finished as f64),

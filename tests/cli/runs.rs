@@ -60,6 +60,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "failed_for_good",
             "failures",
             "hedges",
+            "hedges_cut",
             "hedges_won",
             "in_flight_mean",
             "in_flight_peak",
@@ -451,12 +452,19 @@ fn an_answer_that_does_not_come_is_hedged_and_holds_nothing_up() {
     let ok = Reply::ok_chat("hello").after(Duration::from_millis(5));
     let server = Faultd::replies([Reply::stall(), ok]);
     let arguments = ["run", "p.jsonl", "--hedge", "--summary", "s.json"];
-    folder.tool(&arguments).at(&server).run().code(0);
+    let ended = folder.tool(&arguments).at(&server).run().code(0);
     let summary = folder.json("s.json");
+    let ended = ended.says(&[
+        "hedging    ",
+        " sent, ",
+        " cut off, which may have been billed",
+    ]);
+    assert!(!ended.stderr.contains("was lost"), "{}", ended.stderr);
     let (hedges, won) = (&summary["hedges"], &summary["hedges_won"]);
     assert!(hedges.as_u64() >= Some(1) && hedges.as_u64() <= Some(2));
     assert!(won.as_u64() >= Some(1), "{summary}");
-    assert!(summary["possibly_billed"].as_u64() >= Some(1));
+    assert!(summary["hedges_cut"].as_u64() >= Some(1), "{summary}");
+    assert_eq!(summary["possibly_billed"], 0, "{summary}");
     assert!(summary["succeeded"] == 40 && summary["retries"] == 0);
     let records = folder.records("p.results.jsonl");
     let mut extras = records.iter().map(|record| &record["tollgate"]);

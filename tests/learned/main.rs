@@ -73,6 +73,21 @@ fn every_dialect_and_every_way_to_judge_is_followed() {
 }
 
 #[test]
+fn limits_are_followed_through_several_cuts() {
+    let spec = "latency=100ms,rps=50,burst=10,cut=10s-20s@0.33+30s-40s@0.33";
+    let run = run(spec, 1_500, |it| it);
+    for (from, to, rate) in [(10, 20, 16.5), (21, 30, 50.0), (30, 40, 16.5)] {
+        let admitted = run.admitted(s(from), s(to));
+        assert!(
+            admitted >= 0.9 * rate && admitted <= 1.1 * rate,
+            "{from}: {admitted}"
+        );
+    }
+    let late = count(&run.stats.refusals, s(10), Duration::MAX);
+    assert!(late <= 4, "{:?}", run.stats.refusals);
+}
+
+#[test]
 fn a_limit_that_falls_and_comes_back_is_followed_at_once() {
     let run = run(
         "latency=100ms,rps=50,burst=10,cut=10s-20s@0.33",

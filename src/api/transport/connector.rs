@@ -40,6 +40,9 @@ impl SharedConnector {
     fn open(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
         let addresses = self.resolver.addresses(details.uri)?;
         let tcp = tcp::connect(&addresses, &self.sockets)?;
+        if let Some(answered) = tcp.peer() {
+            self.resolver.note_answer(details.uri, &addresses, answered);
+        }
         Ok(Box::new(tcp))
     }
 }

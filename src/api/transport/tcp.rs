@@ -9,7 +9,7 @@
 //! is therefore bounded like a silent one.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,11 @@ pub(super) struct Tcp {
 }
 
 impl Tcp {
+    /// The address that it is connected to.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        Some(self.socket.stream.peer_addr().ok()?.ip())
+    }
+
     /// Sends all that is held back. A peer that takes nothing for [`WRITE_TIMEOUT`] makes this
     /// [`Timeout::PerWrite`]; the rest stays, and may be sent later.
     fn flush(&mut self) -> Result<(), ureq::Error> {

@@ -176,6 +176,8 @@ SPEC holds any of these, with commas between them:
                     proportion to their number, or to F times [default: it does not]
   rps=R or rpm=R    requests a second or a minute; more get status 429 [default: no limit]
   tpm=N             model tokens a minute; more get status 429 [default: no limit]
+  input-tpm=N       model tokens of prompts a minute, and output-tpm=N those of answers. Only
+                    headers=anthropic announces them [default: no limit]
   burst=N           requests allowed at once [default: two seconds' worth]
   window=W          how limits are judged: by a bucket, or by fixed or sliding windows
                     [default: bucket]
@@ -184,7 +186,8 @@ SPEC holds any of these, with commas between them:
                     ietf or none [default: openai]
   hints=H           how a refusal says how long to wait: ms, s, words or none [default: ms]
   cut=FROM-TO@S     only the share S of the limits holds for a time, such as 20s-40s@0.33; with @0
-                    all requests get status 503 [default: none]
+                    all requests get status 503. Up to 16 cuts in their order, with a + between
+                    them: 20s-40s@0.33+60s-80s@0.5 [default: none]
   places=N or N@T   requests worked on at once; more get status 429, with a wait of T if that is
                     given [default: no limit]
   overload=N or N@T as places, but more get status 503
