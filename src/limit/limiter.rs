@@ -396,10 +396,13 @@ impl Limiter {
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let locked = self.0.lock();
+        let [requests, tokens] = self.rates();
         f.debug_struct("Limiter")
-            .field("limits", &locked.limits)
-            .field("waiting", &locked.waiting.len())
+            .field("requests", &requests)
+            .field("tokens", &tokens)
+            .field("concurrency", &self.concurrency_range())
+            .field("in_flight", &self.in_flight())
+            .field("waiting", &self.waiting())
             .finish_non_exhaustive()
     }
 }

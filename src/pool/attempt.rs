@@ -267,7 +267,7 @@ impl<J: Job> RunShared<'_, J> {
                 progress.backing_off += 1;
                 progress.last_retry = progress.last_retry.max(Some(at));
             });
-            let index = item.index;
+            let (index, kind) = (item.index, shown.map(Error::kind));
             item.last = Some(error);
             item.back_off(hold, now);
             // More is known by then of what such items take.
@@ -288,6 +288,7 @@ impl<J: Job> RunShared<'_, J> {
             self.settings.emit(|| Event::Retry {
                 index,
                 attempt: attempt.number,
+                kind,
                 wait: at.saturating_duration_since(now),
             });
             return None;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::monitor::Monitor;
 use crate::binding::Binding;
+use crate::error::ErrorKind;
 use crate::limit::{Learned, Limiter};
 use crate::sync::Mutex;
 
@@ -25,7 +26,7 @@ pub enum Event {
         /// 1 for the first attempt. One in which nothing was sent is not counted.
         attempt: u32,
     },
-    /// An attempt failed, and the item is tried again. Of a client, the reason is a
+    /// An attempt failed, and the item is tried again. Of a client, the whole reason is a
     /// [record of the log](crate::_guide::batch_files#the-summary), with the level `info` and the
     /// target `tollgate::attempt`.
     Retry {
@@ -33,6 +34,8 @@ pub enum Event {
         index: u64,
         /// The attempt that failed.
         attempt: u32,
+        /// What kind of failure it was; `None` if a job's error is none of this library's.
+        kind: Option<ErrorKind>,
         /// How long the item waits at least.
         wait: Duration,
     },
