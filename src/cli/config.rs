@@ -12,7 +12,7 @@ use super::advice::GivenLimits;
 use super::args::{ProgressMode, Run, Timeouts};
 use super::console::Console;
 use super::format::count;
-use super::output::{self, is_same};
+use super::output::{self, flaw_of_default, is_same};
 use super::prompts::{flaw_of_prompts, is_prompts};
 use super::server::with;
 use super::sharing::{self, check_other_cuts};
@@ -20,7 +20,7 @@ use super::summary::FinalReport;
 use super::{headers, report, server};
 use crate::api::path;
 use crate::error::{config, refuse};
-use crate::jsonl::files::{Location, RunFiles, first_id, is_device, names_no_file};
+use crate::jsonl::files::{Location, RunFiles, first_id, is_device};
 use crate::jsonl::sidecars::{is_sidecar, resolved};
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Concurrency, Rate, Result, Retry, Shared};
@@ -122,12 +122,7 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
     else {
         return Ok(());
     };
-    if names_no_file(input) {
-        return Err(config(format!(
-            "-o is missing: INPUT {input:?} is a pipe or a device, so its results have no default name: \
-             name a file with -o, or - for standard output"
-        )));
-    }
+    refuse(flaw_of_default("INPUT", input, "its results have"))?;
     if run.overwrite || run.server.simulate.is_some() {
         return Ok(());
     }
@@ -275,12 +270,8 @@ fn with_settings(
     let builder = with(builder, requests, ClientBuilder::request_rate);
     let builder = with(builder, limits.burst, ClientBuilder::burst);
     let builder = with(builder, limits.warmup, ClientBuilder::warmup);
-    let builder = builder.hedge(limits.hedge);
-    with(
-        builder,
-        tokens.map(Rate::units),
-        ClientBuilder::tokens_per_minute,
-    )
+    let (builder, tokens) = (builder.hedge(limits.hedge), tokens.map(Rate::units));
+    with(builder, tokens, ClientBuilder::tokens_per_minute)
 }
 
 #[cfg(test)]

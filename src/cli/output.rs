@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use crate::bar::causes;
-use crate::jsonl::files::is_device;
+use crate::jsonl::files::{is_device, names_no_file};
 use crate::jsonl::io::AtomicFile;
 use crate::jsonl::sidecars::{is_table, resolved};
 use crate::{Error, ErrorKind, Result};
@@ -78,6 +78,16 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         out.write_all(bytes).map_err(failed)
     })
     .map(drop)
+}
+
+/// What is wrong with a file that is read, if the name of what is made of it goes by its own.
+pub(crate) fn flaw_of_default(argument: &str, path: &Path, made: &str) -> Option<String> {
+    names_no_file(path).then(|| {
+        format!(
+            "-o is missing: {argument} {path:?} is a pipe or a device, so {made} no default name: \
+             name a file with -o, or - for standard output"
+        )
+    })
 }
 
 /// What is wrong with files that are to hold results.

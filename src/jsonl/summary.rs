@@ -232,13 +232,8 @@ impl Summary {
         let engine = &progress.engine;
         let finished = progress.finished();
         let wall = self.wall.as_secs_f64();
-        let share = |time: Duration| {
-            if wall > 0.0 {
-                rounded(time.as_secs_f64() / wall, 3)
-            } else {
-                0.0
-            }
-        };
+        let per_wall = |number: f64| rounded(if wall > 0.0 { number / wall } else { 0.0 }, 3);
+        let share = |time: Duration| per_wall(time.as_secs_f64());
         let shares = engine.bound.iter();
         let binding_share: Map<_, _> = shares
             .map(|(binding, time)| (binding.as_str().to_owned(), share(time).into()))
@@ -259,7 +254,7 @@ impl Summary {
             "hedges_cut": engine.hedges_cut,
             "throttled": engine.throttled,
             "wall_s": seconds(self.wall),
-            "rps": if wall > 0.0 { rounded(finished as f64 / wall, 3) } else { 0.0 },
+            "rps": per_wall(finished as f64),
             "concurrency": concurrency(progress),
             "in_flight_peak": engine.in_flight_peak,
             "threads_peak": engine.threads_peak,

@@ -16,6 +16,7 @@ use super::files::{Location, OpenInput};
 use super::format::Format;
 use super::ids::Occurrences;
 use super::lines::Lines;
+use super::sidecars::{has_ending, is_table};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
 use crate::rows::cells::{BOM, Layout};
@@ -42,12 +43,8 @@ pub(crate) fn open(
     let mut rows = RowFormat::new(template, &format.endpoint)?;
     let unreadable = |error| location.unreadable(error);
     let here = |error: Error| error.behind(&format!("input {location}"));
-    let has_ending = |ending: &str| {
-        let own = location.path().and_then(|path| path.extension());
-        own.is_some_and(|own| own.eq_ignore_ascii_case(ending))
-    };
-    let has_tabs = has_ending("tsv");
-    let is_csv = rows.separator.is_some() || has_tabs || has_ending("csv");
+    let has_tabs = location.path().is_some_and(|path| has_ending(path, "tsv"));
+    let is_csv = rows.separator.is_some() || location.path().is_some_and(is_table);
     let start = match &mut input {
         OpenInput::Regular(file) => beginning(file, is_csv),
         OpenInput::Stream(stream) => beginning(stream, is_csv),

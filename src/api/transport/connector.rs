@@ -7,7 +7,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::abort::Sockets;
-use super::connection::Connection;
+use super::connection::{Connection, without_waiting};
 use super::context;
 use super::error::{blame_proxy, fail};
 use super::login::Login;
@@ -82,7 +82,9 @@ fn tunnel(details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::E
     let Some(Either::B(mut tunnel)) = tunnel.map_err(blame_proxy)? else {
         return Err(ureq::Error::ConnectionFailed);
     };
-    if tunnel.buffers().input().is_empty() && tunnel.is_open() {
+    let is_silent = tunnel.buffers().input().is_empty();
+    if let (true, Err(ureq::Error::Timeout(_))) = (is_silent, tunnel.await_input(without_waiting()))
+    {
         return Ok(tunnel);
     }
     let why = "the proxy sent more than its answer to CONNECT, or closed the connection";

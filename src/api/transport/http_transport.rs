@@ -40,10 +40,10 @@ const MIN_AGENTS: usize = 64;
 /// is decompressed, unless the call has an `accept-encoding` of its own.
 ///
 /// Connections are kept and reused. Each is looked at before it carries another request, which
-/// costs a system call (under half a microsecond). It is not used again if the server has closed it
-/// or has sent anything since its last answer, or if it has been idle for 15 s. No thread closes
-/// idle connections. Those that no request uses stay open until the transport is dropped: at most
-/// as many as there were requests in flight at once.
+/// costs three short system calls. It is not used again if the server has closed it or has sent
+/// anything since its last answer, or if it has been idle for 15 s. No thread closes idle
+/// connections. Those that no request uses stay open until the transport is dropped: at most as
+/// many as there were requests in flight at once.
 ///
 /// To the `log` crate goes what ureq says: at `debug` which server is asked and which connection
 /// serves, at `trace` (from `ureq_proto`) all of an answer. Of a request only what frames it: no

@@ -166,8 +166,14 @@ impl Transport for Tcp {
     /// Whether it will carry another call as far as can be known. Whatever has arrived unasked
     /// would be read as the answer to the next request: the end of the connection, a second answer,
     /// a complaint of having waited too long. So only silence will do.
+    ///
+    /// Asked when a call ends, and again before the next one. What there is to be heard when a call
+    /// ends is heard before the next, so it is not listened for twice.
     fn is_open(&mut self) -> bool {
-        self.socket.detach() && self.lent.input.is_empty() && peek(&self.socket.stream).is_none()
+        let call_ends = !self.socket.is_idle();
+        self.socket.detach()
+            && self.lent.input.is_empty()
+            && (call_ends || peek(&self.socket.stream).is_none())
     }
 }
 
