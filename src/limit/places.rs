@@ -30,6 +30,9 @@ const REFUSED_TRIES: usize = 3;
 const MORE_THAN_PLACES: usize = 3;
 /// How long it counts as a proof that a number was let in at once.
 const PROVEN_FOR: Nanos = 60 * SECOND;
+/// Places that are not certain are forgotten after so long without a refusal, or after twice the
+/// wait that the last one asked for.
+const FADES_AFTER: Nanos = 60 * SECOND;
 /// Each request that is let in takes back so much of one refusal within the places.
 const DOUBTS_FORGIVEN: f64 = 0.05;
 /// If others hold all places, everyone waits for so long. It doubles until something is let in.
@@ -47,6 +50,8 @@ pub(super) struct Places {
     slowest: Nanos,
     blind_until: Nanos,
     blind_for: Nanos,
+    /// Refusals of what was sent until then may be those of a rate that was not known.
+    void_until: Nanos,
     /// When the last refusal came.
     refused: Option<Nanos>,
     /// When so many were let in at once.
@@ -69,6 +74,15 @@ struct Cascade {
 }
 
 impl Places {
+    /// A rate is known from now on: what was sent before was sent without regard to it.
+    pub(super) fn start_over(&mut self, now: Nanos) {
+        if !self.are_named() {
+            self.cascade = None;
+            self.known = None;
+        }
+        self.void_until = now;
+    }
+
     /// How many requests may be in flight at once, if refusals tell it.
     pub(super) fn most(&self) -> Option<usize> {
         Some(self.known.as_ref()?.most)
@@ -99,6 +113,12 @@ impl Places {
         {
             self.known = Some(Known::new(cascade.let_in, now));
         }
+        // Where something else is the limit, they are never all in use, and nothing confirms them.
+        let refused = self.refused.unwrap_or_default();
+        self.known.take_if(|known| {
+            let fades = known.hint.saturating_mul(2).max(FADES_AFTER);
+            !known.settled && now.saturating_sub(refused.max(known.since)) > fades
+        });
         let patience = LEAST_PATIENCE.max(2 * self.slowest);
         let Some(known) = &mut self.known else {
             return Room::Yes;
@@ -262,7 +282,8 @@ impl Places {
     /// Takes note of a refusal that holds everyone for this long. `in_flight` counts the refused
     /// request.
     pub(super) fn held(&mut self, pause: Duration, sent: Nanos, in_flight: usize, now: Nanos) {
-        if self.known.is_some() || now < self.blind_until {
+        let is_void = self.void_until > 0 && sent <= self.void_until;
+        if self.known.is_some() || is_void || now < self.blind_until {
             return;
         }
         // A pause may end sooner than it was meant to.
@@ -428,6 +449,27 @@ mod tests {
             places.explains(place, 61 * SECOND, None, 61 * SECOND + MILLI);
         }
         assert_eq!(places.most(), Some(9), "no lower than three quarters");
+    }
+
+    #[test]
+    fn places_that_no_further_refusal_confirms_are_forgotten() {
+        let mut places = counted(3);
+        places.room(0, 20, false, 120 * SECOND);
+        assert_eq!(places.most(), Some(3));
+        places.room(0, 20, false, 121 * SECOND);
+        assert_eq!(places.most(), None);
+    }
+
+    #[test]
+    fn refusals_of_what_was_sent_before_a_rate_was_known_count_no_places() {
+        let mut places = counted(3);
+        places.start_over(61 * SECOND);
+        assert_eq!(places.most(), None);
+        for (sent, most) in [(61, None), (62, Some(4))] {
+            places.held(Duration::from_secs(1), sent * SECOND, 5, 63 * SECOND);
+            places.room(0, 20, false, 70 * SECOND);
+            assert_eq!(places.most(), most);
+        }
     }
 
     #[test]

@@ -220,6 +220,7 @@ impl LimiterState {
         let sooner = self.announced.note(announced, sent, self.paused_until, now);
         if !knew && knows(self) {
             self.pace.start_over(now);
+            self.places.start_over(now);
         }
         if let Some(shared) = &mut self.set.shared {
             shared.announce([Counted::Requests, Counted::Tokens].map(|it| self.announced.kept(it)));
