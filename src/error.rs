@@ -17,8 +17,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a request, a run or a setting failed.
 ///
 /// A program branches on [`kind`](Error::kind), or asks [`is_transient`](Error::is_transient) and
-/// its like. The message says what happened and what to do next. The cause, where there is one, is
-/// behind [`source`](StdError::source). Cloning is cheap. No message holds an API key.
+/// its like. The message says what happened and what to do next. It does not repeat the cause, such
+/// as `No such file or directory`: that is behind [`source`](StdError::source), and in `Debug`.
+/// Cloning is cheap. No message holds an API key.
 ///
 /// ```
 /// use tollgate::{ErrorKind, Limiter, Rate};
@@ -183,8 +184,9 @@ impl Error {
         self.0.kind
     }
 
-    /// The settings to change, by the names of the builder methods that set them (`overwrite`,
-    /// `max_cost`). Most errors name none. [`Display`](fmt::Display) puts them behind the message.
+    /// The settings to change, by the names of the methods that set them (`overwrite`, `max_cost`)
+    /// or of the arguments (`output`). Most errors name none. [`Display`](fmt::Display) puts them
+    /// behind the message.
     pub fn settings(&self) -> &'static [&'static str] {
         self.0.facts.settings
     }

@@ -770,6 +770,7 @@ fn an_observer_is_told_of_everything_in_its_order() {
             Event::AttemptStarted { attempt: 1, .. },
             Event::Retry {
                 attempt: 1,
+                kind: None,
                 wait: waits,
                 ..
             },

@@ -44,12 +44,11 @@
 //!   writes a line of the log for each attempt.
 //! - **The engine**: `settings.rs` is what a run is told. `input.rs` is the queue, and the thread
 //!   that fills it from a lazy input. `item.rs` is what goes through a run. `leader.rs` is what the
-//!   threads share; read it before you change `worker.rs`. `hedge.rs`
-//!   decides when an item gets a second attempt beside the first and which of them counts, and
-//!   `race.rs` carries it out. `order.rs` puts outcomes in order. `monitor.rs` counts, and
-//!   `track.rs` adds up what holds the run back. `events.rs` tells observers, and `closures.rs` is
-//!   [`Pool`](crate::Pool) and [`Task`](crate::Task). `job.rs` is the seam to what the engine is
-//!   used for.
+//!   threads share; read it before you change `worker.rs`. `hedge.rs` decides when an item gets a
+//!   second attempt beside the first and which of them counts, and `race.rs` carries it out.
+//!   `order.rs` puts outcomes in order. `monitor.rs` counts, and `track.rs` adds up what holds the
+//!   run back. `events.rs` tells observers, and `closures.rs` is [`Pool`](crate::Pool) and
+//!   [`Task`](crate::Task). `job.rs` is the seam to what the engine is used for.
 //! - **The limiter**: `queue.rs` is the lock and the tickets, `state.rs` decides over all limits
 //!   together, `bucket.rs` is the arithmetic of one. `announced.rs` has the limits that answers
 //!   announce. `pace.rs` learns a rate from refusals, with `recent.rs` and `learned_rate.rs`, and
@@ -79,15 +78,15 @@
 //!   `error.rs` says how a call failed. `memory.rs` is a transport for tests, which answers from a
 //!   closure.
 //! - **Answers**: `headers.rs` keeps the headers in little memory. `json.rs` reads JSON in one
-//!   pass, without a tree. `content.rs` (the text),
-//!   `usage.rs` (model tokens) and `cost.rs` use it. `classify/answer.rs` says whether a 2xx is
-//!   what its endpoint promises, `classify/transport_error.rs` judges a request without an answer,
-//!   and `classify/record.rs` a record in a file. `error_body.rs` reads the body of a failure,
-//!   `error_meaning.rs` says what its codes and words mean, and `likeness.rs` says what many
-//!   failures have in common. `rate_limit_headers.rs` and `body_waits.rs` read the waits that
-//!   servers ask for, and `limit_headers.rs` the limits that they announce, with the formats of
-//!   `times.rs`. `announced_limit.rs` reads the limit that a refusal names. `money.rs` counts what
-//!   answers cost.
+//!   pass, without a tree. `content.rs` (the text), `usage.rs` (model tokens) and `cost.rs` use it.
+//!   `classify/answer.rs` says whether a 2xx is what its endpoint promises,
+//!   `classify/transport_error.rs` judges a request without an answer, and `classify/record.rs` a
+//!   record in a file. `error_body.rs` reads the body of a failure, `error_meaning.rs` says what
+//!   its codes and words mean, and `likeness.rs` says what many failures have in common.
+//!   `rate_limit_headers.rs` and `body_waits.rs` read the waits that servers ask for, and
+//!   `limit_headers.rs` the limits that they announce, with the formats of `times.rs`.
+//!   `announced_limit.rs` reads the limit that a refusal names. `money.rs` counts what answers
+//!   cost.
 //!
 //! # A line, from file to file: thirteen files
 //!

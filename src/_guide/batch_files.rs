@@ -171,6 +171,10 @@
 //! A row in Anthropic's form gets a record in Anthropic's form: `custom_id`, and a `result` of the
 //! type `succeeded` or `errored`.
 //!
+//! A program reads a record as it reads one of the provider: any JSON parser finds the text of a
+//! chat at `response.body.choices[0].message.content`. `tollgate extract` writes the texts of all
+//! kinds of answers, one a line.
+//!
 //! The key `tollgate` holds what is not in the provider's format:
 //!
 //! | Key | Value | Present |
@@ -386,6 +390,7 @@
 //! | `cost_usd` | their cost in US dollars; null without `--price` |
 //! | `learned.requests_per_s`, `learned.tokens_per_s` | limits that the provider's headers announce, if they are lower than those set |
 //! | `learned.from_refusals_per_s`, `learned.at_once` | requests a second, and requests in flight, as learned from refusals |
+//! | `learned.tokens_from_refusals_per_s` | the limit on model tokens that refusals name |
 //! | `learned.ignored` | announcements that made no sense |
 //! | `shared_limit` | null unless the limits are [shared](super::sharing_a_limit) with other processes |
 //! | `shared_limit.store` | where they are kept |

@@ -22,8 +22,9 @@
 //!   your own.
 //! - Limits that answers announce in their headers are followed;
 //!   [`Limiter::learned`](crate::Limiter::learned) says which. Where there are none, refusals tell
-//!   the rate, or how many requests are possible at once. What a server refused goes before
-//!   anything new, and a refusal among many answers makes only its own item wait.
+//!   the rate, or how many requests are possible at once, or name a limit on model tokens. What a
+//!   server refused goes before anything new, and a refusal among many answers makes only its own
+//!   item wait.
 //! - [`FailureGroup`](crate::FailureGroup): why rows failed, grouped, at the end of a run over a
 //!   file. [`Hold`](crate::Hold): what a run that sends nothing waits for.
 //! - [`FileRun::param`](crate::FileRun::param): fields of each prompt's request. An input without

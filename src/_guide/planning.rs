@@ -4,9 +4,11 @@
 //!
 //! `tollgate plan INPUT` says how long a run will take, what it will cost, and which limit will
 //! hold it back. It takes the limits, retries, prices, budgets and prompts of `run`, needs no key,
-//! and sends nothing. It says at which share a budget stops the run, and plans all of it. With
-//! `--requests N --tokens DIST` no file is needed; N may be 10,000,000,000. The parts that decide
-//! in a run, the limiter, the schedule and the retries, go through all requests in virtual time.
+//! and sends nothing. It says at which share a budget stops the run, and plans the whole
+//! run all the same. With `--requests N --tokens DIST` no file is needed; N may be 10,000,000,000.
+//!
+//! A plan is made by the parts that decide in a run: the limiter, the schedule and the retries.
+//! They go through all requests in virtual time.
 //!
 //! A plan must be told what answers are like. `--like RESULTS` takes that from the results of an
 //! earlier run, and from the errors file beside them: how long attempts took, how many tokens
@@ -53,11 +55,13 @@
 //!
 //! `tollgate plan ... --processes N` plans N processes that share the limits of the command line,
 //! each with its own `-c`. Time, cost, `concurrency_needed` and the requests in flight are those of
-//! all processes together. The concurrencies in the table are those of each process. The run begins without a burst, as a
-//! shared limit does. A *store* keeps the limits, and a
-//! process takes *leases* of them from it ([sharing a limit](super::sharing_a_limit)).
-//! `--store-rtt T` is how long the store takes to answer: 1 ms by default, and 1 s at most, as a
-//! store that takes longer counts as gone. The plan then also says three things.
+//! all processes together. The concurrencies in the table are those of each process. The run begins
+//! without a burst, as a shared limit does.
+//!
+//! A *store* keeps the limits, and a process takes *leases* of them from it ([sharing a
+//! limit](super::sharing_a_limit)). `--store-rtt T` is how long the store takes to answer: 1 ms by
+//! default, and 1 s at most, as a store that takes longer counts as gone. The plan then also says
+//! three things.
 //!
 //! **How many processes the rates need.** By Little's law (J. D. C. Little, "A Proof for the
 //! Queuing Formula: L = λW", Operations Research 9 (3), 1961), the mean number of requests in
@@ -97,14 +101,20 @@
 //! | `tokens` | `--tpm` ÷ mean tokens of a request | the command line |
 //! | `in_flight` | N × `-c` ÷ latency | Little's law, as for all that follow |
 //! | `threads` | N × 16,000 ÷ latency | Linux gives a process 65,530 mappings, and a thread takes four |
-//! | `memory` | N × 15,360 ÷ latency | 1 GiB for each process: 4 MiB, and 68 KiB for a request in flight |
+//! | `memory` | N × 14,507 ÷ latency | 1 GiB for each process: 4 MiB, and 72 KiB for a request in flight |
 //! | `ports` | 28,232 ÷ latency | the ports that Linux gives to connections of one host to one address, if all processes are on it |
 //! | `store` | 1 s ÷ (80 µs + N × 1.4 µs), only if N ÷ lease is more | the processor time of a Redis server for a lease: it looks at all processes |
 //!
-//! The memory of a request is what was [measured](super::threads_or_async): from 1,000 to 4,000 in flight `for_each` grows from 42 to
-//! 156 MiB, which is 39 KiB a request; TLS takes 12 MiB more at 1,000; and the kernel's part is 16
-//! KiB a thread. `--ordered`, long answers and large ids take memory beside it. A lease took 75 µs of a core of Redis 7.0.15 with 9 processes, 220 µs
-//! with 101 and 858 µs with 637.
+//! The memory of a request in flight is what was [measured](super::threads_or_async):
+//!
+//! - 44 KiB, as `for_each` grows from 48 to 176 MiB between 1,000 and 4,000 in flight;
+//! - 12 KiB for TLS, as it takes 12 MiB more at 1,000;
+//! - 16 KiB for the thread's stack in the kernel.
+//!
+//! `--ordered`, long answers and large ids take memory beside it.
+//!
+//! A lease took 75 µs of a core of Redis 7.0.15 with 9 processes, 220 µs with 101 and 858 µs with
+//! 637.
 //!
 //! `--json` has these keys beside the nine, and only with `--processes`: `processes`;
 //! `processes_needed` (null without a rate); `hosts_needed`, so that the ports suffice; `leases`

@@ -30,37 +30,38 @@
 //!   is get equal parts, whatever their concurrency.
 //! - A pause that the server asks one process for holds all of them, unless it is longer than
 //!   `--max-server-delay` allows: then that process ends, and each of the others finds out itself.
-//!   A process that hears of a pause which is longer than its own `--max-server-delay` ends as well,
-//!   and a rerun carries on.
+//!   A process that hears of a pause which is longer than its own `--max-server-delay` ends as
+//!   well, and a rerun carries on.
 //! - A limit that the server's headers announce to one process holds for all. It can be left out:
 //!   processes that are given no rate learn it together.
 //! - Where processes are given different limits, or some of them none, the lowest holds, and the
 //!   others are warned. A request above the lowest waits for a full burst, and all wait until its
 //!   debt is paid.
 //! - All of the rate is used where the burst leaves room for the way to the store, as the default
-//!   burst does. With `--burst 1` leases are longer, since each of them loses the time of a message.
+//!   burst does. With `--burst 1` leases are longer, since each of them loses the time of a
+//!   message.
 //!
 //! # Where it is kept
 //!
 //! | Store | For | Needs |
 //! |---|---|---|
-//! | `file:PATH` | processes on one machine: cron jobs, a shell loop, a build | a folder that all of them may write to |
+//! | `file:PATH` | processes on one machine: cron jobs, a shell loop, a build | a directory that all of them may write to |
 //! | `redis://[[USER]:PASSWORD@]HOST[:PORT]/DB?key=NAME` | processes on many machines | Redis or Valkey, and the feature `redis` |
 //! | `rediss://…` | the same through TLS | |
 //!
 //! A store keeps one shared limit. Use one file, or one `key`, for each key of a provider, and for
 //! each model that has limits of its own.
 //!
-//! The folder of a file must be on a disk of this machine. NFS and other network file systems are
+//! The directory of a file must be on a disk of this machine. NFS and other network file systems are
 //! not supported: their locks and clocks are not good enough.
 //!
 //! A server is Redis 5 or newer, or Valkey. The limit takes one key of some 200 bytes, and 100 more
 //! for each process. The server deletes it a day after its last use. A user of the server must be
 //! allowed `EVALSHA`, `SCRIPT LOAD`, `TIME`, `GET` and `SET`. Allow `INFO` as well, to one of the
-//! users at least: it shows that a server was restarted from an old snapshot or that a replica has taken over, and then the limit
-//! begins empty. For TLS, the certificates that the system trusts are trusted, or those in the file
-//! that the variable `SSL_CERT_FILE` names. To take a lease costs the server 0.1 ms of its
-//! processor with 8 processes, 0.2 ms with 64 and 0.7 ms with 512.
+//! users at least: it shows that a server was restarted from an old snapshot or that a replica has
+//! taken over, and then the limit begins empty. For TLS, the certificates that the system trusts
+//! are trusted, or those in the file that the variable `SSL_CERT_FILE` names. To take a lease costs
+//! the server 0.1 ms of its processor with 8 processes, 0.2 ms with 64 and 0.7 ms with 512.
 //!
 //! The feature `redis` is off by default. `cargo install --path . --features cli,redis` builds the
 //! tool with it. A tool without it refuses a `redis://` URL and exits with 2.

@@ -71,9 +71,9 @@
 //!
 //! With the feature `sim`, [`SimServer`] is a real HTTP server on 127.0.0.1 that speaks `OpenAI`'s
 //! API (chat completions, completions, responses, embeddings, moderations, models) and Anthropic's
-//! messages. It simulates latency that may rise with load, limits on requests, model tokens and
-//! requests at once, headers and hints of several providers, overload, errors and broken
-//! connections. It obeys `response_format` and `tool_choice` in form: the JSON fits the schema, and
+//! messages. It simulates latency that may rise with load, limits on requests, model tokens (of
+//! prompts and answers together or apart) and requests at once, limits that change on a schedule,
+//! headers and hints of several providers, overload, errors and broken connections. It obeys `response_format` and `tool_choice` in form: the JSON fits the schema, and
 //! what it says is made up. All of it follows from a seed: the same request always has the same
 //! answer. It needs no key and accepts any.
 //!

@@ -1,9 +1,9 @@
 //! Threads or async? What was measured, how, and where async is the better tool.
 //!
-//! The question is narrow: many requests to an AI API, each of which takes from half a second to
-//! minutes, from one process. A thread that waits for a socket takes no time, and of memory its
-//! stack as far as it was touched. So what do blocking threads cost for this job, beside an async
-//! runtime?
+//! The question is narrow: one process sends many requests to an AI API, and each takes from half a
+//! second to minutes. A thread that waits for a socket takes no CPU. It takes the memory of its
+//! stack, as far as that was touched. So what do blocking threads cost for this job, beside an
+//! async runtime?
 //!
 //! # What was measured
 //!

@@ -5,14 +5,13 @@
 //!
 //! # Why threads, and not async?
 //!
-//! For the programs that have no runtime: tools, build scripts, plugins, services written with
-//! threads. To those, async means a second world with its own mutexes and its own sleep, or a
-//! runtime hidden in a library. Nor is it needed here. A request to a model takes seconds, and a
-//! thread that waits for a socket costs its stack as far as it was touched, and no time. What makes
-//! threads dear in practice is what is kept with them and how they are woken, so that is where this
-//! crate takes trouble: buffers are borrowed only while bytes move, and nobody is woken for
-//! nothing. [Threads or async?](super::threads_or_async) has the figures, and where async is the
-//! better tool.
+//! This crate is for programs that have no async runtime: tools, build scripts, plugins, services
+//! written with threads. To those, async brings mutexes and a sleep of its own, or a runtime hidden
+//! in a library. Nor is it needed here. A request to a model takes seconds, and a thread that waits
+//! for a socket costs its stack as far as it was touched, and no time. What makes threads dear in
+//! practice is the memory that is kept for each, and threads that are woken for nothing. So here a
+//! thread borrows a buffer only while bytes move, and a permit wakes one thread. [Threads or
+//! async?](super::threads_or_async) has the figures, and where async is the better tool.
 //!
 //! # Why are requests not rayon tasks?
 //!
@@ -42,10 +41,13 @@
 //!
 //! A limiter that wakes whoever happens to be next lets small costs pass large ones, and a large
 //! one may wait for ever. A queue gives everyone a bound. It is also cheap: only the first in the
-//! queue has a timed wait, and a permit wakes one thread. With 1,000 threads that wait for 1,000
-//! permits a second, a permit takes 31 µs of CPU here. Threads that check and sleep, as one does
-//! with a limiter that cannot wait, take a millisecond. A trial that woke every thread for each
-//! permit took 700 µs of 2,000 a second, and reached 1,409 of them.
+//! queue has a timed wait, and a permit wakes one thread.
+//!
+//! With 1,000 threads that wait for 1,000 permits a second, threads that check and sleep take more
+//! than ten times the CPU for a permit. That is what one does with a limiter that cannot wait, such
+//! as governor. A trial that woke every thread for each permit took some twenty times the CPU, and
+//! gave 70 % of the permits that the rate allowed. `cargo bench --bench admission` measures what a
+//! permit takes, and `benches/peers` has the same with governor.
 //!
 //! # Why is the burst a second's worth, and not a minute's?
 //!
@@ -65,9 +67,9 @@
 //!
 //! # Why a thread's stack of 512 KiB?
 //!
-//! A stack's size is only reserved: what is not touched is not there. What is touched can be much:
-//! without optimization, as in a build script, a TLS handshake takes 150 kB and deep JSON more, and
-//! your own closure runs on it, too. Less would save nothing and end in a crash.
+//! A stack's size is only reserved: a page that is never touched takes no memory. Much may be
+//! touched: without optimization, as in a build script, a TLS handshake takes 150 kB and deep JSON
+//! more, and your own closure runs on it, too. Less would save nothing and end in a crash.
 //!
 //! # Why ureq, and what is ours around it?
 //!
@@ -106,5 +108,5 @@
 //!
 //! # Why is the results file the only state?
 //!
-//! Two files that must agree will one day not. A row is done when its record is in the file, and
-//! that is what a rerun reads; nothing can be lost between the two, because there are no two.
+//! Two files that must agree will one day disagree. Here a row is done when its record is in the
+//! results file, and a rerun reads that file. There is no second file that could say otherwise.

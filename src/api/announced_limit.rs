@@ -1,9 +1,40 @@
 //! The limit that a server names in the words of a refusal.
 //!
-//! Only a limit whose period is certain is read: it is told to the user as a setting to copy. What
-//! headers announce, the limiter keeps to by itself.
+//! Only a limit whose period is certain is read: it is told to the user as a setting to copy. To a
+//! limit on model tokens the limiter keeps by itself, if no header announces one.
+
+use std::time::Duration;
 
 use crate::error::AnnouncedLimit;
+use crate::limit::{Announced, Counted, NAMED};
+
+/// Whether a refusal says that it is about model tokens, and about nothing else.
+pub(super) fn names_tokens(message: &str) -> bool {
+    const TOKENS: [&str; 4] = ["tokens per ", "token rate limit", "(tpm)", "(tpd)"];
+    const REQUESTS: [&str; 3] = ["requests per ", "request rate limit", "rpm"];
+    let text = message.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    has(&TOKENS) && !has(&REQUESTS)
+}
+
+/// The limit on model tokens that a refusal names, for the limiter to keep to. Less of it is left
+/// than was asked for.
+pub(super) fn named_tokens(message: &str) -> Option<Announced> {
+    let named = announced_limit(message).filter(|it| it.is_tokens)?;
+    let text = message.to_ascii_lowercase().replace(',', "");
+    let used = text.split_once(" used ").and_then(|(_, used)| {
+        let digits = used.split(|c: char| !c.is_ascii_digit()).next();
+        digits?.parse().ok()
+    });
+    Some(Announced {
+        counted: Counted::Tokens,
+        scope: NAMED,
+        limit: named.number,
+        remaining: Some(named.number.saturating_sub(used.unwrap_or(named.number))),
+        reset: None,
+        window: Some(Duration::from_secs(named.period_s)),
+    })
+}
 
 /// `60 requests per minute`, `60 RPM`, `on tokens per min (TPM): Limit 30,000, Used ..`.
 pub(super) fn announced_limit(message: &str) -> Option<AnnouncedLimit> {
@@ -76,6 +107,45 @@ mod tests {
 
     fn told(limit: Option<AnnouncedLimit>) -> Option<(u64, bool, u64)> {
         limit.map(|limit| (limit.number, limit.is_tokens, limit.period_s))
+    }
+
+    #[test]
+    fn what_is_left_of_a_named_limit_on_tokens_is_read_from_words() {
+        let told = |message| named_tokens(message).map(|it| (it.limit, it.remaining, it.window));
+        let of_a_minute = |limit, left| Some((limit, Some(left), Some(Duration::from_secs(60))));
+        for (message, limit) in [
+            (
+                "Rate limit reached for m on tokens per min (TPM): Limit 30,000, Used 29,500, \
+                 Requested 900. Please try again in 800ms.",
+                of_a_minute(30_000, 500),
+            ),
+            ("limit of 40000 tokens per minute", of_a_minute(40_000, 0)),
+            (
+                "on requests per min (RPM): Limit 3, Used 3, Requested 1.",
+                None,
+            ),
+            ("on tokens per day (TPD): Limit 200000, Used 199000", None),
+        ] {
+            assert_eq!(told(message), limit, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_tokens_or_it_may_be_about_requests() {
+        for (message, expected) in [
+            ("Rate limit reached on tokens per min (TPM): Limit 3", true),
+            ("your rate limit of 40,000 input tokens per minute", true),
+            (
+                "exceeded token rate limit of your current OpenAI S0 pricing tier",
+                true,
+            ),
+            ("Crossed TPM / RPM / Max Parallel Request Limit.", false),
+            ("requests per min (RPM): Limit 3", false),
+            ("40 requests per minute or 50,000 tokens per minute", false),
+            ("Too many requests", false),
+        ] {
+            assert_eq!(names_tokens(message), expected, "{message}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use log::{Level, log_enabled};
 
 use super::classify::AttemptError;
 use super::key::ApiKey;
+use super::limit_headers::BEGINNINGS;
 use super::reply::Reply;
 use crate::clock::Clock;
 use crate::error::Result;
@@ -18,10 +19,9 @@ use crate::pool::Attempt;
 
 const TARGET: &str = "tollgate::attempt";
 
-/// The headers that are logged, by name and by the beginning of the name.
+/// The headers that are logged, beside those about limits.
 const TOLD: &str = "date|retry-after|retry-after-ms|x-should-retry|x-request-id|request-id|\
     apim-request-id|openai-processing-ms|x-envoy-upstream-service-time";
-const TOLD_BEGINNINGS: [&str; 3] = ["x-ratelimit-", "anthropic-ratelimit-", "ratelimit"];
 /// The most of a value that is logged, in characters.
 const LONGEST_VALUE: usize = 100;
 
@@ -32,8 +32,7 @@ pub(super) fn note_headers(headers: &HeaderMap, key: Option<&ApiKey>, attempt: &
         return;
     }
     let is_told = |name: &str| {
-        TOLD.split('|').any(|it| it == name)
-            || TOLD_BEGINNINGS.iter().any(|it| name.starts_with(it))
+        TOLD.split('|').any(|it| it == name) || BEGINNINGS.iter().any(|it| name.starts_with(it))
     };
     let told = headers.iter().filter(|(name, _)| is_told(name.as_str()));
     let told = told.fold(String::new(), |mut line, (name, value)| {

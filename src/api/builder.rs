@@ -270,6 +270,10 @@ impl ClientBuilder {
             let what = "a timeout of 0 leaves no time to send anything: give more";
             return Err(config(what).with_settings(&["timeout"]));
         }
+        if self.http.connect_timeout.is_zero() {
+            let what = "a connect timeout of 0 leaves no time to connect: give more";
+            return Err(config(what).with_settings(&["connect_timeout"]));
+        }
         if self.max_body == 0 {
             let what = "a limit of 0 bytes leaves no room for an answer: give more";
             return Err(config(what).with_settings(&["max_body"]));
@@ -324,7 +328,9 @@ impl ClientBuilder {
         }
         url.or_else(|| self.provider.default_base_url().map(str::to_owned))
             .ok_or_else(|| {
-                config("no base URL: give one, since this provider has another for each customer")
+                let what =
+                    "no base URL: give one, since this provider has another for each customer";
+                config(what).with_settings(&["base_url"])
             })
     }
 
@@ -361,7 +367,10 @@ impl ClientBuilder {
         for (name, value) in of_provider.iter().chain(&self.headers) {
             let is_visible = HeaderValue::from_str(value).is_ok_and(|it| it.to_str().is_ok());
             let (Ok(header), true) = (HeaderName::try_from(name), is_visible) else {
-                let what = format!("the header {name:?} has a name or value that cannot be sent");
+                let what = format!(
+                    "the header {name:?} cannot be sent: a name is letters, digits and hyphens, and a \
+                     value is printable ASCII"
+                );
                 return Err(config(what).with_settings(&["header"]));
             };
             // They say where the body ends and when it is sent, for which the client answers.
@@ -413,6 +422,8 @@ mod tests {
     fn no_time_and_no_room_at_all_are_refused() {
         let error = Client::builder().no_auth().timeout(Duration::ZERO).build();
         assert_eq!(error.unwrap_err().settings(), ["timeout"]);
+        let error = (Client::builder().no_auth()).connect_timeout(Duration::ZERO);
+        assert_eq!(error.build().unwrap_err().settings(), ["connect_timeout"]);
         let error = Client::builder().no_auth().max_body(0).build();
         assert_eq!(error.unwrap_err().settings(), ["max_body"]);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::classify::AttemptError;
-use super::cost::model_key;
+use super::cost::{Size, model_key};
 use super::endpoint::Endpoint;
 use super::job::{ApiJob, finished};
 use super::reply::Reply;
@@ -134,7 +134,12 @@ impl Client {
         let job = ApiJob::new(
             &self.endpoint,
             |endpoint: &Endpoint, prompt: &&P| Ok(endpoint.reserve_chat(key, (*prompt).as_ref())),
-            |prompt: &&P| Ok(Cow::Owned(Request::chat(model, (*prompt).as_ref()).into())),
+            |prompt: &&P| {
+                let prompt = (*prompt).as_ref();
+                let size = Size::of_chat(key, prompt).into();
+                let request = Request::chat(model, prompt).into();
+                Ok(Cow::Owned(Request { size, ..request }))
+            },
         );
         self.collect(job, prompts)
     }

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::json::{members, string};
+use super::json::{fields, fields_at_start, members, string};
 
 /// The text of an answer, and why the model stopped.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -18,13 +18,14 @@ impl Content {
     /// Where a body has several of them, the first of these counts: the message of the first
     /// choice, its text, the content of a message, the output of a response.
     pub(crate) fn read(body: &[u8]) -> Self {
-        let json: Option<&RawValue> = serde_json::from_slice(body).ok();
-        let [choices, content, output, stop_reason] =
-            members(json, &["choices", "content", "output", "stop_reason"]);
+        let json = str::from_utf8(body).unwrap_or_default();
+        let found = fields(json, &["choices", "content", "output", "stop_reason"]);
+        let [choices, content, output, stop_reason] = found.map_or([None; 4], |it| it.values);
         // There are more if several answers were asked for.
-        let first = choices.and_then(|choices| elements(choices).first().copied());
-        let [message, choice, finish_reason] =
-            members(first, &["message", "text", "finish_reason"]);
+        let first = choices.and_then(|choices| choices.get().strip_prefix('['));
+        let names = ["message", "text", "finish_reason"];
+        let first = fields_at_start(first.unwrap_or_default(), &names);
+        let [message, choice, finish_reason] = first.unwrap_or_default();
         let [message] = members(message, &["content"]);
         let items = output.map(elements).unwrap_or_default().into_iter();
         let output = items.filter_map(|item| members(item.into(), &["content"])[0].and_then(text));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::announced_limit::announced_limit;
+use super::announced_limit::{announced_limit, named_tokens, names_tokens};
 use super::attempt_log::note_headers;
 use super::classify::{
     AttemptError, Promise, ResponseView, classify_response, classify_transport_error,
@@ -27,7 +27,7 @@ use super::transport::{
 use super::usage::Usage;
 use crate::binding::Times;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limit::{Cost, Limiter};
+use crate::limit::{Cost, Counted, Limiter, RefusedFor};
 use crate::pool::Attempt;
 use crate::retry::{Reach, Retry, Verdict};
 use crate::sync::Mutex;
@@ -68,7 +68,7 @@ impl Endpoint {
     pub(crate) fn reserve(&self, request: &Request) -> Cost {
         match request.tokens {
             Some(tokens) => Cost::tokens(tokens),
-            None => self.cost(writes(&request.path), || Size::of(request.body())),
+            None => self.cost(writes(&request.path), || *request.size()),
         }
     }
 
@@ -193,8 +193,8 @@ impl Endpoint {
                 if let Some(usage) = usage {
                     let used = self.settle(&usage, attempt);
                     if self.limiter.most_tokens().is_some() {
-                        let size = Size::of(request.body());
-                        self.estimates.lock().answered(&size, used);
+                        let size = request.size();
+                        self.estimates.lock().answered(size, used);
                     }
                 }
                 // The server says that a limit is used up: the next request would be refused.
@@ -219,11 +219,20 @@ impl Endpoint {
                     let clean = self.key.as_ref().map(|key| key.scrub_str(&asked));
                     failed.error = failed.error.with_more(&clean.unwrap_or(asked));
                 }
-                attempt.is_full.set(names_places(&response.headers));
+                let is_full = names_places(&response.headers);
                 failed = self.attempt_error(failed, attempt, Some(response));
+                let words = failed.error.quote().unwrap_or_default();
+                if is_full {
+                    attempt.refused_for.set(RefusedFor::Places);
+                } else if failed.error.is_rate_limited() && names_tokens(words) {
+                    attempt.refused_for.set(RefusedFor::Tokens);
+                    let is_in_headers = announced.iter().any(|it| it.counted != Counted::Requests);
+                    let named = named_tokens(words).filter(|_| !is_in_headers);
+                    self.limiter.announced(named.as_slice(), 0, sent);
+                }
                 if let Some(requested) = failed.error.quote().and_then(requested) {
-                    let size = Size::of(request.body());
-                    self.estimates.lock().refused(&size, requested);
+                    let size = request.size();
+                    self.estimates.lock().refused(size, requested);
                 }
                 // It was paid for, and the next is likely to be the same.
                 if is_nearly_answered(&failed.error) && attempt.number > 1 {

@@ -1,6 +1,6 @@
 //! Reads an answer's headers, and keeps them in little memory.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The first value under `name`, if it is visible ASCII.
 pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -23,15 +23,16 @@ pub(crate) struct Head(Box<str>);
 impl Head {
     /// Those of `headers` whose value is text.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let parts = || {
-            let lines = headers
-                .iter()
-                .filter_map(|(name, value)| Some([name.as_str(), ":", value.to_str().ok()?, "\n"]));
-            lines.flatten()
+        let length = |(name, value): (&HeaderName, &HeaderValue)| {
+            name.as_str().len() + value.len() + ":\n".len()
         };
         // What growing leaves behind would be kept for each thread.
-        let mut lines = String::with_capacity(parts().map(str::len).sum());
-        lines.extend(parts());
+        let mut lines = String::with_capacity(headers.iter().map(length).sum());
+        for (name, value) in headers {
+            if let Ok(value) = value.to_str() {
+                lines.extend([name.as_str(), ":", value, "\n"]);
+            }
+        }
         Self(lines.into())
     }
 
@@ -45,8 +46,6 @@ impl Head {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use http::{HeaderName, HeaderValue};
-
     use super::*;
 
     /// A map of these headers.

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -55,7 +55,7 @@ pub(crate) fn first_fields<'a, const N: usize>(
     names: &[&'static str; N],
 ) -> [Option<&'a RawValue>; N] {
     let mut found = Fields::new(names, true);
-    // The only error is that of stopping early.
+    // The only error is that more follows where it stopped.
     let _more = serde_json::Deserializer::from_str(json).deserialize_map(&mut found);
     found.values
 }
@@ -81,15 +81,15 @@ impl<'de, const N: usize> Visitor<'de> for &mut Fields<'_, 'de, N> {
     // A value is skipped or cut out without stack, however deep it is nested.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(place) = map.next_key_seed(Place(self.names))? {
-            if self.stops_early && self.values.iter().all(Option::is_some) {
-                return Err(A::Error::custom("there is more"));
-            }
             let Some(place) = place else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
             if self.values[place].replace(map.next_value()?).is_some() {
                 self.twice.get_or_insert(self.names[place]);
+            }
+            if self.stops_early && self.values.iter().all(Option::is_some) {
+                return Ok(());
             }
         }
         Ok(())

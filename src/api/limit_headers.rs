@@ -51,6 +51,9 @@ pub(super) struct Found {
     is_doubled: bool,
 }
 
+/// How the names begin that are read here.
+pub(super) const BEGINNINGS: [&str; 3] = ["x-ratelimit-", "anthropic-ratelimit-", "ratelimit"];
+
 /// A larger limit cannot be meant: no limiter keeps to so much in a minute.
 const MOST: u64 = 60 * Rate::MAX_PER_SECOND;
 
@@ -68,7 +71,7 @@ impl Limits {
         let mut date = None;
         for (name, value) in headers {
             // Most headers are others, and most answers have none of these.
-            if !name.as_str().contains("ratelimit") {
+            if !BEGINNINGS.iter().any(|it| name.as_str().starts_with(it)) {
                 continue;
             }
             // Go writes half a millisecond as `500µs`.

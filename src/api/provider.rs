@@ -10,6 +10,25 @@ use crate::error::{Error, Result};
 /// What counts against its limits of model tokens is known as well, as the guide's page on
 /// [limits](crate::_guide::limits) says. A request's body is the provider's own and is never
 /// rewritten.
+///
+/// ```no_run
+/// # fn main() -> tollgate::Result<()> {
+/// use serde_json::json;
+/// use tollgate::{Client, Provider, Request};
+///
+/// let client = Client::builder().from_env(Provider::Anthropic).build()?; // ANTHROPIC_API_KEY
+/// let reply = client.send(Request::post(
+///     "/v1/messages",
+///     json!({
+///         "model": "claude-sonnet-4-5",
+///         "max_tokens": 100,
+///         "messages": [{"role": "user", "content": "Say hi"}],
+///     }),
+/// ))?;
+/// println!("{}", reply.text().unwrap_or_default());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Provider {

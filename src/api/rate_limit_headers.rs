@@ -57,9 +57,9 @@ impl RetryHints {
                 ..Self::default()
             };
         }
-        // LiteLLM names a few seconds while every deployment cools down, also after a backend refused
-        // its key (BerriAI/litellm#2493): they would be waited for row by row. As a refusal without a
-        // hint it comes to an end.
+        // LiteLLM names a few seconds while every deployment cools down, also after a backend
+        // refused its key (BerriAI/litellm#2493): they would be waited for row by row. As a refusal
+        // without a hint it comes to an end.
         let is_told = !body.message.contains("No deployments available");
         Self {
             delay: header_delay

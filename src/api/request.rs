@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::cost::Size;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The path of chat completions under an API root.
@@ -46,6 +47,8 @@ pub struct Request {
     pub(super) tokens: Option<u64>,
     pub(super) timeout: Option<Duration>,
     pub(super) any_answer: bool,
+    /// What the body says of its size, once it is asked for: reading a body takes time.
+    pub(super) size: OnceLock<Size>,
 }
 
 impl Request {
@@ -59,6 +62,7 @@ impl Request {
             tokens: None,
             timeout: None,
             any_answer: false,
+            size: OnceLock::new(),
         }
     }
 
@@ -109,6 +113,11 @@ impl Request {
     pub fn accept_any_answer(mut self) -> Self {
         self.any_answer = true;
         self
+    }
+
+    /// What its body says of its size.
+    pub(super) fn size(&self) -> &Size {
+        self.size.get_or_init(|| Size::of(self.body()))
     }
 
     /// The path as given.
@@ -187,6 +196,22 @@ impl fmt::Debug for Body {
 /// It is sent to `/v1/chat/completions`, in `OpenAI`'s format. Anthropic's own messages are a
 /// [`Request::post`] to `/v1/messages`. Each method adds to the body; [`set`](Chat::set) takes any
 /// field that the provider knows, except `stream`: streams are not read.
+///
+/// ```no_run
+/// # fn main() -> tollgate::Result<()> {
+/// # let client = tollgate::Client::from_env()?;
+/// use std::time::Duration;
+/// use tollgate::Request;
+///
+/// let chat = client.chat("a-model", "Why is the sky blue?").system("Answer in one sentence.");
+/// let reply = chat.max_tokens(100).set("temperature", 0.2).send()?;
+///
+/// // What belongs to any request, such as a timeout, is set on the `Request` that it becomes.
+/// let request: Request = Request::chat("a-model", "Say hi").max_tokens(20).into();
+/// let reply = client.send(request.timeout(Duration::from_secs(20)))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a chat is sent with `send`, or turned into a `Request`"]
 pub struct Chat<C = ()> {

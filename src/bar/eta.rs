@@ -128,7 +128,7 @@ impl Speed {
         };
         let [requests, tokens] = progress.rates;
         let requests = lowest(&[requests, learned.requests, learned.from_refusals]);
-        let tokens = lowest(&[tokens, learned.tokens])
+        let tokens = lowest(&[tokens, learned.tokens, learned.tokens_from_refusals])
             .filter(|_| engine.counted_tokens > 0)
             .map(|rate| rate * sent / engine.counted_tokens as f64);
         let at_once = engine

@@ -85,12 +85,13 @@ pub(crate) fn learned(learned: &Learned) -> Option<String> {
             .at_once
             .map(|it| format!("{} at once", count(it as u64))),
         learned.from_refusals.map(|it| per_period(it, "")),
+        (learned.tokens_from_refusals).map(|it| per_period(it, " tokens")),
     ];
-    let told = |limits: [Option<String>; 2], from: &str| {
-        let limits: Vec<String> = limits.into_iter().flatten().collect();
+    let told = |limits: &[Option<String>], from: &str| {
+        let limits: Vec<&str> = limits.iter().flatten().map(String::as_str).collect();
         (!limits.is_empty()).then(|| format!("{} learned from {from}", limits.join(" and ")))
     };
-    let told = [told(refused, "refusals"), told(limits, "headers")];
+    let told = [told(&refused, "refusals"), told(&limits, "headers")];
     let told: Vec<String> = told.into_iter().flatten().collect();
     (!told.is_empty()).then(|| told.join(", "))
 }

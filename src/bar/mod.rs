@@ -156,13 +156,7 @@ fn progress(monitor: &Monitor, total: Option<u64>, elapsed: Duration) -> FilePro
         ..FileProgress::default()
     };
     if let Some(limiter) = monitor.limiter() {
-        let now = limiter.clock().now();
-        progress.hold = monitor.hold(now, None);
-        progress.retried_in = engine.retried_in(now);
-        progress.concurrency = Some(limiter.concurrency_range());
-        progress.rates = limiter.rates();
-        progress.learned = limiter.learned();
-        progress.shared = limiter.shared_status();
+        progress.note_limits(monitor, limiter, None);
     }
     progress
 }

@@ -64,10 +64,14 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
         Binding::Tokens => limit("model tokens", run.tokens()),
         Binding::InFlight => {
             let at_once = count(run.concurrency());
-            let range = given.concurrency.is_range();
-            let range = range.then(|| format!("found in {}; ", given.concurrency));
-            let range = range.unwrap_or_default();
-            format!("the limit of {at_once} at once ({range}{each} an answer)")
+            let source = if run.is_learned() {
+                "learned from refusals; ".to_owned()
+            } else if given.concurrency.is_range() {
+                format!("found in {}; ", given.concurrency)
+            } else {
+                String::new()
+            };
+            format!("the limit of {at_once} at once ({source}{each} an answer)")
         }
         Binding::SharedLimit => "the store of the shared limit".to_owned(),
         Binding::Queue => "another run on the same limiter".to_owned(),
@@ -118,23 +122,34 @@ impl Run<'_> {
     }
 
     fn tokens(&self) -> (Option<Rate>, &'static str) {
-        match self.summary.progress.learned.tokens {
-            Some(rate) => (Some(rate), " learned from headers"),
-            None => (self.given.rates[1], ""),
+        let learned = &self.summary.progress.learned;
+        match (learned.tokens_from_refusals, learned.tokens) {
+            (Some(rate), _) => (Some(rate), " learned from refusals"),
+            (None, Some(rate)) => (Some(rate), " learned from headers"),
+            (None, None) => (self.given.rates[1], ""),
         }
     }
 
     /// How many requests might be in flight: of a range the number that was found last, and fewer
     /// if refusals tell so.
     fn concurrency(&self) -> u64 {
+        let (now, learned) = (self.found(), self.summary.progress.learned.at_once);
+        learned.unwrap_or(now).min(now) as u64
+    }
+
+    /// Whether refusals have told how many.
+    fn is_learned(&self) -> bool {
+        let learned = self.summary.progress.learned.at_once;
+        learned.is_some_and(|at_once| at_once <= self.found())
+    }
+
+    fn found(&self) -> usize {
         let given = self.given.concurrency;
-        let progress = &self.summary.progress;
-        let now = if given.is_range() {
-            progress.engine.concurrency
+        if given.is_range() {
+            self.summary.progress.engine.concurrency
         } else {
             given.high()
-        };
-        progress.learned.at_once.unwrap_or(now).min(now) as u64
+        }
     }
 
     /// How many at once would have done as well, if they are fewer than were allowed.
@@ -162,9 +177,9 @@ impl Run<'_> {
             return Some("more were tried and were no faster".to_owned());
         }
         let Some(limit) = self.requests().0 else {
-            let low = range.is_range().then(|| format!("{}-", range.low()));
-            let low = low.unwrap_or_default();
-            return Some(format!("-c {low}{} may be up to twice as fast", 2 * high));
+            // A range finds how many the server can take. Twice as many may be refused.
+            let low = range.low();
+            return Some(format!("-c {low}-{} may be up to twice as fast", 2 * high));
         };
         let most = concurrency_for(limit.units_per_second() * self.latency);
         let limit = per_period(limit, "");
@@ -311,7 +326,7 @@ mod tests {
             &summary(Binding::InFlight, 95),
             few(3),
             "the limit of 3 at once (0.50 s an answer) bound for 95 % of the time; \
-             -c 6 may be up to twice as fast",
+             -c 3-6 may be up to twice as fast",
         );
         says(
             &learned(summary(Binding::InFlight, 95), from_headers()),
@@ -356,7 +371,8 @@ mod tests {
                 it.learned.at_once = Some(4);
             }),
             few(20),
-            "the limit of 4 at once (0.50 s an answer) bound for 95 % of the time",
+            "the limit of 4 at once (learned from refusals; 0.50 s an answer) bound for 95 % of the \
+             time",
         );
     }
 

@@ -73,7 +73,7 @@ pub(super) fn exit(report: &Report) -> Exit {
 /// The findings, and below them, where a terminal is left, the totals.
 pub(super) fn to_text(report: &Report) -> String {
     let mut lines = Vec::new();
-    for of_a_kind in report.findings.by_kind() {
+    for of_a_kind in &report.findings.by_kind {
         lines.extend(of_a_kind.kept.iter().take(SHOWN).map(told));
         let more = of_a_kind.total.saturating_sub(SHOWN as u64);
         if more > 0 {
@@ -161,7 +161,7 @@ fn to_json(report: &Report) -> Value {
             .collect()
     };
     let (mut by_kind, mut findings) = (Map::new(), Vec::new());
-    for of_a_kind in report.findings.by_kind() {
+    for of_a_kind in &report.findings.by_kind {
         let kind = of_a_kind.kind;
         by_kind.insert(kind.to_owned(), of_a_kind.total.into());
         for finding in &of_a_kind.kept {

@@ -12,7 +12,7 @@ use super::advice::GivenLimits;
 use super::args::{ProgressMode, Run, Timeouts};
 use super::console::Console;
 use super::format::count;
-use super::output::{self, is_same};
+use super::output::{self, flaw_of_default, is_same};
 use super::prompts::{flaw_of_prompts, is_prompts};
 use super::server::with;
 use super::sharing::{self, check_other_cuts};
@@ -20,7 +20,7 @@ use super::summary::FinalReport;
 use super::{headers, report, server};
 use crate::api::path;
 use crate::error::{config, refuse};
-use crate::jsonl::files::{Location, RunFiles, first_id, is_device, names_no_file};
+use crate::jsonl::files::{Location, RunFiles, first_id, is_device};
 use crate::jsonl::sidecars::{is_sidecar, resolved};
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Concurrency, Rate, Result, Retry, Shared};
@@ -42,6 +42,7 @@ pub(crate) fn resolve(run: &Arc<Run>, console: &Console) -> Result<Ready> {
     };
     let (shared, variable) = sharing::shared(run)?;
     let concurrency = concurrency(run, console);
+    let command = headers::without_secrets(env::args_os(), &run.server.headers);
     let report = FinalReport {
         console: console.clone(),
         files,
@@ -52,7 +53,10 @@ pub(crate) fn resolve(run: &Arc<Run>, console: &Console) -> Result<Ready> {
             rates: run.limits.rates(),
         },
         variable,
-        command: headers::without_secrets(env::args_os(), &run.server.headers),
+        hides_values: env::args_os()
+            .zip(&command)
+            .any(|(typed, shown)| typed.to_string_lossy() != shown.as_str()),
+        command,
     };
     let client = with_settings(builder, run, concurrency, shared).build();
     let client = client.map_err(|error| server::with_variable(&run.server, error))?;
@@ -118,12 +122,7 @@ fn check_default_output(run: &Run, files: &RunFiles) -> Result<()> {
     else {
         return Ok(());
     };
-    if names_no_file(input) {
-        return Err(config(format!(
-            "-o is missing: INPUT {input:?} is a pipe or a device, so its results have no default name: \
-             name a file with -o, or - for standard output"
-        )));
-    }
+    refuse(flaw_of_default("INPUT", input, "its results have"))?;
     if run.overwrite || run.server.simulate.is_some() {
         return Ok(());
     }
@@ -197,7 +196,7 @@ pub(crate) fn check_written(run: &Run) -> Result<()> {
         } else if path.is_dir() {
             Some("is a directory: name a file")
         } else if resolved(path).is_none() {
-            Some("cannot be written: its folder does not exist")
+            Some("cannot be written: its directory does not exist")
         } else if owners.any(|owner| is_sidecar(owner, path)) {
             Some("has the name of a file that a run makes beside the output: name another")
         } else if flag != "--report" {
@@ -271,12 +270,8 @@ fn with_settings(
     let builder = with(builder, requests, ClientBuilder::request_rate);
     let builder = with(builder, limits.burst, ClientBuilder::burst);
     let builder = with(builder, limits.warmup, ClientBuilder::warmup);
-    let builder = builder.hedge(limits.hedge);
-    with(
-        builder,
-        tokens.map(Rate::units),
-        ClientBuilder::tokens_per_minute,
-    )
+    let (builder, tokens) = (builder.hedge(limits.hedge), tokens.map(Rate::units));
+    with(builder, tokens, ClientBuilder::tokens_per_minute)
 }
 
 #[cfg(test)]
@@ -444,7 +439,7 @@ mod tests {
             ("p.results.jsonl", "the output"),
             ("p.errors.jsonl", "the errors file"),
             ("", "directory"),
-            ("none/s.json", "folder"),
+            ("none/s.json", "directory"),
             ("p.results.jsonl.lock", "beside the output"),
         ] {
             let flag = format!("--summary={}", folder.path(name));

@@ -153,14 +153,18 @@ pub(crate) fn with_causes(error: &Error) -> String {
 }
 
 /// Settings of the library that the middle of a message may name, in the same way as its end.
-const NAMED: [&str; 7] = [
+const NAMED: [&str; 11] = [
     "ca_file",
     "client_cert",
     "delimiter",
+    "force_resume",
     "max_body",
+    "max_server_delay",
+    "overwrite",
     "prompt",
     "prompts",
     "stop_alike",
+    "with_deadline",
 ];
 
 /// The text with flags in place of the settings that it names.
@@ -177,7 +181,10 @@ fn flag(setting: &str) -> String {
         "output" => "-o".to_owned(),
         // A key is no argument; what can be said of it here is to send none.
         "api_key" => "--no-auth".to_owned(),
-        _ => format!("--{}", setting.replace('_', "-")),
+        _ => {
+            let name = setting.trim_start_matches("with_");
+            format!("--{}", name.replace('_', "-"))
+        }
     }
 }
 

@@ -12,10 +12,10 @@ use super::output::{flaw_of_output, flaw_of_results, write_to};
 use super::prompts::ordered_by;
 use super::signals;
 use crate::error::{config, refuse};
-use crate::jsonl::answer_table::{Counts, is_tsv, write_table};
+use crate::jsonl::answer_table::{Counts, write_table};
 use crate::jsonl::answers::Answers;
 use crate::jsonl::files::{Location, errors_beside};
-use crate::jsonl::sidecars::is_table;
+use crate::jsonl::sidecars::{has_ending, is_table};
 use crate::jsonl::table::RowSource;
 use crate::{Cancel, Error, Result};
 
@@ -66,7 +66,7 @@ fn format_of(args: &Extract) -> Format {
     match &args.output {
         _ if args.csv => Format::Csv,
         _ if args.tsv => Format::Tsv,
-        Some(path) if is_tsv(path) => Format::Tsv,
+        Some(path) if has_ending(path, "tsv") => Format::Tsv,
         Some(path) if is_table(path) => Format::Csv,
         _ => Format::Text,
     }

@@ -77,7 +77,8 @@ impl Forecast {
         if failed > 0 {
             fact("failed", counted(failed, "request fails", "requests fail"));
         }
-        let left = plan.requests - run.succeeded - failed;
+        // Of a run that was scaled up each count is rounded by itself.
+        let left = plan.requests.saturating_sub(run.succeeded + failed);
         if left > 0 {
             let why = if is_cut_off {
                 "--deadline ends this one"
@@ -134,7 +135,7 @@ impl Forecast {
     fn answers(&self) -> String {
         let each = time(seconds(self.scenario.latency.mean()));
         let run = &self.prediction.run;
-        let failing = match run.attempts - run.succeeded - run.cut_off {
+        let failing = match run.attempts.saturating_sub(run.succeeded + run.cut_off) {
             0 => String::new(),
             failed => {
                 let percent = 100.0 * failed as f64 / run.attempts as f64;
@@ -328,6 +329,15 @@ mod tests {
                 ..scenario(1_000)
             },
         }
+    }
+
+    #[test]
+    fn counts_that_were_rounded_one_by_one_leave_less_than_nothing() {
+        let mut plan = forecast(Binding::Tokens, &[]);
+        let run = &mut plan.prediction.run;
+        (run.succeeded, run.attempts) = (1_000, 999);
+        let told = plan.to_text();
+        assert!(!told.contains("left ") && !told.contains("attempts fail"));
     }
 
     #[test]

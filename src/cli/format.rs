@@ -34,9 +34,16 @@ pub(crate) fn remedy(
     learned: &Learned,
 ) -> Option<String> {
     let (flag, what, rates) = match (limit.is_tokens, limit.period_s) {
-        (false, 1) => ("--rps", " a second", [requests, learned.requests]),
-        (false, 60) => ("--rpm", " a minute", [requests, learned.requests]),
-        (true, 60) => ("--tpm", " tokens a minute", [tokens, learned.tokens]),
+        (false, 1) => ("--rps", " a second", [requests, learned.requests, None]),
+        (false, 60) => ("--rpm", " a minute", [requests, learned.requests, None]),
+        (true, 60) => {
+            let learned = [learned.tokens, learned.tokens_from_refusals];
+            (
+                "--tpm",
+                " tokens a minute",
+                [tokens, learned[0], learned[1]],
+            )
+        }
         _ => return None,
     };
     let most = limit.number as f64 / limit.period_s as f64;

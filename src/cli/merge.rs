@@ -13,7 +13,8 @@ use crate::Result;
 use crate::error::refuse;
 use crate::jsonl::answers::Answers;
 use crate::jsonl::files::{Location, errors_beside};
-use crate::jsonl::merge::{Merged, NAMED, claim, first_repeated, index, write};
+use crate::jsonl::ids::{NAMED, listed};
+use crate::jsonl::merge::{Merged, claim, first_repeated, index, write};
 use crate::jsonl::shard;
 use crate::jsonl::sidecars::is_table;
 
@@ -87,9 +88,9 @@ fn tell(merged: &Merged, answers: &mut Answers, console: &Console) -> Result<Exi
     let repeated = answers.repeated.ids;
     if repeated > 0 {
         let ids = counted(repeated, "id has", "ids have");
-        let named = list(first_repeated(answers)?, repeated);
+        let named = listed(first_repeated(answers)?, repeated);
         console.warn(&format!(
-            "{ids} several answers, of which the last is kept:{named}"
+            "{ids} several answers, of which the last is kept:\n  {named}"
         ));
     }
     if merged.strangers > 0 {
@@ -116,8 +117,8 @@ fn tell(merged: &Merged, answers: &mut Answers, console: &Console) -> Result<Exi
     }
     if merged.missing > 0 {
         let rows = counted(merged.missing, "row has", "rows have");
-        let named = list(merged.first_missing.clone(), merged.missing);
-        console.warn(&format!("{rows} no record:{named}"));
+        let named = listed(merged.first_missing.iter().cloned(), merged.missing);
+        console.warn(&format!("{rows} no record:\n  {named}"));
     }
     let records = merged.answered + merged.failed;
     console.say(&format!(
@@ -143,19 +144,10 @@ fn tell_missing_shards(files: &[PathBuf], console: &Console) -> bool {
     let (missing, first) = shard::missing(names.iter().map(AsRef::as_ref), NAMED);
     if missing > 0 {
         let shards = counted(missing, "shard has", "shards have");
-        let missing_ones = list(first, missing);
+        let missing_ones = listed(first, missing);
         console.warn(&format!(
-            "{shards} no file among those to merge:{missing_ones}"
+            "{shards} no file among those to merge:\n  {missing_ones}"
         ));
     }
     missing > 0
-}
-
-/// The first few of so many, each on a line.
-fn list(mut named: Vec<String>, all: u64) -> String {
-    let more = all.saturating_sub(named.len() as u64);
-    if more > 0 {
-        named.push(format!("and {} more", count(more)));
-    }
-    format!("\n  {}", named.join("\n  "))
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use crate::bar::causes;
-use crate::jsonl::files::{Location, is_device};
+use crate::jsonl::files::{is_device, names_no_file};
 use crate::jsonl::io::AtomicFile;
 use crate::jsonl::sidecars::{is_table, resolved};
 use crate::{Error, ErrorKind, Result};
@@ -80,6 +80,16 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     .map(drop)
 }
 
+/// What is wrong with a file that is read, if the name of what is made of it goes by its own.
+pub(crate) fn flaw_of_default(argument: &str, path: &Path, made: &str) -> Option<String> {
+    names_no_file(path).then(|| {
+        format!(
+            "-o is missing: {argument} {path:?} is a pipe or a device, so {made} no default name: \
+             name a file with -o, or - for standard output"
+        )
+    })
+}
+
 /// What is wrong with files that are to hold results.
 pub(crate) fn flaw_of_results<'p>(mut results: impl Iterator<Item = &'p Path>) -> Option<String> {
     let table = results.find(|path| is_table(path))?;
@@ -110,8 +120,7 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
 
 #[cold]
 fn unwritable(path: Option<&Path>, error: io::Error) -> Error {
-    let name = path.map(|path| Location::File(path.to_owned()).to_string());
-    let name = name.as_deref().unwrap_or("to standard output");
+    let name = path.map_or("to standard output".to_owned(), |path| format!("{path:?}"));
     Error::new(ErrorKind::Io, format!("cannot write {name}")).with_source(error)
 }
 

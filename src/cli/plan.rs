@@ -177,7 +177,7 @@ impl Listed {
 
     /// All of them, their prompts corrected by what the provider counted.
     fn requests(self) -> Requests {
-        let count = self.sample.seen();
+        let count = self.sample.seen;
         let mut listed = self.sample.into_kept();
         if self.counted > 0 && self.taken_for > 0 {
             let share = self.counted as f64 / self.taken_for as f64;

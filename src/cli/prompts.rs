@@ -9,7 +9,7 @@ use crate::api::classify::Promise;
 use crate::error::{config, refuse};
 use crate::jsonl::files::{Location, RunFiles};
 use crate::jsonl::format::Format;
-use crate::jsonl::sidecars::is_table;
+use crate::jsonl::sidecars::{has_ending, is_table};
 use crate::{Client, FileRun, Provider, Result, Template};
 
 /// Where lines without a `url` go, as the flag has it by default.
@@ -17,12 +17,7 @@ const CHAT: &str = "/v1/chat/completions";
 
 /// Whether the lines of an input of this name are prompts.
 pub(crate) fn is_prompts(input: &Path, prompts: &Prompts) -> bool {
-    let is_text = || {
-        input
-            .extension()
-            .is_some_and(|it| it.eq_ignore_ascii_case("txt"))
-    };
-    prompts.by_line || (!prompts.is_rows() && is_text())
+    prompts.by_line || (!prompts.is_rows() && has_ending(input, "txt"))
 }
 
 /// The run with what is made of prompts or rows, and where they go: rows for Anthropic go to its

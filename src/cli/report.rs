@@ -8,10 +8,10 @@ use super::args;
 use super::console::{Console, with_causes};
 use super::exit::Exit;
 use super::format::{count, counted};
-use super::output::{replace, show};
+use super::output::{flaw_of_default, replace, show};
 use super::signals;
-use crate::error::{Result, config};
-use crate::jsonl::files::{Location, RunFiles, names_no_file, stem_of_results};
+use crate::error::{Result, config, refuse};
+use crate::jsonl::files::{Location, RunFiles, stem_of_results};
 use crate::report::{Report, RunInfo};
 
 /// Makes the page of these files.
@@ -25,11 +25,8 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
     let [first, more @ ..] = &args.results[..] else {
         return Err(config("RESULTS is missing"));
     };
-    if args.output.is_none() && names_no_file(first) {
-        return Err(config(format!(
-            "-o is missing: RESULTS {first:?} is a pipe or a device, so the page has no default name: \
-             name a file with -o, or - for standard output"
-        )));
+    if args.output.is_none() {
+        refuse(flaw_of_default("RESULTS", first, "the page has"))?;
     }
     let beside = || page_beside(first);
     let output = Location::new(&args.output.clone().unwrap_or_else(beside));

@@ -85,12 +85,9 @@ pub(crate) fn real(args: &args::Server) -> Result<Server> {
     let from_environment = env::var_os("SSL_CERT_FILE").filter(|path| uses_tls && !path.is_empty());
     let ca_file = args.ca_file.clone().or(from_environment.map(PathBuf::from));
     let builder = with(builder, ca_file, ClientBuilder::ca_file);
-    let builder = with(
-        builder,
-        args.client_cert.as_ref(),
-        ClientBuilder::client_cert,
-    );
-    let builder = with(builder, args.client_key.as_ref(), ClientBuilder::client_key);
+    let (certificate, key) = (args.client_cert.as_ref(), args.client_key.as_ref());
+    let builder = with(builder, certificate, ClientBuilder::client_cert);
+    let builder = with(builder, key, ClientBuilder::client_key);
     Ok((builder.from_env(provider), None))
 }
 

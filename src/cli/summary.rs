@@ -33,8 +33,9 @@ pub(crate) struct FinalReport {
     pub(crate) given: GivenLimits,
     /// The variable that the shared limit is from. Its value may have a password in it.
     pub(crate) variable: Option<&'static str>,
-    /// The command line as it was typed.
+    /// The command line as it was typed, with … for what may be a secret.
     pub(crate) command: Vec<String>,
+    pub(crate) hides_values: bool,
 }
 
 /// What is known of a run that has no summary of its own. It began at `started`: the last progress
@@ -84,8 +85,7 @@ impl FinalReport {
         {
             console.error(error);
             if error.kind() == ErrorKind::Auth {
-                let source = self.args.server.key_source();
-                console.say(&format!("the key is from {source}"));
+                console.say(&self.args.server.key_source());
             }
         }
         let advice = advice(summary, &self.given);
@@ -95,6 +95,7 @@ impl FinalReport {
             console.error(error);
             exit = exit.max(Exit::LocalIo);
         }
+        let page = page.ok().and(self.args.report.as_deref());
         let object = to_json(summary, exit, advice);
         if let Err(error) = write_summary(self.args.summary.as_deref(), &object) {
             console.error(&error);
@@ -116,7 +117,7 @@ impl FinalReport {
             let errors = &self.files.errors;
             console.failed(&format!("{failed} failed: each has its record in {errors}"));
         } else {
-            console.say(&self.text(summary, advice));
+            console.say(&self.text(summary, page, advice));
         }
         exit
     }
@@ -148,7 +149,8 @@ impl FinalReport {
         of_run(page, &files, &info)
     }
 
-    fn text(&self, summary: &Summary, advice: Option<&str>) -> String {
+    /// `page` is the report that was written.
+    fn text(&self, summary: &Summary, page: Option<&Path>, advice: Option<&str>) -> String {
         let (files, progress) = (&self.files, &summary.progress);
         let mut facts = rows(summary);
         facts.extend(work(summary));
@@ -163,8 +165,8 @@ impl FinalReport {
         if progress.failed > 0 && files.errors != Location::Stream {
             facts.push(("errors", files.errors.to_string()));
         }
-        if let Some(page) = &self.args.report {
-            facts.push(("report", Location::File(page.clone()).to_string()));
+        if let Some(page) = page {
+            facts.push(("report", format!("{page:?}")));
         }
         facts.extend(self.carry_on(summary));
         facts.extend(advice.map(|what| ("advice", what.to_owned())));
@@ -193,6 +195,9 @@ impl FinalReport {
         let mut below = |fact: String| facts.push(("", fact));
         if self.files.input == Location::Stream {
             below("with the same input".to_owned());
+        }
+        if self.hides_values {
+            below("with the values that you gave in place of …".to_owned());
         }
         if let Some(variable) = self.variable {
             below(format!("with {variable} set as it was"));
@@ -306,13 +311,6 @@ fn work(summary: &Summary) -> Facts {
         if engine.retries > 0 {
             text = format!("{text}, {}", counted(engine.retries, "retry", "retries"));
         }
-        if engine.hedges > 0 {
-            let (hedges, won) = (
-                counted(engine.hedges, "hedge", "hedges"),
-                count(engine.hedges_won),
-            );
-            text = format!("{text}, {hedges} ({won} won)");
-        }
         if engine.throttled > 0 {
             text = format!("{text}, {} told to slow down", count(engine.throttled));
         }
@@ -320,6 +318,15 @@ fn work(summary: &Summary) -> Facts {
         let threads = counted(engine.threads_peak, "thread", "threads");
         let fact = format!("{text}; at most {at_once} at once, on {threads}");
         facts.push(("attempts", fact));
+    }
+    if engine.hedges > 0 {
+        let copies = counted(engine.hedges, "copy", "copies");
+        let mut fact = format!("{copies} sent, {} won", count(engine.hedges_won));
+        if engine.hedges_cut > 0 {
+            let attempts = counted(engine.hedges_cut, "attempt", "attempts");
+            fact = format!("{fact}; {attempts} cut off, which may have been billed");
+        }
+        facts.push(("hedging", fact));
     }
     let shared = progress.shared.as_ref();
     let limits = [
@@ -415,12 +422,13 @@ mod tests {
             },
             variable: None,
             command: typed.split(' ').map(str::to_owned).collect(),
+            hides_values: false,
         }
     }
 
     fn text(summary: &Summary, typed: &str) -> String {
         let report = report(typed);
-        report.text(summary, advice(summary, &report.given).as_deref())
+        report.text(summary, None, advice(summary, &report.given).as_deref())
     }
 
     #[test]
@@ -432,7 +440,7 @@ time       10.0 s, 9.7 a second
 attempts   97; at most 20 at once, on 20 threads
 tokens     12,345 in prompts, 6,789 in answers
 results    \"p.results.jsonl\"
-advice     the limit of 20 at once (1.96 s an answer) bound for 96 % of the time; -c 40 may be up to twice as fast
+advice     the limit of 20 at once (1.96 s an answer) bound for 96 % of the time; -c 20-40 may be up to twice as fast
 ";
         assert_eq!(told, expected);
     }
@@ -539,11 +547,11 @@ advice     the limit of 20 at once (1.96 s an answer) bound for 96 % of the time
 
         let words = ["tollgate", "run", "p.jsonl", "--simulate"];
         let starts_anew = args_of(words.into_iter(), typed);
-        let told = starts_anew.text(&unfinished, None);
+        let told = starts_anew.text(&unfinished, None, None);
         assert!(!told.contains("carry on"), "{told}");
         let mut stream = report(typed);
         stream.files.output = Location::Stream;
-        let told = stream.text(&unfinished, None);
+        let told = stream.text(&unfinished, None, None);
         assert!(!told.contains("carry on"), "{told}");
     }
 

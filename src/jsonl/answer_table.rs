@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use csv::ByteRecord;
@@ -13,6 +13,7 @@ use super::files::RunFiles;
 use super::format::Format;
 use super::io::{AtomicFile, failed};
 use super::journal::JournalOptions;
+use super::sidecars::has_ending;
 use super::summary::Summary;
 use super::table::RowSource;
 use crate::cancel::Cancel;
@@ -267,15 +268,9 @@ impl RunTable {
         let rows = RowSource::of_input(&self.files.input, &self.format)?;
         let unwritable = |error| failed("write the table", &self.path, error);
         let mut fresh = AtomicFile::create(&self.path).map_err(unwritable)?;
-        let layout = rows.layout(is_tsv(&self.path));
+        let layout = rows.layout(has_ending(&self.path, "tsv"));
         let out = &mut fresh.file;
         write_table(out, layout, &rows, &mut answers, &self.options, unwritable)?;
         fresh.commit().map_err(unwritable)
     }
-}
-
-/// Whether a table of this name has tabs between its cells.
-pub(crate) fn is_tsv(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|ending| ending.eq_ignore_ascii_case("tsv"))
 }

@@ -10,7 +10,7 @@ use super::ids::IdTable;
 use super::io::{LineSource, failed};
 use super::journal::fold_file;
 use super::lines::Line;
-use super::readback::{Parts, ReadRecord};
+use super::readback::ReadRecord;
 use crate::api::json::string;
 use crate::cancel::Cancel;
 use crate::error::Result;
@@ -70,13 +70,7 @@ impl Answers {
         files: impl IntoIterator<Item = &'a Path>,
         cancel: &Cancel,
     ) -> Result<Self> {
-        let mut entries = Vec::new();
-        let mut answers = Self {
-            files: Vec::new(),
-            places: IdTable::default(),
-            repeated: Repeated::default(),
-            line: Vec::new(),
-        };
+        let (mut sources, mut entries) = (Vec::new(), Vec::new());
         let there = files.into_iter().filter(|path| path.exists());
         for (number, path) in (0..).zip(there) {
             let lines = LineSource::open(path).map_err(|error| failed("read", path, error))?;
@@ -89,37 +83,40 @@ impl Answers {
                 first_damaged: None,
                 torn: None,
             };
-            let indexed = |line: Line<&[u8]>| Indexed::read(line, number);
-            fold_file(path, cancel, indexed, |line| {
-                let Some((id, place, simulated)) = line.record else {
-                    if line.ended {
-                        source.damaged += 1;
-                        source.first_damaged.get_or_insert(line.number);
-                    } else {
-                        source.torn = Some(line.number);
-                    }
-                    return Ok(());
-                };
-                source.records += 1;
-                source.simulated += u64::from(simulated);
-                entries.push((id, place));
+            let read = |line: Line<&[u8]>| (line.number, line.ended, indexed(&line, number));
+            fold_file(path, cancel, read, |(line, ended, record)| {
+                if let Some((id, place, simulated)) = record {
+                    source.records += 1;
+                    source.simulated += u64::from(simulated);
+                    entries.push((id, place));
+                } else if ended {
+                    source.damaged += 1;
+                    source.first_damaged.get_or_insert(line);
+                } else {
+                    source.torn = Some(line);
+                }
                 Ok(())
             })?;
-            answers.files.push(source);
+            sources.push(source);
         }
         // The one that counts comes first.
         entries.sort_unstable_by(|(id, place), (other, than)| id.cmp(other).then(than.cmp(place)));
+        let mut repeated = Repeated::default();
         for same in entries.chunk_by(|one, other| one.0 == other.0) {
             if same.iter().filter(|(_, place)| place.is_answer).count() > 1 {
-                answers.repeated.ids += 1;
-                if answers.repeated.first.len() < REPEATED_KEPT {
-                    answers.repeated.first.push(same[0].1);
+                repeated.ids += 1;
+                if repeated.first.len() < REPEATED_KEPT {
+                    repeated.first.push(same[0].1);
                 }
             }
         }
         entries.dedup_by_key(|(id, _)| *id);
-        answers.places = IdTable::sorted(entries);
-        Ok(answers)
+        Ok(Self {
+            files: sources,
+            places: IdTable::sorted(entries),
+            repeated,
+            line: Vec::new(),
+        })
     }
 
     /// How many lines are no records, those included that are torn, and the first of them.
@@ -170,13 +167,23 @@ impl Answers {
         place.map(|place| self.read(place)).transpose()
     }
 
+    /// Where a record is, as messages name it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
+    pub(super) fn place(&mut self, place: RecordPosition) -> Result<String> {
+        let RecordSource { path, lines, .. } = &mut self.files[place.file as usize];
+        let number = lines.number(place.offset);
+        let number = number.map_err(|error| failed("read", path, error))?;
+        Ok(format!("{path:?}, line {number}"))
+    }
+
     /// The record at a place.
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io).
     pub(crate) fn read(&mut self, place: RecordPosition) -> Result<Answer> {
-        let line = self.line(place)?.trim_ascii();
-        Ok(Answer::parse(line).unwrap_or_default())
+        Ok(Answer::parse(self.line(place)?).unwrap_or_default())
     }
 
     /// The line at a place, with its end if it has one.
@@ -200,40 +207,25 @@ pub(crate) fn row_key(id: Option<&str>, line: u64) -> LineHash {
     id.map_or_else(unnamed, LineHash::of)
 }
 
-/// What a line is.
-struct Indexed {
-    number: u64,
-    ended: bool,
-    /// If it is a record: its key, where it is, and whether it is simulated.
-    record: Option<(LineHash, RecordPosition, bool)>,
-}
-
-impl Indexed {
-    /// Reads a line of the file with this number.
-    fn read(line: Line<&[u8]>, file: u32) -> Self {
-        let offset = line.offset;
-        let indexed = |read: ReadRecord, [custom_id, ..]: Parts<'_>| {
-            let place = RecordPosition {
-                is_answer: read.is_done(),
-                file,
-                offset,
-                is_taken: false,
-            };
-            // Known by the number that it was given, or by where it stands.
-            let unnamed = || {
-                let here = || format!("{file} {offset}");
-                let name = custom_id.and_then(string).unwrap_or_else(here);
-                LineHash::of([&[0xff], name.as_bytes()].concat())
-            };
-            (read.id.unwrap_or_else(unnamed), place, read.simulated)
+/// A line of the file with this number, if it is a record: its key, where it is, and whether it is
+/// simulated.
+fn indexed(line: &Line<&[u8]>, file: u32) -> Option<(LineHash, RecordPosition, bool)> {
+    let offset = line.offset;
+    ReadRecord::parse_with(line.text?, |read, [custom_id, ..]| {
+        let place = RecordPosition {
+            is_answer: read.is_done(),
+            file,
+            offset,
+            is_taken: false,
         };
-        let text = line.text.map(<[u8]>::trim_ascii);
-        Self {
-            number: line.number,
-            ended: line.ended,
-            record: text.and_then(|text| ReadRecord::parse_with(text, indexed)),
-        }
-    }
+        // Known by the number that it was given, or by where it stands.
+        let unnamed = || {
+            let here = || format!("{file} {offset}");
+            let name = custom_id.and_then(string).unwrap_or_else(here);
+            LineHash::of([&[0xff], name.as_bytes()].concat())
+        };
+        (read.id.unwrap_or_else(unnamed), place, read.simulated)
+    })
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::answer::{Failed, kind, usage};
 use super::journal::fold_file;
+use super::lines::Line;
 use super::readback::{Parts, ReadRecord, http_status, plain};
 use super::record::beginning;
 use crate::api::classify::RecordState;
@@ -65,16 +66,11 @@ pub(crate) struct Span {
 /// # Errors
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be read.
 pub(crate) fn read_facts(path: &Path, mut add: impl FnMut(Option<Facts>)) -> Result<()> {
-    let parse = |text: &[u8]| Facts::parse(text.trim_ascii());
-    fold_file(
-        path,
-        &Cancel::new(),
-        |line| line.text.and_then(parse),
-        |facts| {
-            add(facts);
-            Ok(())
-        },
-    )
+    let read = |line: Line<&[u8]>| line.text.and_then(Facts::parse);
+    fold_file(path, &Cancel::new(), read, |facts| {
+        add(facts);
+        Ok(())
+    })
 }
 
 impl Facts {

@@ -14,7 +14,7 @@ use same_file::Handle;
 
 use super::lines::{Lines, MAX_LINE};
 use super::shard::Shard;
-use super::sidecars::{folder, is_sidecar, is_table, resolved_new};
+use super::sidecars::{appended, folder, has_ending, is_sidecar, is_table, resolved_new};
 use crate::api::json::{first_fields, string};
 use crate::error::{Error, ErrorKind, Result, config};
 
@@ -142,7 +142,7 @@ impl RunFiles {
             (None, Location::Stream) => Location::Stream,
             (None, Location::File(input)) => {
                 let kind = if simulate { "simulated" } else { "results" };
-                let mut name = beside(input, stem(input).as_deref(), &of_shard(kind));
+                let mut name = beside_input(input, &of_shard(kind));
                 if is_table(input) {
                     name.set_extension(input.extension().unwrap_or_default());
                 }
@@ -163,8 +163,7 @@ impl RunFiles {
             }
             // No files are made beside a device.
             (None, Location::File(_), Location::File(input)) => {
-                let kind = of_shard("errors");
-                Location::File(beside(input, stem(input).as_deref(), &kind))
+                Location::File(beside_input(input, &of_shard("errors")))
             }
             (None, ..) => Location::Stream,
         };
@@ -243,21 +242,15 @@ impl RunFiles {
     }
 }
 
-fn appended(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
 /// What the default names of an input's files begin with: inputs that differ in their ending have
 /// files of their own, but for the two endings that inputs have as a rule. Without an ending, `p`
 /// has `p..results.jsonl`. The results of a table have its ending.
 fn stem(input: &Path) -> Option<OsString> {
-    let is = |ending: &OsStr, usual| ending.eq_ignore_ascii_case(usual);
-    let name = match input.extension() {
-        Some(ending) if is(ending, "jsonl") || is(ending, "txt") => input.file_stem()?,
-        Some(_) if is_table(input) => input.file_stem()?,
-        _ => input.file_name()?,
+    let is_usual = is_table(input) || has_ending(input, "jsonl") || has_ending(input, "txt");
+    let name = if is_usual {
+        input.file_stem()?
+    } else {
+        input.file_name()?
     };
     let mut name = name.to_owned();
     if input.extension().is_none() {
@@ -291,10 +284,13 @@ pub(crate) fn is_device(path: &Path) -> bool {
 }
 
 /// `p.jsonl` → `p.KIND.jsonl` in the same folder.
-fn beside(path: &Path, stem: Option<&OsStr>, kind: &str) -> PathBuf {
-    let mut name = stem.unwrap_or_default().to_owned();
-    name.push(format!(".{kind}.jsonl"));
-    path.with_file_name(name)
+fn beside(path: &Path, mut stem: OsString, kind: &str) -> PathBuf {
+    stem.push(format!(".{kind}.jsonl"));
+    path.with_file_name(stem)
+}
+
+fn beside_input(input: &Path, kind: &str) -> PathBuf {
+    beside(input, stem(input).unwrap_or_default(), kind)
 }
 
 /// `p.results.jsonl` → `p.errors.jsonl`, and of any other name `x.jsonl` → `x.errors.jsonl`.
@@ -302,7 +298,7 @@ fn beside(path: &Path, stem: Option<&OsStr>, kind: &str) -> PathBuf {
 ///
 /// `p.simulated.jsonl` keeps its mark: a trial run does not replace the errors of a paid one.
 pub(crate) fn errors_beside(output: &Path) -> PathBuf {
-    beside(output, Some(stem_of_results(output)), "errors")
+    beside(output, stem_of_results(output).to_owned(), "errors")
 }
 
 /// What names of files beside results begin with: `p` of `p.results.jsonl`, and `x` of `x.jsonl`.
@@ -370,12 +366,12 @@ fn unusable(role: &str, path: &Path, error: io::Error) -> Error {
             let what = if role == INPUT {
                 "which"
             } else {
-                "whose folder"
+                "whose directory"
             };
             format!("{role} {path:?} is a link to {target:?}, {what} does not exist")
         }
         Err(_) if role == INPUT => format!("{role} {path:?} does not exist"),
-        Err(_) => format!("{role} {path:?}: no folder {:?}: {error}", folder(path)),
+        Err(_) => format!("{role} {path:?}: no directory {:?}: {error}", folder(path)),
     };
     config(message).with_source(error)
 }
@@ -583,7 +579,7 @@ mod tests {
         folder.refused("p.jsonl", "d", "", "is a directory");
         folder.refused("p.jsonl", "o.jsonl", "d", "is a directory");
         folder.refused("none.jsonl", "", "", "does not exist");
-        folder.refused("p.jsonl", "none/o.jsonl", "", "no folder");
+        folder.refused("p.jsonl", "none/o.jsonl", "", "no directory");
         folder.refused("p.jsonl", "p.jsonl/o.jsonl", "", "p.jsonl/o.jsonl");
         #[cfg(unix)]
         {

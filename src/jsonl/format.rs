@@ -57,11 +57,6 @@ pub(crate) struct RowRequest<'a> {
 }
 
 impl InputRow<'_> {
-    /// The hash of its id, if it has one.
-    pub(crate) fn id(&self) -> Option<LineHash> {
-        self.custom_id.as_ref().map(LineHash::of)
-    }
-
     /// What the row's endpoint answers with.
     pub(crate) fn promise(&self) -> Promise {
         let request = self.request.as_ref();

@@ -12,6 +12,19 @@ use super::format::InputRow;
 use super::hash::LineHash;
 use crate::escape::printable;
 
+/// How many of a list a message names.
+pub(crate) const NAMED: usize = 20;
+
+/// What a message lists: the first few of so many, each on a line.
+pub(crate) fn listed(lines: impl IntoIterator<Item = String>, all: u64) -> String {
+    let mut named: Vec<String> = lines.into_iter().take(NAMED).collect();
+    let more = all.saturating_sub(named.len() as u64);
+    if more > 0 {
+        named.push(format!("and {more} more"));
+    }
+    named.join("\n  ")
+}
+
 /// An id as a message shows it.
 pub(super) fn quoted(id: &str) -> String {
     format!("\"{}\"", printable(id, 100))
@@ -123,7 +136,7 @@ pub(super) fn duplicates(mut lines: Vec<(LineHash, u64)>) -> Vec<(u64, u64)> {
 /// Ids for rows that have none of their own: the hash of the request, and how often it has come.
 /// It is counted in the order of the input. The rows of an input are named alike in every pass
 /// over it, as long as their order stays.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Occurrences {
     /// By half of the hash, which takes a third less memory. Should two share it, one of them has a
     /// number that it does not need.
@@ -133,13 +146,6 @@ pub(super) struct Occurrences {
 }
 
 impl Occurrences {
-    pub(super) fn new() -> Self {
-        Self {
-            counts: HashMap::new(),
-            only_repeated: false,
-        }
-    }
-
     /// Those for a further pass over the same input. It takes memory for requests that come more
     /// than once, and for no others.
     pub(super) fn again(self) -> Self {

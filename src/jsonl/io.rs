@@ -54,6 +54,20 @@ impl LineSource {
         Ok(Self(BufReader::with_capacity(BLOCK, file)))
     }
 
+    /// The number of the line that has this offset, from 1. All lines before are read.
+    pub(super) fn number(&mut self, offset: u64) -> io::Result<u64> {
+        self.seek(0)?;
+        let (mut number, mut end) = (1, 0);
+        loop {
+            let read = self.0.skip_until(b'\n')? as u64;
+            end += read;
+            if end > offset || read == 0 {
+                return Ok(number);
+            }
+            number += 1;
+        }
+    }
+
     /// Where the line that starts at `offset` ends, its newline included.
     pub(super) fn line_end(&mut self, offset: u64) -> io::Result<u64> {
         self.seek(offset)?;

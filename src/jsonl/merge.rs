@@ -10,14 +10,11 @@ use std::path::{Path, PathBuf};
 use super::answers::{Answers, RecordPosition, RecordSource, row_key};
 use super::files::{Location, RunFiles};
 use super::format::Format;
-use super::ids::quoted;
+use super::ids::{NAMED, quoted};
 use super::journal::{Locks, writer_of};
 use super::table::{TableRows, open_again};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
-
-/// The most rows without a record, and shards without a file, that are named.
-pub(crate) const NAMED: usize = 20;
 
 /// What was written.
 #[derive(Debug, Default)]
@@ -138,14 +135,17 @@ pub(crate) fn write(
     Ok(merged)
 }
 
-/// The first few ids that have several answers.
+/// The first few ids that have several answers, and where the answers are that are kept.
 ///
 /// # Errors
 /// [`ErrorKind::Io`](crate::ErrorKind::Io).
 pub(crate) fn first_repeated(answers: &mut Answers) -> Result<Vec<String>> {
     let first = answers.repeated.first.clone();
-    let id = |place| Ok(quoted(&answers.read(place)?.custom_id.unwrap_or_default()));
-    first.into_iter().map(id).collect()
+    let named = |place| {
+        let id = answers.read(place)?.custom_id.unwrap_or_default();
+        Ok(format!("{}: {}", answers.place(place)?, quoted(&id)))
+    };
+    first.into_iter().map(named).collect()
 }
 
 #[cfg(test)]
@@ -260,7 +260,9 @@ mod tests {
         assert_eq!(answers.repeated.ids, 2);
         let mut named = first_repeated(&mut answers).unwrap();
         named.sort();
-        assert_eq!(named, ["\"r0\"", "\"r8\""]);
+        // The one that is kept is in the last file; a blank line counts as a line.
+        let kept = |line, id| format!("{:?}, line {line}: \"{id}\"", files.1[2]);
+        assert_eq!(named, [kept(2, "r8"), kept(4, "r0")]);
         let files = Files::new(&vec![all; 7]);
         let named = first_repeated(&mut index(&files.1).unwrap()).unwrap();
         assert_eq!(named.len(), 5);

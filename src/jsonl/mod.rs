@@ -45,7 +45,7 @@ pub(crate) mod files;
 mod flaw;
 pub(crate) mod format;
 mod hash;
-mod ids;
+pub(crate) mod ids;
 pub(crate) mod io;
 mod journal;
 mod judge;

@@ -38,7 +38,7 @@ impl ReadRecord {
 
     /// As [`parse`](Self::parse), with what `more` makes of it and the members of the record.
     pub(super) fn parse_with<T>(line: &[u8], more: impl Fn(Self, Parts<'_>) -> T) -> Option<T> {
-        let line = str::from_utf8(line).ok()?;
+        let line = str::from_utf8(line.trim_ascii()).ok()?;
         Self::of_json(line, &more).or_else(|| Self::of_json(&with_nulls(line)?, &more))
     }
 

@@ -15,9 +15,10 @@ use super::format::Dialect;
 use super::hash::LineHash;
 use crate::api::classify::{anthropic_error_type, record_code};
 use crate::api::json::fields;
-use crate::api::{Usage, Usd};
+use crate::api::{Reply, Usage, Usd};
 use crate::binding::{Binding, Times};
 use crate::clock::Clock;
+use crate::error::Error;
 use crate::pool::Span;
 
 /// The most of a body that is no JSON object to keep, in bytes.
@@ -69,6 +70,27 @@ pub(crate) struct Response<'a> {
     pub(crate) is_cut: bool,
 }
 
+impl<'a> Response<'a> {
+    pub(super) fn of_reply(reply: &'a Reply) -> Self {
+        Self {
+            status: reply.status().as_u16(),
+            request_id: reply.request_id(),
+            body: reply.body(),
+            is_cut: false,
+        }
+    }
+
+    /// The answer that a failure is about, if there was one.
+    pub(super) fn of_error(error: &'a Error) -> Option<Self> {
+        Some(Self {
+            status: error.status()?.as_u16(),
+            request_id: error.request_id(),
+            body: error.body().unwrap_or_default(),
+            is_cut: error.body_is_cut(),
+        })
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failure<'a> {
     /// `timeout`, `connection_error`, `invalid_response`, `rejected` or `invalid_request_line`.
@@ -79,7 +101,7 @@ pub(crate) struct Failure<'a> {
 /// Writes the records of one run.
 #[derive(Debug)]
 pub(crate) struct RecordWriter {
-    strict: bool,
+    pub(super) strict: bool,
     simulated: bool,
     /// Ids are unique in a file that several runs append to: a random number a run, then a count.
     run: u64,
@@ -114,10 +136,6 @@ impl RecordWriter {
             }
         });
         out.push(b'\n');
-    }
-
-    pub(crate) fn is_strict(&self) -> bool {
-        self.strict
     }
 
     fn extras(&self, object: &mut Object<'_>, record: &Record<'_>) {

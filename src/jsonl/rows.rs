@@ -20,7 +20,7 @@ use super::ids::{IdTable, Occurrences, quoted};
 use super::journal::{ResumeIndex, RowStatus};
 use super::judge;
 use super::lines::Lines;
-use super::scan::strangers;
+use super::scan::{RowFacts, strangers};
 use super::tally::Tally;
 use crate::api::{ApiJob, AttemptError, Endpoint, Reply, Request};
 use crate::cancel::Cancel;
@@ -29,7 +29,7 @@ use crate::pool::Job;
 use crate::retry::Verdict;
 
 const CHANGED: &str = "was answered as another request: give it another id, or keep the old answer \
-                       (--force-resume)";
+                       (`force_resume`)";
 
 /// So many rows at most are put off to the end.
 const MOST_LATER: usize = 1024;
@@ -59,11 +59,11 @@ impl fmt::Display for Row {
 }
 
 impl Row {
-    fn new(row: InputRow<'_>) -> Self {
+    fn new(row: InputRow<'_>, id: Option<LineHash>) -> Self {
         let number = row.number;
         Self {
             number,
-            id: row.id(),
+            id,
             custom_id: row.custom_id,
             dialect: row.dialect,
             hash: row.hash,
@@ -192,13 +192,11 @@ impl Rows {
             if let Some(occurrences) = &mut self.occurrences {
                 occurrences.name(&mut row);
             }
-            let promise = row.promise();
-            let is_elsewhere = !self.format.takes(row.custom_id.as_deref(), number);
-            let row = Row::new(row);
-            if is_elsewhere {
-                let status = row.id.map(|id| self.index.status(id, row.hash, promise));
+            let facts = RowFacts::of(&row, &self.format, &self.index);
+            let row = Row::new(row, facts.id);
+            if facts.is_elsewhere {
                 // Of a file, the scan has said it.
-                if is_stream && status.is_some_and(|status| status != RowStatus::ToDo) {
+                if is_stream && facts.status != RowStatus::ToDo {
                     return Err(strangers(&self.location, &self.format, &row.to_string()));
                 }
                 continue;
@@ -217,7 +215,7 @@ impl Rows {
             if let Some(order) = &mut self.order {
                 order.push((id, row.number));
             }
-            match self.index.status(id, row.hash, promise) {
+            match facts.status {
                 // Of more than this, the others are sent in their turn: memory stays bounded.
                 RowStatus::ToDoLast if self.later.len() < MOST_LATER => self.later.push_back(row),
                 RowStatus::ToDo | RowStatus::ToDoLast => return Ok(Some(row)),
@@ -299,6 +297,7 @@ mod tests {
     use super::*;
     use crate::jsonl::scan::InputScan;
     use crate::jsonl::tally::SpendLimits;
+    use std::mem;
     use std::time::Instant;
 
     fn rows(input: &'static str, cancel: &Cancel, scan: Option<InputScan>) -> (Rows, Arc<Tally>) {
@@ -335,7 +334,7 @@ mod tests {
         assert!(rows.next().is_some());
         cancel.cancel();
         assert!(rows.next().is_none());
-        let input = tally.take_input();
+        let input = tally.input(mem::take);
         assert_eq!((read(&tally), input.at_end), (1, false));
         assert!(input.failure.is_none());
     }
@@ -350,7 +349,7 @@ mod tests {
         let (rows, tally) = rows(THREE, &Cancel::new(), Some(scan));
         let ids: Vec<_> = rows.filter_map(|row| row.custom_id).collect();
         assert_eq!(ids, ["b"]);
-        let input = tally.take_input();
+        let input = tally.input(mem::take);
         assert_eq!((read(&tally), input.at_end), (3, true));
     }
 

@@ -32,6 +32,27 @@ use crate::pool::{Feed, Monitor, Reorder};
 use crate::rows::Template;
 
 /// A run over a file of requests, about to begin; see [`Client::jsonl`].
+///
+/// Each setting is optional. [`run`](FileRun::run) begins, and a later run with the same files
+/// carries on:
+///
+/// ```no_run
+/// # fn main() -> tollgate::Result<()> {
+/// use std::time::Duration;
+/// use tollgate::{Client, Price};
+///
+/// let client = Client::from_env()?.with_deadline(Duration::from_secs(3600));
+/// let run = client.jsonl("in.jsonl", "out.jsonl").price(Price::per_million(0.15, 0.60)?);
+/// let summary = run.max_cost(2.50).ordered(true).run()?;
+/// for group in summary.progress.failures() {
+///     eprintln!("{group}"); // 10 x HTTP 400 "no such model" (first: line 3, "r-3")
+/// }
+/// if let Some(error) = summary.stopped {
+///     eprintln!("stopped early: {error}; run it again to carry on");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a run over a file does nothing until `run`"]
 pub struct FileRun<'p> {
     pub(super) client: Client,
@@ -486,7 +507,9 @@ impl FileRun<'_> {
                 Some(found)
             }
         };
-        let found = ResumeInfo::new(&index, &state, scan.as_ref(), locks.left_in_flight());
+        // Simulated answers cost nothing, those that were lost included.
+        let lost = locks.left_in_flight().filter(|_| !options.simulated);
+        let found = ResumeInfo::new(&index, &state, scan.as_ref(), lost);
         // The answers that are there are sorted among the new ones at the end.
         let note_order = self.choices.ordered && (index.done() > 0 || index.puts_rows_last());
         let journal = Journal::open(&files, options, &state, &index, &outside)?;
@@ -497,7 +520,7 @@ impl FileRun<'_> {
         let tally = Arc::new(tally);
         let additions = format.additions();
         let scan = scan.unwrap_or_else(|| InputScan {
-            occurrences: format.names_rows().then(Occurrences::new),
+            occurrences: format.names_rows().then(Occurrences::default),
             ..InputScan::default()
         });
         let rows = Rows {

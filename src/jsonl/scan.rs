@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::files::Location;
 use super::format::{Format, InputRow};
 use super::hash::LineHash;
-use super::ids::{Occurrences, duplicates, quoted};
+use super::ids::{NAMED, Occurrences, duplicates, listed, quoted};
 use super::journal::{ResumeIndex, RowStatus};
 use super::judge;
 use super::lines::{Line, Lines};
@@ -21,9 +21,6 @@ use super::parallel::fold;
 use crate::api::classify::Promise;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
-
-/// How many lines a message names.
-const NAMED: usize = 20;
 
 /// What an input file holds, or the shard of it that is run. A row is a line that is not blank.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,7 +106,8 @@ pub(crate) fn scan<R: Read>(
     let occurrences = fold_rows(&mut lines, location, format, index, cancel, read, add)?;
     found.occurrences = occurrences.map(Occurrences::again);
     let repeated = repeated_ids(location, format, ids);
-    if repeated.len() > 0 {
+    let all = repeated.len() as u64;
+    if all > 0 {
         let lines = repeated.map(|(first, again, id)| format!("lines {first} and {again}{id}"));
         let what = match format.rows {
             Some(_) => "each row needs an id of its own in the column that names the rows",
@@ -117,7 +115,7 @@ pub(crate) fn scan<R: Read>(
         };
         return Err(config(format!(
             "input {location}: {what}. The same one is in\n  {}",
-            listed(lines)
+            listed(lines, all)
         )));
     }
     if !elsewhere.is_empty() {
@@ -161,7 +159,7 @@ pub(super) fn fold_rows<R: Read, M: Send>(
     read: impl Fn(Line<&[u8]>) -> (RowFacts, M) + Sync,
     mut add: impl FnMut(RowFacts, M),
 ) -> Result<Option<Occurrences>> {
-    let mut occurrences = format.names_rows().then(Occurrences::new);
+    let mut occurrences = format.names_rows().then(Occurrences::default);
     let unreadable = |error| location.unreadable(error);
     fold(lines, cancel, unreadable, read, |(mut facts, more)| {
         let again = occurrences.as_mut().zip(facts.hash);
@@ -269,19 +267,9 @@ fn ids_of_lines(location: &Location, format: &Format) -> impl FnMut(u64) -> Stri
 /// Lines in the order of the file, with their ids, as a message lists them.
 fn listed_lines(lines: Vec<u64>, location: &Location, format: &Format) -> String {
     let mut id_of = ids_of_lines(location, format);
-    let named = lines
-        .into_iter()
-        .map(|line| format!("line {line}{}", id_of(line)));
-    listed(named)
-}
-
-/// What a message lists: the first few lines, and how many more there are.
-fn listed(mut lines: impl ExactSizeIterator<Item = String>) -> String {
-    let mut named: Vec<String> = lines.by_ref().take(NAMED).collect();
-    if lines.len() > 0 {
-        named.push(format!("and {} more", lines.len()));
-    }
-    named.join("\n  ")
+    let all = lines.len() as u64;
+    let named = lines.into_iter();
+    listed(named.map(|line| format!("line {line}{}", id_of(line))), all)
 }
 
 #[cfg(test)]

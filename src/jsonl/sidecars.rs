@@ -14,9 +14,12 @@ pub(crate) const REJECTED_SUFFIX: &str = ".rejected";
 
 /// The file that a run makes beside one of its own, however that is spelled.
 pub(crate) fn sidecar(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = resolved(path)
-        .unwrap_or_else(|| path.to_owned())
-        .into_os_string();
+    appended(&resolved(path).unwrap_or_else(|| path.to_owned()), suffix)
+}
+
+/// The path whose name has this behind it.
+pub(crate) fn appended(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
@@ -31,18 +34,18 @@ pub(crate) fn lock_of(path: &Path) -> PathBuf {
             lock = table;
         }
     }
-    let mut name = lock.into_os_string();
-    name.push(LOCK_SUFFIX);
-    name.into()
+    appended(&lock, LOCK_SUFFIX)
 }
 
 /// Whether a file of this name is a table.
 pub(crate) fn is_table(path: &Path) -> bool {
-    let ending = path.extension().unwrap_or_default();
-    let endings = ["csv", "tsv"];
-    endings
-        .iter()
-        .any(|table| ending.eq_ignore_ascii_case(table))
+    has_ending(path, "csv") || has_ending(path, "tsv")
+}
+
+/// Whether the name of a file ends so, in capitals or not.
+pub(crate) fn has_ending(path: &Path, ending: &str) -> bool {
+    let own = path.extension();
+    own.is_some_and(|own| own.eq_ignore_ascii_case(ending))
 }
 
 /// Whether `path` has the name of a file that a run makes beside `owner`.

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
@@ -12,8 +12,8 @@ use super::scan::InputScan;
 use crate::api::Usd;
 use crate::binding::Binding;
 use crate::error::{AnnouncedLimit, Error};
-use crate::limit::{Concurrency, Learned, Rate};
-use crate::pool::{Hold, Progress};
+use crate::limit::{Concurrency, Learned, Limiter, Rate};
+use crate::pool::{Hold, Monitor, Progress};
 use crate::shared::SharedStatus;
 
 /// What a run found in its files, before it sent anything, of the runs before it.
@@ -117,7 +117,7 @@ pub struct FileProgress {
     pub learned: Learned,
     /// The limit that the server named when it last asked for a pause, if it did.
     pub announced_limit: Option<AnnouncedLimit>,
-    /// How it goes with the store of the limits, if they are shared with other processes.
+    /// The state of the limits' store, if they are shared with other processes.
     pub shared: Option<SharedStatus>,
     /// The counters of the requests behind the rows, as a [`Monitor`](crate::Monitor) sees them.
     ///
@@ -130,6 +130,23 @@ pub struct FileProgress {
 }
 
 impl FileProgress {
+    /// Adds what limits the run and what it waits for. `ends` is when its time is over.
+    pub(crate) fn note_limits(
+        &mut self,
+        engine: &Monitor,
+        limiter: &Limiter,
+        ends: Option<Instant>,
+    ) {
+        let now = limiter.clock().now();
+        self.hold = engine.hold(now, ends);
+        self.retried_in = self.engine.retried_in(now);
+        self.announced_limit = engine.announced_limit();
+        self.concurrency = Some(limiter.concurrency_range());
+        self.rates = limiter.rates();
+        self.learned = limiter.learned();
+        self.shared = limiter.shared_status();
+    }
+
     /// Rows that are skipped, succeeded or failed.
     pub fn done(&self) -> u64 {
         self.skipped + self.succeeded + self.failed
@@ -195,6 +212,7 @@ impl Summary {
     /// | `lost` | answers that another program took out of the output during the run |
     /// | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
     /// | `hedges`, `hedges_won` | of `attempts`, copies of attempts that took too long (they are no retries); of these, those whose answers were taken |
+    /// | `hedges_cut` | attempts that were cut off because their copy, or the attempt that they are a copy of, was answered first; they may have been billed, and are not in `possibly_billed` |
     /// | `wall_s`, `rps` | seconds from the start of the run to its end, and rows finished per second |
     /// | `concurrency` | how many requests might be in flight at once: `low` and `high` as set, and `now`, which is the number that was found last if it is a range |
     /// | `in_flight_peak`, `threads_peak` | the most at any moment |
@@ -205,7 +223,7 @@ impl Summary {
     /// | `binding` | what [held the run back](crate::_guide::limits#what-binds) for the longest time, null if nothing did |
     /// | `binding_share` | for which share of the time each limit held it back; those that never did are left out |
     /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `backoff` (between attempts; outages are included, pauses are not) and `wire`: seconds summed over requests |
-    /// | `learned` | limits that were learned and are lower than those set, each null if none was: `requests_per_s` and `tokens_per_s` from headers, `from_refusals_per_s` (requests) and `at_once` (requests in flight) from refusals. `ignored` counts announcements that made no sense |
+    /// | `learned` | limits that were learned and are lower than those set, each null if none was: `requests_per_s` and `tokens_per_s` from headers, `from_refusals_per_s` (requests), `tokens_from_refusals_per_s` and `at_once` (requests in flight) from refusals. `ignored` counts announcements that made no sense |
     /// | `shared_limit` | null unless the limits are shared: `store`, `processes` that share them and `processes_peak`, the most at once, `round_trips` to the store, `gone_s` if it is gone and the `error` that says why, and `falls_back` if requests are sent all the same, at the share to fall back on |
     /// | `possibly_billed` | rows that may be paid for more than once: sent again by this run, or to be sent again by a rerun, although an answer was lost on the way |
     /// | `exit` | the exit code |
@@ -214,13 +232,8 @@ impl Summary {
         let engine = &progress.engine;
         let finished = progress.finished();
         let wall = self.wall.as_secs_f64();
-        let share = |time: Duration| {
-            if wall > 0.0 {
-                rounded(time.as_secs_f64() / wall, 3)
-            } else {
-                0.0
-            }
-        };
+        let per_wall = |number: f64| rounded(if wall > 0.0 { number / wall } else { 0.0 }, 3);
+        let share = |time: Duration| per_wall(time.as_secs_f64());
         let shares = engine.bound.iter();
         let binding_share: Map<_, _> = shares
             .map(|(binding, time)| (binding.as_str().to_owned(), share(time).into()))
@@ -238,9 +251,10 @@ impl Summary {
             "retries": engine.retries,
             "hedges": engine.hedges,
             "hedges_won": engine.hedges_won,
+            "hedges_cut": engine.hedges_cut,
             "throttled": engine.throttled,
             "wall_s": seconds(self.wall),
-            "rps": if wall > 0.0 { rounded(finished as f64 / wall, 3) } else { 0.0 },
+            "rps": per_wall(finished as f64),
             "concurrency": concurrency(progress),
             "in_flight_peak": engine.in_flight_peak,
             "threads_peak": engine.threads_peak,
@@ -284,6 +298,7 @@ pub(crate) fn learned(learned: &Learned) -> Value {
         "from_refusals_per_s": rate(learned.from_refusals),
         "at_once": learned.at_once,
         "tokens_per_s": rate(learned.tokens),
+        "tokens_from_refusals_per_s": rate(learned.tokens_from_refusals),
         "ignored": learned.ignored,
     })
 }

@@ -16,6 +16,7 @@ use super::files::{Location, OpenInput};
 use super::format::Format;
 use super::ids::Occurrences;
 use super::lines::Lines;
+use super::sidecars::{has_ending, is_table};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, config};
 use crate::rows::cells::{BOM, Layout};
@@ -42,12 +43,8 @@ pub(crate) fn open(
     let mut rows = RowFormat::new(template, &format.endpoint)?;
     let unreadable = |error| location.unreadable(error);
     let here = |error: Error| error.behind(&format!("input {location}"));
-    let has_ending = |ending: &str| {
-        let own = location.path().and_then(|path| path.extension());
-        own.is_some_and(|own| own.eq_ignore_ascii_case(ending))
-    };
-    let has_tabs = has_ending("tsv");
-    let is_csv = rows.has_separator() || has_tabs || has_ending("csv");
+    let has_tabs = location.path().is_some_and(|path| has_ending(path, "tsv"));
+    let is_csv = rows.separator.is_some() || location.path().is_some_and(is_table);
     let start = match &mut input {
         OpenInput::Regular(file) => beginning(file, is_csv),
         OpenInput::Stream(stream) => beginning(stream, is_csv),
@@ -156,7 +153,7 @@ impl<R: Read> TableRows<R> {
     pub(crate) fn new(source: R, format: Format) -> Self {
         Self {
             lines: format.lines(source),
-            occurrences: format.names_rows().then(Occurrences::new),
+            occurrences: format.names_rows().then(Occurrences::default),
             format,
         }
     }
@@ -209,19 +206,17 @@ impl<'a> RowSource<'a> {
             input: Some((location, format)),
             ..Self::of_records()
         };
-        match &format.rows {
-            Some(rows) if rows.is_csv() => {
-                let columns = rows.columns().into_iter();
-                source.columns = columns.flat_map(|own| own.iter().cloned()).collect();
+        match format.rows.as_ref().map(|rows| &rows.table) {
+            Some(Some(table)) => {
+                source.columns = table.columns.to_vec();
                 source.own_layout = Layout {
-                    delimiter: rows.separator().unwrap_or(source.own_layout.delimiter),
+                    delimiter: table.separator,
                     has_bom: begins_with_bom(&mut open_again(location)?),
                 };
             }
-            Some(_) => {
-                let source_of_keys = open_again(location)?;
-                source.columns =
-                    keys_of_objects(source_of_keys, location, &Cancel::new(), |_| false)?;
+            Some(None) => {
+                let objects = open_again(location)?;
+                source.columns = keys_of_objects(objects, location, &Cancel::new(), |_| false)?;
             }
             None if format.prompts.is_some() => source.columns.push("prompt".to_owned()),
             None => {}
@@ -276,12 +271,9 @@ impl<'a> RowSource<'a> {
     /// As many cells as there are columns. A row of CSV that has more or fewer has failed, and
     /// shows what it has as well as can be.
     fn push_cells(&self, own: &mut ByteRecord, row: &TableRow<'_>, format: &Format) {
-        match &format.rows {
-            Some(rows) if rows.is_csv() => {
-                let cells = rows.fitted_cells(row.bytes.unwrap_or_default());
-                own.extend(cells.unwrap_or_default());
-            }
-            Some(_) => {
+        match format.rows.as_ref().map(|rows| &rows.table) {
+            Some(Some(table)) => own.extend(table.fitted_cells(row.bytes.unwrap_or_default())),
+            Some(None) => {
                 let text = row.text();
                 let object = Members::of(&text).unwrap_or_default();
                 for column in &self.columns {

@@ -132,9 +132,9 @@ impl Tally {
         }
     }
 
-    /// Notes how far the input has been read.
-    pub(super) fn input(&self, note: impl FnOnce(&mut InputState)) {
-        note(&mut self.counts.lock().input);
+    /// Notes or takes how far the input has been read.
+    pub(super) fn input<T>(&self, note: impl FnOnce(&mut InputState) -> T) -> T {
+        note(&mut self.counts.lock().input)
     }
 
     /// Counts rows in what the user sees.
@@ -217,24 +217,16 @@ impl Tally {
         shown.skipped = shown.skipped.saturating_sub(shown.lost - own);
     }
 
-    /// The progress of the run, with the engine's counters. `ends` is when its time is over.
-    pub(super) fn progress(
-        &self,
-        engine: &Monitor,
-        now: Instant,
-        ends: Option<Instant>,
-    ) -> FileProgress {
+    /// The progress of the run, with the engine's counters.
+    pub(super) fn progress(&self, engine: &Monitor) -> FileProgress {
         let shown = self.counts.lock().shown.clone();
         let possibly_billed = shown.engine.possibly_billed;
         let mut progress = FileProgress {
             cost: self.limits.cost(&shown),
             elapsed: self.elapsed(),
-            hold: engine.hold(now, ends),
-            announced_limit: engine.announced_limit(),
             engine: engine.snapshot(),
             ..shown
         };
-        progress.retried_in = progress.engine.retried_in(now);
         progress.engine.possibly_billed += possibly_billed;
         progress
     }
@@ -242,11 +234,6 @@ impl Tally {
     /// Time since the run began.
     pub(super) fn elapsed(&self) -> Duration {
         self.opened.elapsed()
-    }
-
-    /// How far the input was read, at the end of the run.
-    pub(super) fn take_input(&self) -> InputState {
-        std::mem::take(&mut self.counts.lock().input)
     }
 
     /// The summary of a run that has ended; `stopped` says by what, if before its end.
@@ -298,7 +285,7 @@ mod tests {
     }
 
     fn progress(tally: &Tally) -> FileProgress {
-        tally.progress(&Monitor::new(), Instant::now(), None)
+        tally.progress(&Monitor::new())
     }
 
     /// Why a run with rows left to read has stopped.

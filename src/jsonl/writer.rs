@@ -146,14 +146,14 @@ impl Writer<'_> {
         let hold = self.client.monitor().hold(now, None);
         let pause = hold.filter(|hold| hold.is_pause && self.ends.is_some_and(|ends| now < ends));
         let message = match pause {
-            None => "the run's time is over".into(),
+            None => "the run's time is over (`with_deadline`)".into(),
             Some(pause) => {
                 let left = pause.next_try.unwrap_or_default();
                 let seconds = left.as_secs_f64();
                 let until = to_rfc3339(clock.wall() + left);
                 format!(
                     "the server asked for a pause of {seconds:.0} s more, until {until}, and the run's time \
-                     is over before that"
+                     is over before that (`with_deadline`)"
                 )
             }
         };
@@ -217,12 +217,7 @@ impl Writer<'_> {
         };
         match outcome.result {
             Ok(reply) => {
-                record.response = Some(Response {
-                    status: reply.status().as_u16(),
-                    request_id: reply.request_id(),
-                    body: reply.body(),
-                    is_cut: false,
-                });
+                record.response = Some(Response::of_reply(&reply));
                 let usage = reply.usage();
                 record.usage = usage;
                 record.cost = usage.and_then(|usage| self.tally.cost_of(&usage));
@@ -245,37 +240,7 @@ impl Writer<'_> {
                 if self.is_left(&error, outcome.billed, outcome.attempts) {
                     return;
                 }
-                if let (Some(likeness), Some(id)) = (likeness, row.id)
-                    && !is_nearly_answered(&error)
-                {
-                    let last = &mut self.state.last_failed;
-                    last.truncate(self.client.settings().window());
-                    last.push_front((id, likeness));
-                }
-                let message = error.to_string();
-                let status = error.status();
-                record.response = status.map(|status| Response {
-                    status: status.as_u16(),
-                    request_id: error.request_id(),
-                    body: error.body().unwrap_or_default(),
-                    is_cut: error.body_is_cut(),
-                });
-                // A success without a usable answer needs its reason beside the status.
-                record.failure = status
-                    .is_none_or(|status| status.is_success())
-                    .then(|| Failure {
-                        code: record_code(error.kind(), status.is_some()),
-                        message: &message,
-                    });
-                record.code = error.code();
-                self.records.write(&mut self.state.errors, &record);
-                let failure = RowFailure {
-                    error,
-                    line: row.number,
-                    custom_id: row.custom_id.clone(),
-                };
-                self.state.tell(row, &failure);
-                self.state.failed.push(failure);
+                self.record_failure(row, &record, error, likeness);
             }
         }
         self.index.ended(row.id);
@@ -283,6 +248,44 @@ impl Writer<'_> {
             self.flush();
             self.report();
         }
+    }
+
+    /// Writes the record of a row that has failed.
+    fn record_failure(
+        &mut self,
+        row: &Row,
+        record: &Record<'_>,
+        error: Error,
+        likeness: Option<Likeness>,
+    ) {
+        if let (Some(likeness), Some(id)) = (likeness, row.id)
+            && !is_nearly_answered(&error)
+        {
+            let last = &mut self.state.last_failed;
+            last.truncate(self.client.settings().window());
+            last.push_front((id, likeness));
+        }
+        let message = error.to_string();
+        let status = error.status();
+        // A success without a usable answer needs its reason beside the status.
+        let needs_reason = status.is_none_or(|status| status.is_success());
+        let record = Record {
+            response: Response::of_error(&error),
+            failure: needs_reason.then(|| Failure {
+                code: record_code(error.kind(), status.is_some()),
+                message: &message,
+            }),
+            code: error.code(),
+            ..*record
+        };
+        self.records.write(&mut self.state.errors, &record);
+        let failure = RowFailure {
+            error,
+            line: row.number,
+            custom_id: row.custom_id.clone(),
+        };
+        self.state.tell(row, &failure);
+        self.state.failed.push(failure);
     }
 
     /// Whether a failed row is left for a rerun, without a record: one that was never attempted,
@@ -353,13 +356,9 @@ impl Writer<'_> {
 
     /// Calls `on_progress` with the progress of the run.
     pub(super) fn report(&mut self) -> FileProgress {
-        let client = &self.client;
-        let now = client.limiter().clock().now();
-        let mut progress = self.tally.progress(client.monitor(), now, self.ends);
-        progress.rates = client.limiter().rates();
-        progress.learned = client.limiter().learned();
-        progress.shared = client.limiter().shared_status();
-        progress.concurrency = Some(client.limiter().concurrency_range());
+        let (engine, limiter) = (self.client.monitor(), self.client.limiter());
+        let mut progress = self.tally.progress(engine);
+        progress.note_limits(engine, limiter, self.ends);
         (self.on_progress)(&progress);
         progress
     }
@@ -375,7 +374,7 @@ impl Writer<'_> {
         }
         let again = Again {
             rows: self.state.failed_alike(),
-            no_mark: self.records.is_strict(),
+            no_mark: self.records.strict,
         };
         if self.journal.keeps_errors() {
             let passes = (self.state.stopped.as_ref()).is_some_and(Error::is_transient);
@@ -390,7 +389,7 @@ impl Writer<'_> {
         if self.state.stopped.is_none() && outside.is_cancelled() {
             self.state.stopped = Some(Error::new(ErrorKind::Cancelled, "the run was interrupted"));
         }
-        let input = self.tally.take_input();
+        let input = self.tally.input(mem::take);
         let mut summary = self.tally.summary(progress, &input, self.state.stopped);
         // An output that is not complete is put in order by the next run.
         let order = input.order.filter(|_| summary.stopped.is_none());

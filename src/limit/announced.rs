@@ -46,7 +46,7 @@ impl Counted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Announced {
     pub(crate) counted: Counted,
-    /// Tells limits apart that count the same.
+    /// Tells limits apart that count the same. [`NAMED`] for one that a refusal names.
     pub(crate) scope: u64,
     pub(crate) limit: u64,
     pub(crate) remaining: Option<u64>,
@@ -54,6 +54,12 @@ pub(crate) struct Announced {
     /// The window, where the answer names it.
     pub(crate) window: Option<Duration>,
 }
+
+/// The scope of a limit that no header announces, and that a refusal names in words.
+pub(crate) const NAMED: u64 = u64::MAX;
+/// For so long after the last refusal that names a limit it is kept to. Nobody says that it has
+/// become higher, or that it is gone.
+const NAMED_FOR: Nanos = 600 * 1_000_000_000;
 
 /// When a limit is full again, or its window ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +136,8 @@ impl FollowedLimits {
     }
 
     pub(super) fn take(&mut self, cost: Cost, now: Nanos) {
+        self.0
+            .retain(|it| it.scope != NAMED || now < it.sent.saturating_add(NAMED_FOR));
         for it in &mut self.0 {
             let cost = it.counted.of(cost);
             it.bucket.take(cost, now);
@@ -163,9 +171,19 @@ impl FollowedLimits {
             .min_by(|a, b| a.0.units_per_second().total_cmp(&b.0.units_per_second()))
     }
 
-    /// The lowest rate of what is counted so, as the server announces it.
+    /// The lowest rate of what is counted so, as the server announces it. A limit of a day is not
+    /// told as one of a minute while the window is being found out.
     pub(super) fn lowest(&self, counted: impl Fn(Counted) -> bool) -> Option<Rate> {
-        let rates = self.0.iter().filter(|it| counted(it.counted));
+        self.lowest_of(|it| counted(it.counted) && it.scope != NAMED && !it.window.is_in_doubt())
+    }
+
+    /// The rate of model tokens that refusals name.
+    pub(super) fn named(&self) -> Option<Rate> {
+        self.lowest_of(|it| it.scope == NAMED)
+    }
+
+    fn lowest_of(&self, which: impl Fn(&FollowedLimit) -> bool) -> Option<Rate> {
+        let rates = self.0.iter().filter(|it| which(it));
         rates
             .map(|it| Rate::new(it.limit, it.window.length))
             .min_by(|a, b| a.units_per_second().total_cmp(&b.units_per_second()))
@@ -261,6 +279,16 @@ fn is_spread(counted: Counted, window: Duration) -> bool {
 struct Window {
     length: Duration,
     short: Option<Short>,
+    long: Option<Long>,
+}
+
+/// A window of more than a minute that all answers fit since one of them, though their resets are
+/// within a minute.
+#[derive(Clone, Copy, Debug)]
+struct Long {
+    length: Duration,
+    /// What that answer said was used.
+    used: u64,
 }
 
 /// What was seen since every reset was within the longest of [`SHORTER`].
@@ -277,6 +305,7 @@ impl Default for Window {
         Self {
             length: MINUTE,
             short: None,
+            long: None,
         }
     }
 }
@@ -327,6 +356,7 @@ impl Window {
         if reset.after > self.length.max(MINUTE) + reset.grain {
             self.length = longer(announced.limit, used, reset).unwrap_or(self.length);
         }
+        self.note_long(announced.limit, used, reset);
         let [.., longest] = SHORTER;
         if reset.after > longest {
             self.short = None;
@@ -352,6 +382,34 @@ impl Window {
         }
     }
 
+    /// Of a limit that refills in more than a minute, what is used and the reset grow together. A
+    /// minute that ends with its reset fits a longer window for a moment only.
+    fn note_long(&mut self, limit: u64, used: u64, reset: Reset) {
+        let agrees = |window: &Duration| agree(*window, limit, used, reset);
+        if self.length > MINUTE || agrees(&MINUTE) {
+            return;
+        }
+        // Where one unit takes long to come back, nearly any reset agrees.
+        let each = |window: Duration| window.as_nanos() / u128::from(limit.max(1));
+        let tells = |window: &Duration| each(*window) <= MINUTE.as_nanos() / 4;
+        let fits = |window: &Duration| tells(window) && agrees(window);
+        let Some(length) = LONGER.iter().copied().find(fits) else {
+            self.long = None;
+            return;
+        };
+        let same = self.long.filter(|long| long.length == length);
+        let first = *self.long.insert(same.unwrap_or(Long { length, used }));
+        let apart = each(length) * u128::from(used.abs_diff(first.used));
+        if apart > 2 * (each(length) + reset.grain.as_nanos()) {
+            self.length = length;
+        }
+    }
+
+    /// Whether the length is no more than the usual one, and a longer one is likely.
+    fn is_in_doubt(&self) -> bool {
+        self.length <= MINUTE && self.long.is_some()
+    }
+
     /// Takes note of an answer that was long on its way.
     fn note_late(&mut self, announced: &Announced) {
         if let (Some(short), Some(reset)) = (&mut self.short, announced.reset) {
@@ -372,17 +430,20 @@ fn longer(limit: u64, used: u64, reset: Reset) -> Option<Duration> {
     if used < FEW {
         return usual.min().copied();
     }
-    let agrees = |window: &&Duration| {
-        let each = window.as_nanos() / u128::from(limit.max(1));
-        let expected = each * u128::from(used);
-        expected.abs_diff(reset.after.as_nanos()) <= each + reset.grain.as_nanos()
-    };
+    let agrees = |window: &&Duration| agree(**window, limit, used, reset);
     let any = || {
         let nanos = reset.after.as_nanos() * u128::from(limit) / u128::from(used);
         let any = Duration::from_nanos(u64::try_from(nanos).ok()?);
         Some(any.min(*LONGER.iter().max()?))
     };
     usual.clone().find(agrees).copied().or_else(any)
+}
+
+/// Whether what is used comes back in this window until the reset.
+fn agree(window: Duration, limit: u64, used: u64, reset: Reset) -> bool {
+    let each = window.as_nanos() / u128::from(limit.max(1));
+    let expected = each * u128::from(used);
+    expected.abs_diff(reset.after.as_nanos()) <= each + reset.grain.as_nanos()
 }
 
 #[cfg(test)]
@@ -497,6 +558,39 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_only_a_refusal_names_is_forgotten_in_time() {
+        let mut limits = FollowedLimits::default();
+        let named = Announced {
+            scope: NAMED,
+            window: Some(MINUTE),
+            ..said(Counted::Tokens, 30_000, 0, 0)
+        };
+        limits.note(&named, 0, 0, 0);
+        limits.take(Cost::ONE, 599 * S);
+        assert_eq!(limits.named(), Some(Rate::per_minute(30_000)));
+        assert_eq!(limits.lowest(|_| true), None, "no header announces it");
+        limits.take(Cost::ONE, 600 * S);
+        assert_eq!(limits.named(), None);
+    }
+
+    #[test]
+    fn a_limit_of_a_day_is_never_told_as_one_of_a_minute() {
+        let mut limits = FollowedLimits::default();
+        let mut told = |used: u64, reset_ms| {
+            let at = used * S;
+            limits.note(&requests(14_400, 14_400 - used, reset_ms), at, 0, at);
+            limits.lowest(|_| true).map(Rate::period)
+        };
+        assert_eq!(told(1, 6_000), None, "not yet known");
+        assert_eq!(told(2, 11_500), None, "not yet known");
+        assert_eq!(told(5, 29_500), Some(Duration::from_secs(86_400)));
+        let mut limits = FollowedLimits::default();
+        limits.note(&requests(14_400, 14_399, 40_000), 0, 0, 0);
+        let told = limits.lowest(|_| true).map(Rate::period);
+        assert_eq!(told, Some(MINUTE), "it fits no day");
+    }
+
+    #[test]
     fn the_window_is_the_one_that_fits_else_a_minute() {
         let day = |used: u64| requests(14_400, 14_400 - used, used * 6_000);
         for (what, answers, expected) in [
@@ -515,6 +609,22 @@ mod tests {
                 60,
             ),
             ("Groq's day", vec![(0, day(1)), (S, day(30))], 86_400),
+            (
+                "Groq's day, full again within a minute",
+                vec![(0, day(1)), (S, day(2)), (2 * S, day(5))],
+                86_400,
+            ),
+            (
+                "a fixed minute that fits a day now and then",
+                (0..40)
+                    .map(|n| (n * S, requests(14_400, 14_400 - n, (60 - n) * 1_000)))
+                    .chain((60..100).map(|n| {
+                        let used = n - 60;
+                        (n * S, requests(14_400, 14_400 - used, (120 - n) * 1_000))
+                    }))
+                    .collect(),
+                60,
+            ),
             (
                 "a day of few",
                 vec![(0, requests(50, 49, 30_000_000))],

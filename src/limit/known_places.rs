@@ -20,6 +20,9 @@ pub(super) const MOST_FLIPS: usize = 3;
 /// After more refusals within the places than this, refusals are not about places, or there are
 /// fewer places than before.
 const MOST_DOUBTS: f64 = 4.0;
+/// Of those that were counted at least this share are places. Others were requests that had left
+/// their place: they are in flight until their answer is read.
+const LEAST_SHARE: [usize; 2] = [3, 4];
 /// A server frees a place when it has answered, or a little later. After a refusal within the
 /// places each place rests for so long before it is used again. The rest triples with each such
 /// refusal. It is at most the time of the quickest answer divided by `LONGEST_REST`.
@@ -40,6 +43,8 @@ pub(super) struct Known {
     /// How many places there seem to be, now and at first.
     pub(super) most: usize,
     pub(super) first: usize,
+    /// How many were counted, among which may be some that were none.
+    pub(super) counted: usize,
     /// When the places were counted. Requests sent before this are in that count.
     pub(super) since: Nanos,
     /// Whether the server says of a refusal that it is about places.
@@ -91,6 +96,7 @@ impl Known {
         Self {
             most,
             first: most,
+            counted: most,
             since: now,
             is_named: false,
             is_all: false,
@@ -170,7 +176,7 @@ impl Known {
         self.next_try = now;
         self.turn = None;
         self.refused_tries = 0;
-        self.flips += usize::from(!self.settled);
+        self.flips += usize::from(!self.settled && self.most > self.counted);
     }
 
     /// The try was refused.
@@ -183,10 +189,21 @@ impl Known {
     }
 
     /// Whether a refusal within the places may be about them.
-    pub(super) fn explains_refusal_within(&mut self, sent: Nanos, now: Nanos) -> bool {
+    pub(super) fn explains_refusal_within(
+        &mut self,
+        place: usize,
+        sent: Nanos,
+        now: Nanos,
+    ) -> bool {
         let asked = self.doubt.as_ref().map(|doubt| doubt.asked);
         if asked.is_some_and(|asked| asked.is_none_or(|asked| sent < asked)) {
-            // It was on its way with the one that raised the doubt.
+            // It was on its way with the one that raised the doubt. With so many in flight there
+            // was no place left.
+            let least = (self.counted * LEAST_SHARE[0]).div_ceil(LEAST_SHARE[1]);
+            if !self.settled {
+                self.most = self.most.min(least.max(place - 1));
+                self.first = self.first.min(self.most);
+            }
             return true;
         }
         self.stop_trying(now);

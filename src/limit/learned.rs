@@ -2,8 +2,19 @@
 
 use super::rate::Rate;
 
-/// What a limiter has learned of the provider's limits. A limit is told if it is lower than the one
-/// that is set, or if none is set.
+/// What a refusal says that it is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RefusedFor {
+    #[default]
+    Unsaid,
+    /// Too many requests are in flight.
+    Places,
+    /// Too many model tokens are used.
+    Tokens,
+}
+
+/// What a limiter has learned of the provider's limits. A limit is `Some` only if it is lower
+/// than the one that is set, or if none is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Learned {
@@ -15,6 +26,8 @@ pub struct Learned {
     pub at_once: Option<usize>,
     /// The rate of model tokens that answers announce in their headers.
     pub tokens: Option<Rate>,
+    /// The rate of model tokens that refusals name, if it is lower than the announced one.
+    pub tokens_from_refusals: Option<Rate>,
     /// How many values in headers that should announce a limit made no sense, such as -1. They are
     /// ignored.
     pub ignored: u64,

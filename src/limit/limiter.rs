@@ -10,7 +10,7 @@ use super::announced::Announced;
 use super::bucket::{Admission, Nanos};
 use super::concurrency::Concurrency;
 use super::keeper::Keeper;
-use super::learned::Learned;
+use super::learned::{Learned, RefusedFor};
 use super::nested::{self, HeldMark};
 use super::pace::Heard;
 use super::permit::Permit;
@@ -283,14 +283,19 @@ impl Limiter {
         });
     }
 
-    /// Takes note that what was sent with this permit was refused, with a wait or without. `is_full`
-    /// if the server says itself that too many are in flight.
-    pub(crate) fn refused(&self, permit: &Permit, hint: Option<Duration>, is_full: bool) -> Heard {
+    /// Takes note that what was sent with this permit was refused, with a wait or without.
+    pub(crate) fn refused(
+        &self,
+        permit: &Permit,
+        hint: Option<Duration>,
+        what: RefusedFor,
+    ) -> Heard {
         self.0.update(|locked, now| {
-            let (heard, sooner) = if is_full {
-                locked.limits.full(permit.start, now)
-            } else {
-                locked.limits.refused(permit.start, hint, now)
+            let (limits, start) = (&mut locked.limits, permit.start);
+            let (heard, sooner) = match what {
+                RefusedFor::Places => limits.full(start, now),
+                RefusedFor::Tokens => limits.refused_tokens(start, hint, now),
+                RefusedFor::Unsaid => limits.refused(start, hint, now),
             };
             (heard, locked.head_if(|_| sooner))
         })
@@ -391,10 +396,13 @@ impl Limiter {
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let locked = self.0.lock();
+        let [requests, tokens] = self.rates();
         f.debug_struct("Limiter")
-            .field("limits", &locked.limits)
-            .field("waiting", &locked.waiting.len())
+            .field("requests", &requests)
+            .field("tokens", &tokens)
+            .field("concurrency", &self.concurrency_range())
+            .field("in_flight", &self.in_flight())
+            .field("waiting", &self.waiting())
             .finish_non_exhaustive()
     }
 }

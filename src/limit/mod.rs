@@ -50,12 +50,13 @@ mod state;
 mod trial;
 mod used;
 
-pub(crate) use announced::{Announced, Counted, Reset};
+pub(crate) use announced::{Announced, Counted, NAMED, Reset};
 #[cfg(feature = "cli")]
 pub(crate) use bucket::Admission;
 pub use builder::LimiterBuilder;
 pub use concurrency::Concurrency;
 pub use learned::Learned;
+pub(crate) use learned::RefusedFor;
 pub use limiter::{Limiter, Refusal};
 pub(crate) use pace::Heard;
 pub use permit::Permit;

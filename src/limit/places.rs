@@ -213,7 +213,7 @@ impl Places {
             }
             return true;
         }
-        if known.explains_refusal_within(sent, now) {
+        if known.explains_refusal_within(place, sent, now) {
             return true;
         }
         if known.settled && known.flips < MOST_FLIPS {
@@ -392,6 +392,42 @@ mod tests {
         places.admitted(1, now);
         assert!(!places.explains(1, now, HINT, now));
         assert_eq!(places.most(), None);
+    }
+
+    #[test]
+    fn places_that_were_counted_too_high_are_lowered_by_refusals_and_found_again() {
+        // There are 10. Two that had left theirs were in flight when they were counted.
+        let mut places = counted(12);
+        let mut now = 61 * SECOND;
+        fill(&mut places, 12, now);
+        assert!(places.explains(12, now, None, now + MILLI));
+        assert!(places.explains(11, now, None, now + MILLI));
+        assert!(places.explains(10, now, None, now + MILLI));
+        assert_eq!(places.most(), Some(9), "one of them had left as well");
+        now += SECOND;
+        assert_eq!(places.room(0, 20, false, now), Room::Yes);
+        places.admitted(1, now);
+        places.let_in(1, now, now + MILLI);
+        for most in 9..12 {
+            now += SECOND;
+            fill(&mut places, most, now);
+            now += FIRST_WAIT;
+            assert_eq!(places.room(most, 20, false, now), Room::Yes);
+            places.admitted(most + 1, now);
+            now += LEAST_PATIENCE;
+            places.room(most + 1, 20, false, now);
+        }
+        assert_eq!(
+            places.most(),
+            Some(12),
+            "as many as were counted tell no rate"
+        );
+        let mut places = counted(12);
+        fill(&mut places, 12, 61 * SECOND);
+        for place in (1..=12).rev() {
+            places.explains(place, 61 * SECOND, None, 61 * SECOND + MILLI);
+        }
+        assert_eq!(places.most(), Some(9), "no lower than three quarters");
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Locked {
                 format!(
                     "the server asks another process that shares the limit for a longer wait than \
                      is allowed here, {seconds} s; run again after that time, or allow longer \
-                     server delays"
+                     ones (`max_server_delay`)"
                 ),
             )
         })

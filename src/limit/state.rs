@@ -150,6 +150,22 @@ impl LimiterState {
         (heard, self.keep_pace(now))
     }
 
+    /// As [`refused`](Self::refused), where the server says itself that too many model tokens are
+    /// used. If a limit on these is known, that tells no rate of requests and no number at once.
+    pub(crate) fn refused_tokens(
+        &mut self,
+        start: Start,
+        hint: Option<Duration>,
+        now: Nanos,
+    ) -> (Heard, bool) {
+        if !self.announced.limits(|it| it != Counted::Requests) {
+            return self.refused(start, hint, now);
+        }
+        let heard = self.pace.refused(start.at, self.in_flight, hint, now);
+        self.pace.outage();
+        (heard, self.keep_pace(now))
+    }
+
     /// Takes note that the server is down, and refuses for that. Whether something may be admitted
     /// sooner than it was said.
     pub(crate) fn outage(&mut self, now: Nanos) -> bool {
@@ -215,24 +231,27 @@ impl LimiterState {
     /// lower than those that are set.
     pub(super) fn learned(&self) -> Learned {
         let [requests, tokens] = self.set.rates();
-        let lowest = |set: Option<Rate>, counted: fn(Counted) -> bool| {
-            let learned = self.announced.lowest(counted)?;
-            let is_lower = |set: Rate| learned.units_per_second() < set.units_per_second();
-            set.is_none_or(is_lower).then_some(learned)
+        let lower = |learned: Option<Rate>, than: Option<Rate>| {
+            let is_lower = |learned: &Rate| {
+                than.is_none_or(|than| learned.units_per_second() < than.units_per_second())
+            };
+            learned.filter(is_lower)
         };
-        let announced = lowest(requests, |it| it == Counted::Requests);
+        let announced = lower(
+            self.announced.lowest(|it| it == Counted::Requests),
+            requests,
+        );
         let announced = self.set.followed(0).or(announced);
-        let lowest_known = announced.or(requests);
         let paced = self.paced.as_ref().map(Bucket::rate);
-        let is_lower = |paced: &Rate| {
-            lowest_known.is_none_or(|it| paced.units_per_second() < it.units_per_second())
-        };
+        let announced_tokens = self.announced.lowest(|it| it != Counted::Requests);
+        let announced_tokens = (self.set.followed(1)).or(lower(announced_tokens, tokens));
         let at_once = self.places.most();
         Learned {
             requests: announced,
             at_once: at_once.filter(|at_once| *at_once < self.concurrency.high()),
-            from_refusals: paced.filter(is_lower),
-            tokens: (self.set.followed(1)).or(lowest(tokens, |it| it != Counted::Requests)),
+            from_refusals: lower(paced, announced.or(requests)),
+            tokens: announced_tokens,
+            tokens_from_refusals: lower(self.announced.named(), announced_tokens.or(tokens)),
             ignored: self.ignored,
         }
     }

@@ -19,6 +19,7 @@
 use std::time::Duration;
 
 use super::Scenario;
+use super::engine::RunResult;
 use crate::limit::Rate;
 
 /// Several processes that share their limits.
@@ -42,7 +43,7 @@ const PORTS: f64 = 28_232.0;
 const THREADS: f64 = 16_000.0;
 /// Memory of a process, and of a request in flight over TLS with what the kernel keeps for it.
 const PROCESS_MIB: f64 = 4.0;
-const REQUEST_MIB: f64 = 68.0 / 1024.0;
+const REQUEST_MIB: f64 = 72.0 / 1024.0;
 /// What `memory` among the ceilings is for each process.
 const MEMORY_MIB: f64 = 1024.0;
 
@@ -96,6 +97,18 @@ pub(super) struct Load {
 }
 
 impl Load {
+    pub(super) fn of(run: &RunResult) -> Self {
+        let attempts = run.attempts.max(1) as f64;
+        let seconds = run.wire.as_secs_f64() / attempts;
+        // Those of a run that begins all at once are there for the time of an answer.
+        let sending = run.all_begun.as_secs_f64().max(seconds);
+        Self {
+            rate: attempts / sending.max(f64::MIN_POSITIVE),
+            seconds,
+            tokens: run.counted_tokens as f64 / attempts,
+        }
+    }
+
     /// The attempts in a second that each of the limits on requests and on model tokens allows.
     pub(super) fn allowed(&self, scenario: &Scenario) -> [Option<PerSecond>; 2] {
         let rates = [scenario.request_rate, scenario.token_rate];
@@ -263,7 +276,7 @@ mod tests {
         ];
         assert_eq!(names, lowest_first);
         for (found, expected) in
-            (found.ceilings.iter()).zip([20.0, 50.0, 80.0, 14_116.0, 61_440.0, 64_000.0])
+            (found.ceilings.iter()).zip([20.0, 50.0, 80.0, 14_116.0, 58_026.67, 64_000.0])
         {
             close(found.rate, expected, 1e-6);
         }

@@ -21,6 +21,7 @@ use super::Scenario;
 use super::capacity::{Capacity, Load, capacity};
 use super::draws::Variant;
 use super::engine::{RunResult, run};
+use crate::api::Price;
 use crate::binding::{Binding, Times};
 use crate::error::Result;
 use crate::limit::Concurrency;
@@ -119,35 +120,16 @@ pub(crate) fn concurrencies_around(concurrency: usize) -> Vec<usize> {
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be.
 pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Prediction> {
     let all = scenario.requests.count;
-    let variant = |concurrency: Concurrency, in_full: bool| {
-        let at_once = concurrency.high().saturating_mul(scenario.process_count());
-        let parts = u32::try_from(at_once.div_ceil(MOST_AT_ONCE)).unwrap_or(u32::MAX);
-        let in_part = all.div_ceil(parts.into());
-        let most = if in_full {
-            MOST_IN_MAIN
-        } else if parts == 1 && all <= MOST_IN_FULL {
-            all
-        } else {
-            SCALED.max(10 * at_once as u64 / u64::from(parts))
-        };
-        Variant {
-            requests: in_part.min(most),
-            concurrency,
-            parts,
-            seed: scenario.seed,
-        }
-    };
-    let main = variant(scenario.concurrency, true);
-    let part = variant(scenario.concurrency, false);
+    let main = variant(scenario, scenario.concurrency, true);
+    let part = variant(scenario, scenario.concurrency, false);
     let scaled = (part.requests < all).then_some(part.requests);
     let seeds = (SEEDED_REQUESTS / part.requests.max(1)).clamp(SEEDS[0], SEEDS[1]);
     let seeded = (0..seeds).map(|more| Variant {
         seed: scenario.seed.wrapping_add(more),
         ..part
     });
-    let at_other = concurrencies.iter();
-    let at_other = at_other.map(|&concurrency| variant(Concurrency::fixed(concurrency), false));
-    let at_other: Vec<Variant> = at_other.collect();
+    let at_other = concurrencies.iter().map(|it| Concurrency::fixed(*it));
+    let at_other: Vec<_> = at_other.map(|it| variant(scenario, it, false)).collect();
     let variants: Vec<Variant> = [main]
         .into_iter()
         .chain(seeded)
@@ -174,29 +156,12 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
             p95: away(seeded.p95),
         }
     };
-    let cost = scenario.price.map(|price| {
-        range(1, &|result| {
-            let cost = price.of(result.prompt_tokens, result.completion_tokens);
-            cost.as_f64()
-        })
-    });
-    let attempts = found.attempts.max(1) as f64;
-    let each = found.wire.as_secs_f64() / attempts;
-    let load = Load {
-        // Those of a run that begins all at once are there for the time of an answer.
-        rate: attempts
-            / found
-                .all_begun
-                .as_secs_f64()
-                .max(each)
-                .max(f64::MIN_POSITIVE),
-        seconds: each,
-        tokens: found.counted_tokens as f64 / attempts,
-    };
+    let cost = |run: &RunResult, price: Price| price.of(run.prompt_tokens, run.completion_tokens);
+    let load = Load::of(&found);
     Ok(Prediction {
         requests: all,
         duration_s: range(part.parts, &|result| result.end.as_secs_f64()),
-        cost_usd: cost,
+        cost_usd: (scenario.price).map(|price| range(1, &|run| cost(run, price).as_f64())),
         by_concurrency: (at_other.iter().zip(others))
             .map(|(variant, result)| (variant.concurrency.high(), end(result, *variant, scenario)))
             .collect(),
@@ -208,6 +173,26 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
         scaled,
         is_main_scaled: main.requests < all,
     })
+}
+
+/// The run that stands for all requests at this concurrency: over all of them, or over a part.
+fn variant(scenario: &Scenario, concurrency: Concurrency, in_full: bool) -> Variant {
+    let all = scenario.requests.count;
+    let at_once = concurrency.high().saturating_mul(scenario.process_count());
+    let parts = u32::try_from(at_once.div_ceil(MOST_AT_ONCE)).unwrap_or(u32::MAX);
+    let most = if in_full {
+        MOST_IN_MAIN
+    } else if parts == 1 && all <= MOST_IN_FULL {
+        all
+    } else {
+        SCALED.max(10 * at_once as u64 / u64::from(parts))
+    };
+    Variant {
+        requests: all.div_ceil(parts.into()).min(most),
+        concurrency,
+        parts,
+        seed: scenario.seed,
+    }
 }
 
 /// When the run ends that this is a part of, in seconds.

@@ -5,7 +5,8 @@
 pub(crate) struct Sample<T> {
     kept: Vec<T>,
     most: usize,
-    seen: u64,
+    /// How many there were.
+    pub(crate) seen: u64,
     /// One in so many is kept.
     stride: u64,
 }
@@ -39,11 +40,6 @@ impl<T> Sample<T> {
         self.kept.push(thing);
     }
 
-    /// How many there were.
-    pub(crate) fn seen(&self) -> u64 {
-        self.seen
-    }
-
     /// Those that are kept, in their order.
     pub(crate) fn into_kept(self) -> Vec<T> {
         self.kept
@@ -59,7 +55,7 @@ mod tests {
         for all in [0, 1, 100, 101, 250, 10_000_u64] {
             let mut sample = Sample::of_at_most(100);
             (0..all).for_each(|thing| sample.add(thing));
-            assert_eq!(sample.seen(), all);
+            assert_eq!(sample.seen, all);
             let kept = sample.into_kept();
             let least = usize::try_from(all.min(50)).unwrap();
             assert!((least..=100).contains(&kept.len()), "{all}: {}", kept.len());

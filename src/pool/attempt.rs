@@ -53,7 +53,7 @@ impl<J: Job> RunShared<'_, J> {
             used: Cell::new(None),
             counted: Cell::new(None),
             pause: Cell::new(None),
-            is_full: Cell::new(false),
+            refused_for: Cell::default(),
             why_paused: OnceCell::new(),
             answer: OnceCell::new(),
             reach: Cell::new(Reach::Answered),
@@ -176,7 +176,7 @@ impl<J: Job> RunShared<'_, J> {
             return (verdict, None);
         };
         let limiter = &self.settings.limiter;
-        let heard = limiter.refused(permit, hint, attempt.is_full.get());
+        let heard = limiter.refused(permit, hint, attempt.refused_for.get());
         let max_backoff = self.settings.retry.max_backoff;
         let (verdict, pause) = verdict.heard(heard, attempt.number, max_backoff);
         (Some(verdict), pause)
@@ -267,7 +267,7 @@ impl<J: Job> RunShared<'_, J> {
                 progress.backing_off += 1;
                 progress.last_retry = progress.last_retry.max(Some(at));
             });
-            let index = item.index;
+            let (index, kind) = (item.index, shown.map(Error::kind));
             item.last = Some(error);
             item.back_off(hold, now);
             // More is known by then of what such items take.
@@ -288,6 +288,7 @@ impl<J: Job> RunShared<'_, J> {
             self.settings.emit(|| Event::Retry {
                 index,
                 attempt: attempt.number,
+                kind,
                 wait: at.saturating_duration_since(now),
             });
             return None;

@@ -79,7 +79,7 @@ impl Pool {
         if limiter.concurrency() > MOST_THREADS {
             let why = "the limiter must have a concurrency of at most 10000 to be used by a client or \
                        a pool, which have a thread for each request in flight: set one";
-            return Err(Error::new(ErrorKind::Config, why));
+            return Err(Error::new(ErrorKind::Config, why).with_settings(&["concurrency"]));
         }
         Ok(Self {
             settings: Settings {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::monitor::Monitor;
 use crate::binding::Binding;
+use crate::error::ErrorKind;
 use crate::limit::{Learned, Limiter};
 use crate::sync::Mutex;
 
@@ -25,12 +26,16 @@ pub enum Event {
         /// 1 for the first attempt. One in which nothing was sent is not counted.
         attempt: u32,
     },
-    /// An attempt failed, and the item is tried again.
+    /// An attempt failed, and the item is tried again. Of a client, the whole reason is a
+    /// [record of the log](crate::_guide::batch_files#the-summary), with the level `info` and the
+    /// target `tollgate::attempt`.
     Retry {
         /// The item.
         index: u64,
         /// The attempt that failed.
         attempt: u32,
+        /// What kind of failure it was; `None` if a job's error is none of this library's.
+        kind: Option<ErrorKind>,
         /// How long the item waits at least.
         wait: Duration,
     },

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind};
-use crate::limit::Cost;
+use crate::limit::{Cost, RefusedFor};
 use crate::retry::{Likeness, Reach, Verdict};
 
 /// A blocking job, done once for each item, from many threads at once.
@@ -88,8 +88,8 @@ pub struct Attempt<'a> {
     pub(crate) pause: Cell<Option<Duration>>,
     /// Why everyone waits, if the attempt succeeded.
     pub(crate) why_paused: OnceCell<Error>,
-    /// Whether a refusal says itself that too many are in flight.
-    pub(crate) is_full: Cell<bool>,
+    /// What a refusal says itself that it is about.
+    pub(crate) refused_for: Cell<RefusedFor>,
     /// What the log says of the answer's headers.
     pub(crate) answer: OnceCell<Box<str>>,
     /// How far it got; [`Reach::Answered`] unless told, and [`Reach::NotSent`] whenever the verdict

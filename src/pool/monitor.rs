@@ -47,6 +47,9 @@ pub struct Progress {
     pub hedges: u64,
     /// Of these copies, those whose answer came first and was taken.
     pub hedges_won: u64,
+    /// Attempts that were cut off because the other attempt at their item was answered first: a
+    /// copy, or the attempt that it is a copy of. Each of them may have been billed.
+    pub hedges_cut: u64,
     /// Answers that asked for a slower pace.
     pub throttled: u64,
     /// Requests on the wire now.

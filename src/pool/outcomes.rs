@@ -17,6 +17,24 @@ use crate::error::ErrorKind;
 /// Of a [`Pool`](crate::Pool) the error is a [`Failure`] around the closure's own error; of a
 /// [`Client`](crate::Client) the item is a [`Request`](crate::Request) and the error an
 /// [`Error`](crate::Error).
+///
+/// The outcome has the item, so what belongs to an item can be a part of it. A request has no room
+/// for that: there `index` tells which one it was.
+///
+/// ```
+/// use tollgate::Pool;
+///
+/// let cities = [("fr", "Paris"), ("pe", "Lima")];
+/// let task = Pool::new(4)?.task(|(_, name): &(&str, &str), _| Ok::<_, std::io::Error>(name.len()));
+/// task.for_each(cities, |done| {
+///     let Some((country, city)) = done.input else { return };
+///     match done.result {
+///         Ok(letters) => println!("{country}: {city} has {letters} letters"),
+///         Err(error) => println!("{country}: {error} after {} attempts", done.attempts),
+///     }
+/// })?;
+/// # Ok::<(), tollgate::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Outcome<I, T, E> {

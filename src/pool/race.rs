@@ -107,13 +107,15 @@ impl<J: Job> RunShared<'_, J> {
             None => (End::Decides, None),
         };
         let Some(pair) = pair else { return end };
+        let is_cut = pair.withdrawn.is_none() && pair.under_way > 0;
         let other = match pair.withdrawn {
             Some(withdrawn) => withdrawn,
-            None if pair.under_way > 0 => {
+            None if is_cut => {
                 race.cut.abort();
                 Withdrawn {
                     attempts: 1,
-                    possibly_billed: true,
+                    // A row that has its answer lost none.
+                    possibly_billed: !succeeded,
                 }
             }
             None => return end,
@@ -133,6 +135,7 @@ impl<J: Job> RunShared<'_, J> {
         }
         self.settings.monitor.update(|progress| {
             progress.hedges_won += u64::from(won);
+            progress.hedges_cut += u64::from(is_cut && succeeded);
             progress.possibly_billed += u64::from(is_new);
         });
         end

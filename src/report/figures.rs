@@ -151,7 +151,7 @@ impl<'t> TimeAxis<'t> {
 /// How the times of answers are distributed.
 pub(super) fn distribution(answers: &Histogram) -> Result<Figure> {
     // The caption tells what is beyond: one slow answer would leave no room for the others.
-    let end = (answers.quantile(0.99).mul_f64(1.3)).min(answers.longest());
+    let end = (answers.quantile(0.99).mul_f64(1.3)).min(answers.longest);
     let end_ms = u64::try_from(end.as_millis()).unwrap_or(u64::MAX).max(1);
     // Whole milliseconds, as times are told in those.
     let width_ms = end_ms.div_ceil(BARS);
@@ -176,7 +176,7 @@ pub(super) fn distribution(answers: &Histogram) -> Result<Figure> {
     ];
     let (half, most) = (time(answers.quantile(0.5)), time(answers.quantile(0.95)));
     let beyond = if behind > 0 {
-        let (more, longest) = (count(behind), time(answers.longest()));
+        let (more, longest) = (count(behind), time(answers.longest));
         format!(" {more} more are beyond the plot, up to {longest}.")
     } else {
         String::new()

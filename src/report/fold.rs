@@ -145,9 +145,7 @@ impl Stats {
             self.untimed += 1;
             return;
         };
-        for (binding, time) in times.iter() {
-            self.times.add(binding, time);
-        }
+        self.times += times;
         let took = times.total();
         if answered {
             self.rows.add(took);

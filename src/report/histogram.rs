@@ -13,9 +13,9 @@ const LONGEST_MS: u64 = u32::MAX as u64;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Histogram {
     counts: Vec<u32>,
-    count: u64,
+    pub(super) count: u64,
     sum: Duration,
-    longest: Duration,
+    pub(super) longest: Duration,
 }
 
 impl Histogram {
@@ -29,14 +29,6 @@ impl Histogram {
         self.count += 1;
         self.sum = self.sum.saturating_add(time);
         self.longest = self.longest.max(time);
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.count
-    }
-
-    pub(super) fn longest(&self) -> Duration {
-        self.longest
     }
 
     pub(super) fn mean(&self) -> Duration {
@@ -97,7 +89,7 @@ mod tests {
         let none = Histogram::default();
         let zero = Duration::ZERO;
         assert_eq!(
-            (none.quantile(0.5), none.mean(), none.longest()),
+            (none.quantile(0.5), none.mean(), none.longest),
             (zero, zero, zero)
         );
         assert_eq!(none.parts(3, zero), (vec![0; 3], 0));

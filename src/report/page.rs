@@ -38,7 +38,7 @@ impl Report {
             Some(over_time) => over_time.figures(stats, &limits)?,
             None => Vec::new(),
         };
-        if stats.answers.count() > 0 {
+        if stats.answers.count > 0 {
             figures.push(distribution(&stats.answers)?);
         }
         let tokens = stats.prompt_tokens.saturating_add(stats.completion_tokens);
@@ -139,7 +139,7 @@ fn times(stats: &Stats) -> Vec<Value> {
 /// The p50, p90, p95 and p99, the longest and the mean.
 fn percentiles(all: &Histogram) -> Option<Vec<String>> {
     let quantiles = [0.5, 0.9, 0.95, 0.99].map(|share| all.quantile(share));
-    let all = (all.count() > 0).then(|| [all.longest(), all.mean()])?;
+    let all = (all.count > 0).then(|| [all.longest, all.mean()])?;
     Some(quantiles.into_iter().chain(all).map(time).collect())
 }
 

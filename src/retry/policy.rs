@@ -37,9 +37,10 @@ settings! {
     /// Default: 50.
     max_waits: u32 = 50;
 
-    /// The upper bound of the first wait; it doubles with each. It is twice this after an answer
-    /// that the server is asked too fast and that does not say how long to wait; that counts only
-    /// while the server still answers most requests, as otherwise everyone waits. Default: 0.5 s.
+    /// The upper bound of the first wait. It doubles with each further wait. Default: 0.5 s.
+    ///
+    /// It is twice this after a refusal (429, an overload) that does not say how long to wait. That
+    /// holds while the server still answers most requests; otherwise everyone waits.
     initial_backoff: Duration = Duration::from_millis(500);
 
     /// The upper bound of every wait that the server did not ask for. Default: 60 s.

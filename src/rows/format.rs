@@ -21,9 +21,10 @@ pub(crate) struct RowFormat {
     renderer: Arc<Renderer>,
     /// The column that names the rows; without one they are named by their requests.
     id: Option<Arc<str>>,
-    separator: Option<u8>,
+    /// With one, rows are CSV whatever they look like.
+    pub(crate) separator: Option<u8>,
     /// Of CSV, once its header has been read. Any other row is a JSON object.
-    table: Option<Table>,
+    pub(crate) table: Option<Table>,
 }
 
 impl RowFormat {
@@ -48,11 +49,6 @@ impl RowFormat {
             separator: separator.transpose()?,
             table: None,
         })
-    }
-
-    /// Whether rows are CSV whatever they look like.
-    pub(crate) fn has_separator(&self) -> bool {
-        self.separator.is_some()
     }
 
     /// Reads the header of CSV, which is then what all rows are.
@@ -127,16 +123,6 @@ impl RowFormat {
         self.table.is_some()
     }
 
-    /// The names in the header of CSV.
-    pub(crate) fn columns(&self) -> Option<&Arc<[String]>> {
-        self.table.as_ref().map(|table| &table.columns)
-    }
-
-    /// What the cells of CSV are held apart by.
-    pub(crate) fn separator(&self) -> Option<u8> {
-        self.table.as_ref().map(|table| table.separator)
-    }
-
     /// Whether rows have no ids of their own.
     pub(crate) fn names_rows(&self) -> bool {
         self.id.is_none()
@@ -155,11 +141,6 @@ impl RowFormat {
             RowFlaw::Other("open_quote", why.into())
         })?;
         Ok(Row::of_texts(&table.columns, texts(cells)))
-    }
-
-    /// The cells of any row of CSV, one for each column; see [`Table::fitted_cells`].
-    pub(crate) fn fitted_cells(&self, row: &[u8]) -> Option<Vec<Vec<u8>>> {
-        self.table.as_ref().map(|table| table.fitted_cells(row))
     }
 
     /// Makes the request of a row.

@@ -141,6 +141,10 @@ fn announce(
     date: SystemTime,
     field: &mut impl FnMut(&str, &dyn Display),
 ) {
+    let is_apart = matches!(quota.limit, Limit::InputTokens | Limit::OutputTokens);
+    if is_apart && dialect != Dialect::Anthropic {
+        return;
+    }
     let (name, _) = quota.limit.names();
     let (most, full_in) = (quota.most, quota.full_in);
     let remaining = most.saturating_sub(quota.used);
@@ -271,6 +275,39 @@ mod tests {
             (3_603_000_000_000, "1h0m3s"),
         ] {
             assert_eq!(go_duration(Duration::from_nanos(nanos)), text);
+        }
+    }
+
+    #[test]
+    fn tokens_apart_are_announced_in_anthropics_headers_alone() {
+        let quota = Quota {
+            limit: Limit::InputTokens,
+            most: 600,
+            period: Duration::from_secs(60),
+            used: 20,
+            full_in: Duration::from_millis(2_500),
+        };
+        let told = |dialect| {
+            let mut lines = Vec::new();
+            let mut field =
+                |name: &str, value: &dyn Display| lines.push(format!("{name}: {value}"));
+            announce(dialect, &quota, SystemTime::UNIX_EPOCH, &mut field);
+            lines
+        };
+        let expected = [
+            "limit: 600",
+            "remaining: 580",
+            "reset: 1970-01-01T00:00:02Z",
+        ];
+        let expected = expected.map(|line| format!("anthropic-ratelimit-input-tokens-{line}"));
+        assert_eq!(told(Dialect::Anthropic), expected);
+        for dialect in [
+            Dialect::OpenAi,
+            Dialect::Azure,
+            Dialect::Groq,
+            Dialect::Ietf,
+        ] {
+            assert_eq!(told(dialect), [""; 0]);
         }
     }
 

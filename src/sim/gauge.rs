@@ -12,6 +12,8 @@ use crate::Rate;
 pub(crate) enum Limit {
     Requests,
     Tokens,
+    InputTokens,
+    OutputTokens,
 }
 
 impl Limit {
@@ -20,6 +22,8 @@ impl Limit {
         match self {
             Self::Requests => ("requests", "RPM"),
             Self::Tokens => ("tokens", "TPM"),
+            Self::InputTokens => ("input-tokens", "ITPM"),
+            Self::OutputTokens => ("output-tokens", "OTPM"),
         }
     }
 }

@@ -51,10 +51,53 @@ pub enum Hints {
 
 /// A share of the limits that holds for a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Cut {
-    pub(super) from: Duration,
-    pub(super) to: Duration,
-    pub(super) share: f64,
+struct Cut {
+    from: Duration,
+    to: Duration,
+    share: f64,
+}
+
+/// The cuts of the limits, at most [`Cuts::MOST`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Cuts {
+    cuts: [Option<Cut>; Self::MOST],
+    /// More were asked for than there is room for.
+    are_too_many: bool,
+}
+
+impl Cuts {
+    const MOST: usize = 16;
+    pub(super) const NONE: Self = Self {
+        cuts: [None; Self::MOST],
+        are_too_many: false,
+    };
+
+    /// Each cut has a beginning, an end and a share.
+    pub(super) fn new(cuts: &[(Duration, Duration, f64)]) -> Self {
+        let mut made = Self::NONE;
+        made.are_too_many = cuts.len() > Self::MOST;
+        for (place, (from, to, share)) in made.cuts.iter_mut().zip(cuts.iter().copied()) {
+            *place = Some(Cut { from, to, share });
+        }
+        made
+    }
+
+    /// The share that holds at `at`: that of a cut, or all.
+    pub(super) fn share(&self, at: Duration) -> f64 {
+        let mut cuts = self.cuts.iter().flatten();
+        let cut = cuts.find(|cut| (cut.from..cut.to).contains(&at));
+        cut.map_or(1.0, |cut| cut.share)
+    }
+
+    /// Whether each cut ends after it begins, and begins when the one before it has ended.
+    pub(super) fn are_usable(&self) -> bool {
+        let mut ended = Duration::ZERO;
+        let is_usable = |cut: &Cut| {
+            let begins = std::mem::replace(&mut ended, cut.to) <= cut.from;
+            begins && cut.from < cut.to && (0.0..=1.0).contains(&cut.share)
+        };
+        !self.are_too_many && self.cuts.iter().flatten().all(is_usable)
+    }
 }
 
 /// A limit on requests at once, and the wait that a refusal asks for, if it asks for one.

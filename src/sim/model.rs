@@ -77,12 +77,23 @@ pub(crate) struct Model {
 
 impl Model {
     /// A provider that has seen nothing yet; `spec` has been checked.
+    #[expect(
+        clippy::large_types_passed_by_value,
+        reason = "it is made once a server, and kept"
+    )]
     pub(crate) fn new(spec: SimSpec, record_arrivals: bool) -> Self {
-        let requests = Gauge::new(Limit::Requests, spec.requests, spec.burst, spec.judged);
-        let tokens = Gauge::new(Limit::Tokens, spec.tokens, None, spec.judged);
+        let gauges = [
+            (Limit::Requests, spec.requests, spec.burst),
+            (Limit::Tokens, spec.tokens, None),
+            (Limit::InputTokens, spec.input_tokens, None),
+            (Limit::OutputTokens, spec.output_tokens, None),
+        ];
+        let gauges = gauges.into_iter();
         Self {
             spec,
-            gauges: requests.into_iter().chain(tokens).collect(),
+            gauges: gauges
+                .filter_map(|(limit, rate, burst)| Gauge::new(limit, rate, burst, spec.judged))
+                .collect(),
             seen: HashMap::new(),
             record_arrivals,
             last: Duration::ZERO,
@@ -118,8 +129,7 @@ impl Model {
         if self.record_arrivals {
             self.stats.arrivals.push(at);
         }
-        let tokens = draft.prompt_tokens + draft.completion_tokens;
-        ruling.fate = match self.admit(at, tokens) {
+        ruling.fate = match self.admit(at, draft) {
             Some(limited) => limited,
             None => self.chance(draft.identity),
         };
@@ -134,7 +144,8 @@ impl Model {
             self.places += 1;
             self.stats.prompt_tokens += draft.prompt_tokens;
             self.stats.completion_tokens += draft.completion_tokens;
-            let mut random = Random::new(mix(self.spec.seed ^ ruling.number));
+            // The seed is mixed first, or neighbouring seeds would draw alike in another order.
+            let mut random = Random::new(mix(mix(self.spec.seed) ^ ruling.number));
             let delay = latency(self.spec.latency, self.spec.jitter, &mut random);
             let load = self.spec.load.map_or(1.0, |load| load.factor(self.places));
             ruling.delay = delay.mul_f64(load);
@@ -144,14 +155,16 @@ impl Model {
     }
 
     /// Charges a request to all limits; or to none, and says what refuses it.
-    fn admit(&mut self, at: Duration, tokens: u64) -> Option<Fate> {
+    fn admit(&mut self, at: Duration, draft: &Draft) -> Option<Fate> {
         let asked = |gauge: &Gauge| match gauge.limit {
             Limit::Requests => 1,
-            Limit::Tokens => tokens,
+            Limit::Tokens => draft.prompt_tokens + draft.completion_tokens,
+            Limit::InputTokens => draft.prompt_tokens,
+            Limit::OutputTokens => draft.completion_tokens,
         };
-        let cut = (self.spec.cut).filter(|cut| (cut.from..cut.to).contains(&at));
-        let is_outage = cut.is_some_and(|cut| cut.share == 0.0);
-        let share = cut.filter(|_| !is_outage).map_or(1.0, |cut| cut.share);
+        let share = self.spec.cuts.share(at);
+        let is_outage = share == 0.0;
+        let share = if is_outage { 1.0 } else { share };
         for gauge in &mut self.gauges {
             gauge.set_share(share, at);
             gauge.arrive(at, asked(gauge));
@@ -254,6 +267,8 @@ impl Model {
         SimStats {
             requests_over: over(Limit::Requests),
             tokens_over: over(Limit::Tokens),
+            input_tokens_over: over(Limit::InputTokens),
+            output_tokens_over: over(Limit::OutputTokens),
             ..self.stats.clone()
         }
     }
@@ -324,6 +339,24 @@ mod tests {
     }
 
     #[test]
+    fn neighbouring_seeds_share_no_latencies() {
+        let delays = |seed| {
+            let mut model = Model::new(SimSpec::default().seed(seed), false);
+            (0..64)
+                .map(|_| model.rule(ms(0), &chat("a")).delay)
+                .collect::<Vec<_>>()
+        };
+        let of_one = delays(1);
+        for seed in [0, 2, 3, 1 << 32] {
+            let shared = delays(seed)
+                .iter()
+                .filter(|delay| of_one.contains(delay))
+                .count();
+            assert_eq!(shared, 0, "seed {seed} and seed 1");
+        }
+    }
+
+    #[test]
     fn what_one_limit_refuses_is_not_charged_to_the_other() {
         // Ten tokens each: a burst of 20 holds two of them, and the requests are far from theirs.
         let spec = SimSpec::default()
@@ -365,8 +398,50 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_cut_and_restored_as_often_as_the_schedule_says() {
+        let spec = "rps=30,cut=10s-20s@0.33+20s-30s@0.5+40s-50s@0.1".parse();
+        let mut model = Model::new(spec.unwrap(), false);
+        let told = [9, 10, 19, 20, 29, 30, 40, 50]
+            .map(|second| model.rule(ms(second * 1_000), &chat("a")).quotas[0].most);
+        assert_eq!(told, [1800, 594, 594, 900, 900, 1800, 180, 1800]);
+    }
+
+    #[test]
+    fn tokens_of_prompts_and_answers_are_counted_apart() {
+        // Seven tokens of prompt and three of answer: bursts of 14 and of 9.
+        for (spec, limit, asked, let_in) in [
+            ("input-tpm=420", Limit::InputTokens, 7, 2),
+            ("output-tpm=270", Limit::OutputTokens, 3, 3),
+            ("input-tpm=420,output-tpm=60000", Limit::InputTokens, 7, 2),
+            ("input-tpm=60000,output-tpm=270", Limit::OutputTokens, 3, 3),
+        ] {
+            let mut model = Model::new(spec.parse().unwrap(), false);
+            for _ in 0..let_in {
+                assert_eq!(model.rule(ms(0), &chat("a")).fate, Fate::Answer, "{spec}");
+            }
+            let refused = model.rule(ms(0), &chat("a"));
+            let Fate::Limited {
+                by,
+                asked: cost,
+                wait,
+            } = refused.fate
+            else {
+                panic!("{spec}: {refused:?}");
+            };
+            assert_eq!((by, cost), (limit, asked), "{spec}");
+            assert!(
+                wait.is_some_and(|wait| wait <= ms(1_000)),
+                "{spec}: {wait:?}"
+            );
+            let used = refused.quotas.iter().find(|quota| quota.limit == limit);
+            assert_eq!(used.map(|quota| quota.used), Some(asked * let_in), "{spec}");
+        }
+    }
+
+    #[test]
     fn a_cut_to_nothing_is_an_outage() {
-        let mut model = Model::new(SimSpec::default().cut(ms(10), ms(20), 0.0), false);
+        let outage = [(ms(10), ms(20), 0.0)];
+        let mut model = Model::new(SimSpec::default().cuts(&outage), false);
         let outage = Fate::TooMany {
             status: 503,
             wait: None,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::manners::{AtOnce, Cut, Dialect, Hints, Judged, Load};
+use super::manners::{AtOnce, Cuts, Dialect, Hints, Judged, Load};
 use crate::Rate;
 use crate::api::times;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,12 +23,13 @@ settings! {
     /// | `load` | the latency rises when more requests are worked on at once: with `40` in proportion to their number above 40, with `40@2` to the double above 40 | it does not |
     /// | `rps` or `rpm` | requests allowed a second or a minute (one of the two) | no limit |
     /// | `tpm` | model tokens allowed a minute, prompt and answer together | no limit |
+    /// | `input-tpm`, `output-tpm` | model tokens of prompts and of answers allowed a minute, each limited apart; only the headers of `anthropic` announce them | no limit |
     /// | `burst` | requests allowed at once | two seconds' worth, at least 2 |
     /// | `window` | how the limits are judged: `bucket`, or in windows of their period, `fixed` or `sliding` | `bucket` |
     /// | `refused` | `count` if refused requests count against the limits | they do not |
     /// | `headers` | whose headers tell of the limits: `openai`, `azure`, `groq`, `anthropic`, `openrouter`, `ietf`, `none` | `openai` |
     /// | `hints` | how a refusal says how long to wait: `ms` (exactly), `s` (in whole seconds), `words` (in the body), `none` | `ms` |
-    /// | `cut` | only a share of the limits holds for a time: `20s-40s@0.33`; with `@0` all requests are answered 503 | none |
+    /// | `cut` | only a share of the limits holds for a time: `20s-40s@0.33`; with `@0` all requests are answered 503; up to 16 in their order, with `+` between them: `20s-40s@0.33+60s-80s@0.5` | none |
     /// | `places` | requests worked on at once, more are answered 429: `3`; `3@60s` also asks for a wait of 60 s | no limit |
     /// | `overload` | as `places`, but more are answered 503: `120`, `120@5s` | no limit |
     /// | `errors` | share of requests answered 500, 502 or 503, from 0 to 1 | `0` |
@@ -83,6 +84,14 @@ settings! {
     /// burst is in use; one above the rate's whole period never is.
     tokens(rate: Rate): Option<Rate> = None => Some(rate);
 
+    /// The model tokens of prompts allowed; no limit unless set. Judged as
+    /// [`tokens`](SimSpec::tokens) are, and announced in Anthropic's headers alone.
+    input_tokens(rate: Rate): Option<Rate> = None => Some(rate);
+
+    /// The model tokens of answers allowed; no limit unless set. Judged as
+    /// [`tokens`](SimSpec::tokens) are, and announced in Anthropic's headers alone.
+    output_tokens(rate: Rate): Option<Rate> = None => Some(rate);
+
     /// The requests allowed at once; two seconds' worth and at least 2 unless set.
     ///
     /// Twice a client's usual burst of one second's worth: with exactly the client's own, a paced
@@ -101,10 +110,10 @@ settings! {
     /// How a refusal says how long to wait; exactly unless set.
     hints: Hints = Hints::Exact;
 
-    /// Leaves only a share of the limits between two times after the start. With a share of 0 it is
-    /// an outage, limits or not: all is answered 503, and 529 on Anthropic's paths.
-    cut(from: Duration, to: Duration, share: f64): Option<Cut> =
-        None => Some(Cut { from, to, share });
+    /// Leaves only a share of the limits between two times after the start, once for each of up to
+    /// 16 cuts in their order: `(from, to, share)`. With a share of 0 it is an outage, limits or
+    /// not: all is answered 503, and 529 on Anthropic's paths.
+    cuts(cuts: &[(Duration, Duration, f64)]): Cuts = Cuts::NONE => Cuts::new(cuts);
 
     /// Makes the latency rise when more than `above` requests are worked on at once: to `times`
     /// what it is, or with `None` in proportion to their number. The latter is a server that works
@@ -147,7 +156,7 @@ settings! {
 }
 
 const SHARE: &str = "a number from 0 to 1, at most 1 for errors, strays and faults together";
-const WHOLE: &str = "a whole number without a sign";
+const WHOLE: &str = "a whole number from 0 to 18446744073709551615";
 const RATE: &str = "a rate above zero and not beyond reason";
 const WINDOWS: &str = "bucket, fixed, sliding";
 const DIALECTS: &str = "openai, azure, groq, anthropic, openrouter, ietf, none";
@@ -156,7 +165,7 @@ const AT_ONCE: &str =
     "a number of requests above 0, with a wait behind an @ if refusals ask for one, such as 3@60s";
 
 /// The fields of the text, and what they take.
-const FIELDS: [(&str, &str); 18] = [
+const FIELDS: [(&str, &str); 20] = [
     ("latency", "a duration of at most an hour, such as 500ms"),
     ("jitter", "a number from 0 to 3"),
     (
@@ -166,12 +175,18 @@ const FIELDS: [(&str, &str); 18] = [
     ("rps", RATE),
     ("rpm", RATE),
     ("tpm", RATE),
-    ("burst", "a whole number of at least 1"),
+    ("input-tpm", RATE),
+    ("output-tpm", RATE),
+    ("burst", "a whole number from 1 to 18446744073709551615"),
     ("window", WINDOWS),
     ("refused", "count"),
     ("headers", DIALECTS),
     ("hints", HINTS),
-    ("cut", "two times and a share, such as 20s-40s@0.33"),
+    (
+        "cut",
+        "two times and a share from 0 to 1, such as 20s-40s@0.33; several, at most 16, stand in \
+         their order with a + between them",
+    ),
     ("places", AT_ONCE),
     ("overload", AT_ONCE),
     ("errors", SHARE),
@@ -208,17 +223,23 @@ impl SimSpec {
             ("jitter", (0.0..=3.0).contains(&self.jitter)),
             ("load", self.load.is_none_or(is_load)),
             ("burst", self.burst != Some(0)),
-            ("cut", self.cut.is_none_or(|cut| is_share(cut.share))),
+            ("cut", self.cuts.are_usable()),
             ("places", is_places(self.places)),
             ("overload", is_places(self.overload)),
-            ("errors", is_share(self.errors) && in_all <= 1.0),
             ("strays", is_share(self.strays)),
             ("faults", is_share(self.faults)),
+            ("errors", is_share(self.errors) && in_all <= 1.0),
         ];
         if let Some((field, _)) = fields.iter().find(|(_, is_usable)| !is_usable) {
             return Err(unusable(field));
         }
-        for rate in self.requests.into_iter().chain(self.tokens) {
+        let rates = [
+            self.requests,
+            self.tokens,
+            self.input_tokens,
+            self.output_tokens,
+        ];
+        for rate in rates.into_iter().flatten() {
             rate.checked("simulated")?;
         }
         Ok(self)
@@ -246,17 +267,18 @@ impl SimSpec {
                 self.load(above, times)
             }
             "rps" => self.requests(Rate::try_per_second(value.parse().ok()?).ok()?),
-            "rpm" => self.requests(Rate::try_per_minute(value.parse().ok()?).ok()?),
-            "tpm" => self.tokens(Rate::try_per_minute(value.parse().ok()?).ok()?),
+            "rpm" => self.requests(a_minute(value)?),
+            "tpm" => self.tokens(a_minute(value)?),
+            "input-tpm" => self.input_tokens(a_minute(value)?),
+            "output-tpm" => self.output_tokens(a_minute(value)?),
             "burst" => self.burst(value.parse().ok()?),
             "window" => self.judged(word(value, WINDOWS, &WINDOW)?),
             "refused" if value == "count" => self.refused_count(),
             "headers" => self.dialect(word(value, DIALECTS, &dialects)?),
             "hints" => self.hints(word(value, HINTS, &HINT)?),
             "cut" => {
-                let (times, share) = value.split_once('@')?;
-                let (from, to) = times.split_once('-')?;
-                self.cut(times::typed(from)?, times::typed(to)?, share.parse().ok()?)
+                let cuts: Option<Vec<_>> = value.split('+').map(cut).collect();
+                self.cuts(&cuts?)
             }
             "places" => {
                 let (most, wait) = with_more(value, times::typed)?;
@@ -273,6 +295,18 @@ impl SimSpec {
             _ => return None,
         })
     }
+}
+
+/// Reads a cut: `20s-40s@0.33`.
+fn cut(value: &str) -> Option<(Duration, Duration, f64)> {
+    let (times, share) = value.split_once('@')?;
+    let (from, to) = times.split_once('-')?;
+    let (from, to) = (times::typed(from.trim())?, times::typed(to.trim())?);
+    Some((from, to, share.trim().parse().ok()?))
+}
+
+fn a_minute(value: &str) -> Option<Rate> {
+    Rate::try_per_minute(value.parse().ok()?).ok()
 }
 
 /// Reads a number, and what stands behind an @ if there is one.
@@ -377,6 +411,24 @@ mod tests {
     }
 
     #[test]
+    fn several_cuts_and_tokens_apart_are_read() {
+        let s = Duration::from_secs;
+        let spec = parse("cut=20s-40s@0.33 + 40-1m@0+2m-3m@0.5,input-tpm=900,output-tpm=60.5");
+        let expected = SimSpec::default()
+            .cuts(&[
+                (s(20), s(40), 0.33),
+                (s(40), s(60), 0.0),
+                (s(120), s(180), 0.5),
+            ])
+            .input_tokens(Rate::per_minute(900))
+            .output_tokens(Rate::try_per_minute(60.5).unwrap());
+        assert_eq!(spec.unwrap(), expected);
+        let many = |count| (0..count).map(|at| format!("{at}s-{}s@0.5", at + 1));
+        let many = |count| format!("cut={}", many(count).collect::<Vec<_>>().join("+"));
+        assert!(parse(&many(16)).is_ok() && parse(&many(17)).is_err());
+    }
+
+    #[test]
     fn durations_have_units_and_default_to_seconds() {
         for (text, millis) in [("250ms", 250), ("2", 2000), ("0.5s", 500), ("2m", 120_000)] {
             let spec = parse(&format!("latency={text}")).unwrap();
@@ -404,6 +456,21 @@ mod tests {
             ("load=0", "load"),
             ("load=40@-1", "load"),
             ("load=40@nan", "load"),
+            ("strays=1.1", ": strays takes"),
+            ("faults=1.1", ": faults takes"),
+            ("errors=0.6,strays=0.6", ": errors takes"),
+            ("seed=18446744073709551616", "18446744073709551615"),
+            ("burst=18446744073709551616", "18446744073709551615"),
+            ("cut=", "cut"),
+            ("cut=40s-20s@0.3", "cut"),
+            ("cut=20s-20s@0.3", "cut"),
+            ("cut=20s-40s@1.1", "cut"),
+            ("cut=20s-40s@nan", "cut"),
+            ("cut=20s-40s@0.3+", "cut"),
+            ("cut=20s-40s@0.3+30s-50s@0.3", "cut"),
+            ("cut=20s-40s@0.3+1s-2s@0.3", "cut"),
+            ("input-tpm=0", "input-tpm"),
+            ("output-tpm=-1", "output-tpm"),
             ("jitter=NaN", "jitter"),
             ("jitter=x", "jitter"),
             ("rps=0", "rps"),

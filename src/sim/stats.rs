@@ -45,6 +45,10 @@ pub struct SimStats {
     pub requests_over: u64,
     /// The same for model tokens, where one request dearer than the burst widens it to itself.
     pub tokens_over: u64,
+    /// The same for the model tokens of prompts.
+    pub input_tokens_over: u64,
+    /// The same for the model tokens of answers.
+    pub output_tokens_over: u64,
     /// When each request for a model arrived, after the server's start. Empty unless
     /// [`SimServerBuilder::record_arrivals`](super::SimServerBuilder::record_arrivals) is on.
     pub arrivals: Vec<Duration>,

@@ -84,11 +84,11 @@ fn what_counts_of_an_id_is_its_last_answer_wherever_it_is() {
     folder
         .write("a.results.jsonl", answer("x", "old") + &answer("y", "kept"))
         .write("a.errors.jsonl", failure("z") + &failure("w"))
-        .write("b.jsonl", answer("x", "new") + &failure("y") + &answer("z", "late"))
+        .write("b.jsonl", failure("y") + &answer("x", "new") + &answer("z", "late"))
         .write("anthropic.jsonl", r#"{"custom_id":"v","result":{"type":"succeeded","message":{"type":"message","content":[{"type":"text","text":"hi"}]}}}"#);
     let files = ["a.results.jsonl", "b.jsonl", "anthropic.jsonl"];
     let ended = merge(&folder, &files).code(1).says(&[
-        "1 id has several answers, of which the last is kept:\n  \"x\"\n",
+        "1 id has several answers, of which the last is kept:\n  \"b.jsonl\", line 2: \"x\"\n",
         "5 records of 4 files: 4 answered, 1 failed",
     ]);
     assert_eq!(ids(&ended.stdout), ["y", "w", "x", "z", "v"]);

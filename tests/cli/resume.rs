@@ -82,6 +82,15 @@ fn what_a_killed_run_may_have_paid_for_is_said_and_summed_up() {
 }
 
 #[test]
+fn a_simulated_run_that_was_killed_cost_nothing() {
+    let folder = Folder::new();
+    folder.requests(2);
+    folder.write("p.simulated.jsonl.lock", "4194304\n2 in flight at most\n");
+    let tool = folder.tool(&["run", "p.jsonl", "--simulate=latency=0"]);
+    tool.run().code(0).never_says(&["carrying on", "billed"]);
+}
+
+#[test]
 fn a_changed_request_on_a_stream_is_a_failed_row_unless_forced() {
     let server = Faultd::replies([Reply::ok_chat("hello")]);
     let folder = Folder::new();
@@ -90,13 +99,14 @@ fn a_changed_request_on_a_stream_is_a_failed_row_unless_forced() {
     tool.fed(request("a").as_bytes()).code(0);
     let changed = request("b") + &request("a").replace("hi", "ho") + &request("c");
     let tool = folder.tool(&arguments).at(&server);
-    tool.fed(changed.as_bytes()).code(1);
+    let ended = tool.fed(changed.as_bytes()).code(1);
+    ended.says(&["or keep the old answer (--force-resume)"]);
     let failed = &folder.records("out.errors.jsonl")[0];
     // The answer that is on file stays the only word under that id.
     assert_eq!(failed["custom_id"], "line-2");
     let why = failed["error"]["message"].as_str().unwrap();
     assert!(
-        why.contains("line 2: \"custom_id\" \"a\"") && why.contains("--force-resume"),
+        why.contains("line 2: \"custom_id\" \"a\"") && why.contains("(`force_resume`)"),
         "{why}"
     );
     let tool = folder.tool(&[&arguments[..], &["--force-resume"]].concat());
@@ -104,6 +114,13 @@ fn a_changed_request_on_a_stream_is_a_failed_row_unless_forced() {
     assert_eq!(server.count(), 3);
     assert_eq!(folder.records("out.jsonl").len(), 3);
     assert!(!folder.has("out.errors.jsonl"));
+    // Of a file it is said before anything is sent.
+    folder.write("p.jsonl", &changed);
+    let dry = ["run", "p.jsonl", "-o", "out.jsonl", "--dry-run"];
+    let ended = folder.tool(&dry).run().code(1);
+    let told = "line 2: has changed since it was answered: give it another id, keep its old \
+                answer (--force-resume), or start anew (--overwrite)";
+    assert!(ended.stdout.contains(told), "{}", ended.stdout);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Runs that end: what is written, what is said, with which exit code.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -59,6 +60,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "failed_for_good",
             "failures",
             "hedges",
+            "hedges_cut",
             "hedges_won",
             "in_flight_mean",
             "in_flight_peak",
@@ -306,6 +308,36 @@ fn what_was_refused_for_good_is_repeated_only_when_asked() {
 }
 
 #[test]
+fn the_command_to_carry_on_says_that_a_value_is_left_out() {
+    let folder = Folder::new();
+    folder.requests(1);
+    let server = Faultd::script(|_| Reply::stall());
+    let arguments = ["run", "p.jsonl", "-H", "X-A: b", "--deadline", "300ms"];
+    let ended = folder.tool(&arguments).at(&server).run().code(3);
+    ended.says(&[
+        "-H 'X-A: …' --deadline 300ms\n",
+        "\n           with the values that you gave in place of …\n",
+    ]);
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_not_told_as_one_that_is_there() {
+    let folder = Folder::new();
+    folder.requests(1);
+    fs::create_dir(folder.path("d")).unwrap();
+    let pages = folder.path("d");
+    let server = Faultd::script(move |_| {
+        let _ = fs::remove_dir(&pages);
+        Reply::ok_chat("hello")
+    });
+    let arguments = ["run", "p.jsonl", "--report", "d/r.html"];
+    let ended = folder.tool(&arguments).at(&server).run().code(4);
+    ended
+        .says(&["error: --report: cannot write"])
+        .never_says(&["report     "]);
+}
+
+#[test]
 fn a_run_out_of_time_stops_and_can_be_gone_on_with() {
     let folder = Folder::new();
     folder.requests(3);
@@ -420,12 +452,19 @@ fn an_answer_that_does_not_come_is_hedged_and_holds_nothing_up() {
     let ok = Reply::ok_chat("hello").after(Duration::from_millis(5));
     let server = Faultd::replies([Reply::stall(), ok]);
     let arguments = ["run", "p.jsonl", "--hedge", "--summary", "s.json"];
-    folder.tool(&arguments).at(&server).run().code(0);
+    let ended = folder.tool(&arguments).at(&server).run().code(0);
     let summary = folder.json("s.json");
+    let ended = ended.says(&[
+        "hedging    ",
+        " sent, ",
+        " cut off, which may have been billed",
+    ]);
+    assert!(!ended.stderr.contains("was lost"), "{}", ended.stderr);
     let (hedges, won) = (&summary["hedges"], &summary["hedges_won"]);
     assert!(hedges.as_u64() >= Some(1) && hedges.as_u64() <= Some(2));
     assert!(won.as_u64() >= Some(1), "{summary}");
-    assert!(summary["possibly_billed"].as_u64() >= Some(1));
+    assert!(summary["hedges_cut"].as_u64() >= Some(1), "{summary}");
+    assert_eq!(summary["possibly_billed"], 0, "{summary}");
     assert!(summary["succeeded"] == 40 && summary["retries"] == 0);
     let records = folder.records("p.results.jsonl");
     let mut extras = records.iter().map(|record| &record["tollgate"]);
@@ -605,7 +644,7 @@ fn a_pause_beyond_the_deadline_is_told_with_its_end_and_its_remedy() {
         .says(&[
             "error: the server asked for a pause of ",
             " s more, until 20",
-            "and the run's time is over before that: ",
+            "and the run's time is over before that (--deadline): ",
             "advice     the server says 60 a minute: --rpm 60\n",
         ])
         .never_says(&["error: the run's time is over"]);
@@ -630,6 +669,6 @@ fn a_wait_that_is_too_long_for_one_holds_no_other_that_shares_the_limit() {
     };
     run("1.jsonl")
         .code(3)
-        .says(&["a longer wait than is allowed"]);
+        .says(&["a longer wait than is allowed", "(--max-server-delay)"]);
     run("2.jsonl").code(0);
 }

@@ -88,7 +88,7 @@ fn a_deadline_ends_a_run_whose_input_is_silent() {
     let tool = folder.tool(&["run", "-", "-o", "out.jsonl", "--deadline", "1"]);
     let ended = tool.at(&server).stdin(reader).run();
     drop(writer);
-    ended.code(3).says(&["the run's time is over"]);
+    ended.code(3).says(&["the run's time is over (--deadline)"]);
     assert_eq!(folder.records("out.jsonl").len(), 1);
 }
 

@@ -175,3 +175,28 @@ fn an_observer_is_told_what_was_learned_and_what_binds() {
     };
     assert!(told.contains(&binds), "{told:?}");
 }
+
+#[test]
+fn an_observer_is_told_why_an_attempt_failed() {
+    let bench = bench(|ask| {
+        if ask.index == 0 {
+            error(500, "internal", "oops")
+        } else {
+            says("ok")
+        }
+    });
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    let client = bench.client.clone().with_observer(move |event: &Event| {
+        log.lock().unwrap().push(*event);
+    });
+    bench.run_on(&client, |client| {
+        assert!(client.chat("m", "first").send().is_ok());
+    });
+    let told = told.lock().unwrap();
+    let kinds = told.iter().filter_map(|event| match event {
+        Event::Retry { kind, .. } => Some(*kind),
+        _ => None,
+    });
+    assert_eq!(kinds.collect::<Vec<_>>(), [Some(ErrorKind::Server)]);
+}

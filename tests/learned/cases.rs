@@ -247,9 +247,7 @@ pub(crate) fn stragglers() {
         (1_000, 500),
     ] {
         let mean = |hedge| {
-            // Seeds near each other give the same latencies in another order.
             let runs = (1_u64..=8).map(|seed| {
-                let seed = seed << 32;
                 let spec = format!("latency=163ms,jitter=1.29,seed={seed}");
                 let run = run(&spec, rows, |it| it.concurrency(at_once).hedge(hedge));
                 (run.took.as_secs_f64() / 8.0, run.stats.arrivals.len())

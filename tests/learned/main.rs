@@ -73,6 +73,21 @@ fn every_dialect_and_every_way_to_judge_is_followed() {
 }
 
 #[test]
+fn limits_are_followed_through_several_cuts() {
+    let spec = "latency=100ms,rps=50,burst=10,cut=10s-20s@0.33+30s-40s@0.33";
+    let run = run(spec, 1_500, |it| it);
+    for (from, to, rate) in [(10, 20, 16.5), (21, 30, 50.0), (30, 40, 16.5)] {
+        let admitted = run.admitted(s(from), s(to));
+        assert!(
+            admitted >= 0.9 * rate && admitted <= 1.1 * rate,
+            "{from}: {admitted}"
+        );
+    }
+    let late = count(&run.stats.refusals, s(10), Duration::MAX);
+    assert!(late <= 4, "{:?}", run.stats.refusals);
+}
+
+#[test]
 fn a_limit_that_falls_and_comes_back_is_followed_at_once() {
     let run = run(
         "latency=100ms,rps=50,burst=10,cut=10s-20s@0.33",
@@ -117,6 +132,23 @@ fn a_limit_that_only_refusals_tell_is_kept() {
 fn a_window_that_only_refusals_tell_is_kept() {
     refused("rpm=120,window=fixed,hints=none", 2.0, 300, 60);
     refused("rpm=120,window=sliding", 2.0, 300, 60);
+}
+
+#[test]
+fn refusals_that_name_tokens_tell_a_limit_on_tokens_and_no_rate_of_requests() {
+    let spec = |headers| format!("latency=200ms,tpm=60000,headers={headers}");
+    let announced = run(&spec("openai"), 600, |builder| builder);
+    let named = run(&spec("none"), 600, |builder| builder);
+    assert_eq!(named.failed, 0);
+    assert_eq!(named.learned, [(s(0), 0.0)], "a rate of requests");
+    let refused = named.refused(s(10), Duration::MAX);
+    assert!(refused < 0.05, "{refused}");
+    assert!(
+        named.took <= announced.took.mul_f64(1.15),
+        "{:?}",
+        named.took
+    );
+    assert!(named.attempts <= 5, "{}", named.attempts);
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn links_that_lead_nowhere_are_told_with_their_target() {
         ),
         (
             &["run", "p.jsonl", "-o", "far.jsonl"],
-            "is a link to \"gone/x.jsonl\", whose folder does not exist",
+            "is a link to \"gone/x.jsonl\", whose directory does not exist",
         ),
         (
             &["run", "none.jsonl"],

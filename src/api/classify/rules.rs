@@ -166,7 +166,7 @@ impl Rule {
                 Self {
                     kind: ErrorKind::ServerDelay,
                     text: "the server asks for a longer wait than is allowed; \
-                           run again after that time, or allow longer server delays",
+                           run again after that time, or allow longer ones (`max_server_delay`)",
                     ..self
                 }
             }

@@ -35,6 +35,11 @@ impl Socket {
         user.is_ok() && !cancel.is_aborted()
     }
 
+    /// Whether it works for nobody.
+    pub(super) fn is_idle(&self) -> bool {
+        self.user.load(Ordering::SeqCst) == NOBODY
+    }
+
     /// Works for nobody; `false` if the socket is shut.
     pub(super) fn detach(&self) -> bool {
         self.user.swap(NOBODY, Ordering::SeqCst) != SHUT

@@ -23,7 +23,8 @@ settings! {
     #[derive(Clone, Debug)]
     pub struct HttpConfig ()
 
-    /// How long a connection may take to stand: address, TCP, proxy and TLS together. Default 10 s.
+    /// The longest that a new connection may take: address, TCP, proxy and TLS together. Default:
+    /// 10 s.
     connect_timeout: Duration = Duration::from_secs(10);
 
     /// A PEM file of certificates to trust *in place of* the built-in ones: a private CA's, or a
@@ -35,8 +36,8 @@ settings! {
     /// certificate needs a chain to one in the file, and all of that is checked.
     ca_file(path: impl Into<PathBuf>): Option<PathBuf> = None => Some(path.into());
 
-    /// A PEM file with the certificate that servers get who ask for one (mutual TLS), an `https`
-    /// proxy among them, and behind it those that lead from it to its root, if there are any.
+    /// A PEM file with the certificate that is shown to servers and `https` proxies that ask for one
+    /// (mutual TLS). The certificates between it and its root, if there are any, come behind it.
     /// Default: none.
     client_cert(path: impl Into<PathBuf>): Option<PathBuf> = None => Some(path.into());
 
@@ -47,8 +48,8 @@ settings! {
     /// Where proxies come from. Default: [`ProxyPolicy::FromEnv`].
     proxy: ProxyPolicy = ProxyPolicy::FromEnv;
 
-    /// The most workers expected to send at once: so many requests at once share nothing that slows
-    /// them down, and never fewer than 2,048. More may send.
+    /// How many requests are expected in flight at once. More may be, but they are slowed down by
+    /// what they share. Default, and the least that is used: 2,048.
     workers: usize = 0;
 }
 

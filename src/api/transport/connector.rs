@@ -7,7 +7,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::abort::Sockets;
-use super::connection::Connection;
+use super::connection::{Connection, without_waiting};
 use super::context;
 use super::error::{blame_proxy, fail};
 use super::login::Login;
@@ -40,6 +40,9 @@ impl SharedConnector {
     fn open(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::Error> {
         let addresses = self.resolver.addresses(details.uri)?;
         let tcp = tcp::connect(&addresses, &self.sockets)?;
+        if let Some(answered) = tcp.peer() {
+            self.resolver.note_answer(details.uri, &addresses, answered);
+        }
         Ok(Box::new(tcp))
     }
 }
@@ -52,19 +55,17 @@ impl Connector for SharedConnector {
         details: &ConnectionDetails<'_>,
         _: Option<()>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
-        let (inner, is_within) = context::connecting(|| {
-            let transport = match details.config.proxy() {
-                Some(_) => self.login.log_in(|| tunnel(details))?,
-                None => self.open(details)?,
-            };
-            if details.needs_tls() {
-                self.tls.connect(transport, details)
-            } else {
-                Ok(transport)
-            }
-        })?;
+        context::with(|context| context.connecting += 1);
+        let mut inner = match details.config.proxy() {
+            Some(_) => self.login.log_in(|| tunnel(details))?,
+            None => self.open(details)?,
+        };
+        if details.needs_tls() {
+            inner = self.tls.connect(inner, details)?;
+        }
+        context::with(|context| context.connecting -= 1);
         // A connection to a proxy is for what is put on it.
-        if is_within {
+        if context::with(|context| context.connecting > 0) {
             return Ok(Some(inner));
         }
         let awaits_head = false;
@@ -81,7 +82,9 @@ fn tunnel(details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, ureq::E
     let Some(Either::B(mut tunnel)) = tunnel.map_err(blame_proxy)? else {
         return Err(ureq::Error::ConnectionFailed);
     };
-    if tunnel.buffers().input().is_empty() && tunnel.is_open() {
+    let is_silent = tunnel.buffers().input().is_empty();
+    if let (true, Err(ureq::Error::Timeout(_))) = (is_silent, tunnel.await_input(without_waiting()))
+    {
         return Ok(tunnel);
     }
     let why = "the proxy sent more than its answer to CONNECT, or closed the connection";

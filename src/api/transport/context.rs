@@ -35,8 +35,9 @@ pub(super) struct CallContext {
     pub(super) is_spoiled: bool,
     /// Whether the connection ended without the `close_notify` of the TLS on it.
     pub(super) is_cut_short: bool,
-    /// How many connections are being made, one through the other.
-    connecting: u8,
+    /// How many connections are being made, one through the other. Until none is, the bytes that
+    /// move are not the request's.
+    pub(super) connecting: u8,
     pub(super) deadline: Instant,
     /// When the connection must be ready: address, TCP, proxy and TLS together.
     pub(super) connect_by: Instant,
@@ -78,18 +79,6 @@ pub(super) fn broken(error: impl StdError + Send + Sync + 'static) -> ureq::Erro
         _ => (Connect, "the connection broke"),
     };
     fail_for(kind, why, error)
-}
-
-/// Runs `connect`, which makes a connection. Until that has succeeded, the bytes that move are not
-/// the request's. Beside the connection, it says whether another one is being made through it.
-pub(super) fn connecting<T, E>(connect: impl FnOnce() -> Result<T, E>) -> Result<(T, bool), E> {
-    with(|context| context.connecting += 1);
-    let made = connect()?;
-    let outer = with(|context| {
-        context.connecting -= 1;
-        context.connecting
-    });
-    Ok((made, outer > 0))
 }
 
 impl CallContext {
@@ -145,8 +134,8 @@ impl CallContext {
         failure.at(self.stage, &self.uri, proxy.map_or("", |(_, shown)| shown))
     }
 
-    /// What `error` means if it is ureq's own, and not one of [`fail`], and came before or after the
-    /// head of the answer.
+    /// What `error` means if it is ureq's own, and not one of [`fail`], and came before or after
+    /// the head of the answer.
     fn explain_ureq(&self, error: ureq::Error, has_head: bool) -> TransportError {
         use TransportErrorKind::{Broken, Protocol, Proxy, ProxyRefused, Truncated, Unsendable};
         use ureq::Error::{ConnectProxyFailed, Io};

@@ -6,6 +6,8 @@
 //! nothing. A blank before the colon of what frames an answer is refused: somebody on the way may
 //! not have seen the line, and taken the body to end elsewhere (RFC 9112, 5.1 and 11.2).
 
+use std::mem;
+
 use http::HeaderName;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use memchr::{memchr, memchr_iter};
@@ -108,32 +110,33 @@ fn mend(head: &[u8]) -> Result<Option<Vec<u8>>, String> {
         if let Some(known) = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().find(is_same) {
             return Err(format!("there is a blank between {known} and its colon"));
         }
-        if is_token(name) {
-            mended.extend([name, value, b"\r\n"].concat());
+        let line = [name, value, b"\r\n"].concat();
+        if is_plain(&line) {
+            mended.extend(line);
         }
     }
     Ok(Some(mended))
 }
 
-/// The lines of a head, without their ends.
+/// The lines of a whole head, without their ends.
 fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let lines = head.split_inclusive(|byte| *byte == b'\n');
-    lines.map(|line| {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let mut start = 0;
+    memchr_iter(b'\n', head).map(move |end| {
+        let line = &head[mem::replace(&mut start, end + 1)..end];
         line.strip_suffix(b"\r").unwrap_or(line)
     })
 }
 
-/// Whether there is nothing odd about a line but its value, which is for ureq to judge.
+/// Whether a line has a name that a header can have (RFC 9110, 5.6.2) and a colon right behind it,
+/// or is the empty line at the end. Its value is for ureq to judge.
 fn is_plain(line: &[u8]) -> bool {
-    let colon = memchr(b':', line);
-    colon.map_or(line.is_empty(), |colon| is_token(&line[..colon]))
-}
-
-/// Whether a header can have this name (RFC 9110, 5.6.2).
-fn is_token(name: &[u8]) -> bool {
-    let is_fit = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !name.is_empty() && name.iter().all(is_fit)
+    let is_fit = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || *byte == b'-' || b"!#$%&'*+.^_`|~".contains(byte)
+    };
+    match line.iter().position(|byte| !is_fit(byte)) {
+        Some(end) => end > 0 && line[end] == b':',
+        None => line.is_empty(),
+    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -32,16 +32,18 @@ const MIN_AGENTS: usize = 64;
 /// The real [`Transport`]: HTTP/1.1 over TCP and TLS, blocking, carried by
 /// [ureq](https://docs.rs/ureq).
 ///
-/// Nothing is retried, redirected or decompressed here: one call is one request on the wire, byte
-/// for byte, and any status is an answer. An error answer (any status but 2xx) whose body breaks
-/// off is still an answer, with what came of the body.
+/// Nothing is retried or redirected here: one call is one request on the wire, byte for byte, and
+/// any status is an answer. An error answer (any status but 2xx) whose body breaks off is still an
+/// answer, with what came of the body.
+///
+/// No compression is asked for. A body that comes compressed all the same, by `gzip` or `deflate`,
+/// is decompressed, unless the call has an `accept-encoding` of its own.
 ///
 /// Connections are kept and reused. Each is looked at before it carries another request, which
-/// costs a system call (under half a microsecond): if the server has said anything on it since its
-/// last answer, or closed it, it is not used again, and neither is one that has waited for 15 s. No
-/// thread looks after them: connections that no request comes by, for there are fewer requests than
-/// there were or none, are held until the transport is dropped, one for each request that was under
-/// way at once at most.
+/// costs three short system calls. It is not used again if the server has closed it or has sent
+/// anything since its last answer, or if it has been idle for 15 s. No thread closes idle
+/// connections. Those that no request uses stay open until the transport is dropped: at most as
+/// many as there were requests in flight at once.
 ///
 /// To the `log` crate goes what ureq says: at `debug` which server is asked and which connection
 /// serves, at `trace` (from `ureq_proto`) all of an answer. Of a request only what frames it: no

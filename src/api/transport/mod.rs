@@ -7,8 +7,9 @@
 //! says of it, and has `response` read the answer. Below ureq, plugged into it: `resolver`, and
 //! connections, which `connector` makes. A connection is `tcp`, perhaps with `tls` on it, with
 //! `buffers` borrowed while bytes move, and `connection` on top, which puts the head of the request
-//! before its body, has `head` look at the answer's, and hears one that comes too early. `context` is what all of them know of
-//! the present call, `abort` how an abort finds its socket, and `error` how they say that it failed.
+//! before its body, has `head` look at the answer's, and hears one that comes too early. `context`
+//! is what all of them know of the present call, `abort` how an abort finds its socket, and `error`
+//! how they say that it failed.
 //! `proxy` chooses a proxy, and `login` keeps a wrong password from being tried many times.
 
 mod abort;
@@ -47,7 +48,25 @@ pub use proxy::ProxyPolicy;
 /// thread.
 ///
 /// Implement it to put something else under the client: a recording, a unix socket, a test double.
-/// Called from many threads at once.
+/// It is called from many threads at once. This one counts what it passes on:
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use tollgate::{HttpRequest, HttpResponse, Transport, TransportError};
+///
+/// #[derive(Debug)]
+/// struct Counted<T> {
+///     inner: T,
+///     sent: AtomicU64,
+/// }
+///
+/// impl<T: Transport> Transport for Counted<T> {
+///     fn send(&self, call: &HttpRequest<'_>) -> Result<HttpResponse, TransportError> {
+///         self.sent.fetch_add(1, Ordering::Relaxed);
+///         self.inner.send(call)
+///     }
+/// }
+/// ```
 pub trait Transport: Send + Sync + fmt::Debug {
     /// Sends `call` and reads the whole answer. Any status is an answer; redirects are not
     /// followed.

@@ -24,9 +24,9 @@ pub enum ProxyPolicy {
     /// each also in lower case; hosts in `NO_PROXY` are reached directly. The default.
     ///
     /// `NO_PROXY` is a list, separated by commas or blanks, of names, which stand for their
-    /// subdomains too (a `.` or `*.` in front and a `.` behind change nothing), IP addresses, networks
-    /// (`10.0.0.0/8`), or `*`. Any other entry, one with a port for instance, is warned of in the
-    /// log.
+    /// subdomains too (a `.` or `*.` in front and a `.` behind change nothing), IP addresses,
+    /// networks (`10.0.0.0/8`), or `*`. Any other entry, one with a port for instance, is warned of
+    /// in the log.
     #[default]
     FromEnv,
     /// None, whatever the environment says.

@@ -32,6 +32,9 @@ type Find = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 #[derive(Clone)]
 pub(super) struct CachingResolver {
     names: Arc<(Mutex<HashMap<String, Lookup>>, Condvar)>,
+    /// The address of a name that was last connected to, if it was not the first in the list. It is
+    /// tried first from then on: a dead one would cost each connection the time it is given.
+    answered: Arc<Mutex<HashMap<String, IpAddr>>>,
     find: Arc<Find>,
 }
 
@@ -48,8 +51,11 @@ impl CachingResolver {
     }
 
     fn new(find: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
-        let (names, find) = (Arc::default(), Arc::new(find));
-        Self { names, find }
+        Self {
+            names: Arc::default(),
+            answered: Arc::default(),
+            find: Arc::new(find),
+        }
     }
 
     /// Where to connect to for `uri`.
@@ -57,7 +63,9 @@ impl CachingResolver {
         let host = bare_host(uri);
         let found = match host.parse() {
             Ok(address) => Ok(vec![address]),
-            Err(_) => self.find(host, context::with(|context| context.connect_by)),
+            Err(_) => self
+                .find(host, context::with(|context| context.connect_by))
+                .map(|found| self.in_order(host, found)),
         };
         let found = found.map_err(|error| {
             let why = "no address for the host";
@@ -65,6 +73,23 @@ impl CachingResolver {
         })?;
         let with_port = |address| SocketAddr::new(address, port(uri));
         Ok(found.into_iter().map(with_port).collect())
+    }
+
+    /// Notes which of the `tried` addresses of `uri` has answered.
+    pub(super) fn note_answer(&self, uri: &Uri, tried: &[SocketAddr], answered: IpAddr) {
+        if tried.first().is_some_and(|first| first.ip() != answered) {
+            let host = bare_host(uri).to_owned();
+            self.answered.lock().insert(host, answered);
+        }
+    }
+
+    /// The addresses of `host` in the order in which they are tried.
+    fn in_order(&self, host: &str, mut found: Vec<IpAddr>) -> Vec<IpAddr> {
+        let answered = self.answered.lock().get(host).copied();
+        if let Some(place) = found.iter().position(|it| Some(*it) == answered) {
+            found[..=place].rotate_right(1);
+        }
+        found
     }
 
     /// The addresses of `host`; waits for them until `by`.
@@ -155,6 +180,29 @@ mod tests {
         let kept = resolver.find("host.test", soon()).unwrap();
         assert_eq!(kept, two_addresses());
         assert_eq!(lookups.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn the_address_that_answered_is_tried_first() {
+        let resolver = CachingResolver::new(|_| Ok(two_addresses()));
+        let uri: Uri = "https://host.test/v1".parse().unwrap();
+        let [first, second] = two_addresses()[..] else {
+            panic!("two addresses")
+        };
+        let in_order = || resolver.in_order("host.test", two_addresses());
+        let note = |answered| {
+            let tried: Vec<_> = in_order().into_iter().map(|it| (it, 443).into()).collect();
+            resolver.note_answer(&uri, &tried, answered);
+            in_order()
+        };
+        assert_eq!(note(first), [first, second]);
+        assert_eq!(note(second), [second, first]);
+        // It answers again.
+        assert_eq!(note(second), [second, first]);
+        // A failover: the one that was tried first is dead by now.
+        assert_eq!(note(first), [first, second]);
+        // The name has moved.
+        assert_eq!(resolver.in_order("host.test", vec![second]), [second]);
     }
 
     #[test]

@@ -47,11 +47,10 @@ pub(super) fn receive(
     if !framing.is_empty() && (!is_chunked || headers.contains_key(CONTENT_LENGTH)) {
         context::with(|context| context.is_spoiled = true);
     }
-    let length = body.content_length();
-    let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
-    let mut is_too_large = is_success && length.is_some_and(|length| length > most);
+    let length = usize::try_from(body.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
+    let mut is_too_large = is_success && length > most;
     if is_success && !is_too_large {
-        bytes.reserve_exact(length.unwrap_or(0).min(MAX_RESERVED));
+        bytes.reserve_exact(length.min(MAX_RESERVED));
         // One more than allowed, to tell a body that is just as long from one that is longer.
         let more = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
         body.as_reader().take(more).read_to_end(bytes)?;
@@ -62,7 +61,7 @@ pub(super) fn receive(
     // A caller who has asked for codings undoes them.
     if !is_too_large && !request::says(request, "accept-encoding") {
         let codings = list(headers, &CONTENT_ENCODING);
-        if decode(bytes, &codings, most).is_err() {
+        if !codings.is_empty() && decode(bytes, &codings, most).is_err() {
             if is_success {
                 let codings = printable(&codings, MAX_QUOTED);
                 let why = format!("the answer is compressed as \"{codings}\", unknown here");

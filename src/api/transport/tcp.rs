@@ -5,11 +5,11 @@
 //! is full: so a small request leaves in one piece.
 //!
 //! The deadline of the whole call is kept without a thread and without a timer: the socket's own
-//! time-out is set to what is left before each read. A peer that sends one byte a second for ever is
-//! therefore bounded like a silent one.
+//! time-out is set to what is left before each read. A peer that sends one byte a second for ever
+//! is therefore bounded like a silent one.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,11 @@ pub(super) struct Tcp {
 }
 
 impl Tcp {
+    /// The address that it is connected to.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        Some(self.socket.stream.peer_addr().ok()?.ip())
+    }
+
     /// Sends all that is held back. A peer that takes nothing for [`WRITE_TIMEOUT`] makes this
     /// [`Timeout::PerWrite`]; the rest stays, and may be sent later.
     fn flush(&mut self) -> Result<(), ureq::Error> {
@@ -161,8 +166,14 @@ impl Transport for Tcp {
     /// Whether it will carry another call as far as can be known. Whatever has arrived unasked
     /// would be read as the answer to the next request: the end of the connection, a second answer,
     /// a complaint of having waited too long. So only silence will do.
+    ///
+    /// Asked when a call ends, and again before the next one. What there is to be heard when a call
+    /// ends is heard before the next, so it is not listened for twice.
     fn is_open(&mut self) -> bool {
-        self.socket.detach() && self.lent.input.is_empty() && peek(&self.socket.stream).is_none()
+        let call_ends = !self.socket.is_idle();
+        self.socket.detach()
+            && self.lent.input.is_empty()
+            && (call_ends || peek(&self.socket.stream).is_none())
     }
 }
 

@@ -65,8 +65,8 @@ Examples:
                                                       a table, a row for each request
   tollgate extract batch_output.jsonl -o answers.csv --json-answer
                                                       a column for each key of JSON answers
-  tollgate extract out.jsonl --ordered-by reviews.csv --prompt 'Classify: {{ text }}' --model m \
-    -o answers.csv                                    the columns of reviews.csv, and the answers
+  tollgate extract out.jsonl --ordered-by r.csv --prompt 'Rate: {{ text }}' --model m -o a.csv
+                                                      the columns of r.csv, and the answers
   tollgate extract p.results.jsonl -0 | xargs -0 -n 1 echo
 
 Exit codes: 0 done, 1 lines that are no records were left out, 2 the command line or a file is
@@ -113,8 +113,7 @@ Examples:
   tollgate merge p.shard-*-of-8.results.jsonl -o p.results.jsonl --ordered-by p.jsonl
                                                       in the order of p.jsonl, and is any missing?
   tollgate merge batch_output.jsonl batch_errors.jsonl rerun.results.jsonl -o all.jsonl
-  tollgate merge r.shard-*-of-4.results.csv.jsonl -o r.jsonl --ordered-by r.csv \
-    --prompt 'Classify: {{ text }}' --model m
+  tollgate merge r.shard-*.csv.jsonl -o r.jsonl --ordered-by r.csv --prompt '{{ text }}' --model m
   tollgate merge p.shard-*-of-8.results.jsonl | jq .custom_id
 
 Exit codes: 0 all is well, 1 requests have failed or have no record, a shard has no file, or lines
@@ -177,6 +176,8 @@ SPEC holds any of these, with commas between them:
                     proportion to their number, or to F times [default: it does not]
   rps=R or rpm=R    requests a second or a minute; more get status 429 [default: no limit]
   tpm=N             model tokens a minute; more get status 429 [default: no limit]
+  input-tpm=N       model tokens of prompts a minute, and output-tpm=N those of answers. Only
+                    headers=anthropic announces them [default: no limit]
   burst=N           requests allowed at once [default: two seconds' worth]
   window=W          how limits are judged: by a bucket, or by fixed or sliding windows
                     [default: bucket]
@@ -185,7 +186,8 @@ SPEC holds any of these, with commas between them:
                     ietf or none [default: openai]
   hints=H           how a refusal says how long to wait: ms, s, words or none [default: ms]
   cut=FROM-TO@S     only the share S of the limits holds for a time, such as 20s-40s@0.33; with @0
-                    all requests get status 503 [default: none]
+                    all requests get status 503. Up to 16 cuts in their order, with a + between
+                    them: 20s-40s@0.33+60s-80s@0.5 [default: none]
   places=N or N@T   requests worked on at once; more get status 429, with a wait of T if that is
                     given [default: no limit]
   overload=N or N@T as places, but more get status 503

@@ -242,14 +242,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The flag or the variable that the key is from.
-    pub(crate) fn key_source(&self) -> &'static str {
-        match (&self.api_key_env, &self.api_key_file) {
-            _ if self.no_auth => "nowhere: --no-auth sends none",
+    /// The flag or the variable that the key is from, in words.
+    pub(crate) fn key_source(&self) -> String {
+        let source = match (&self.api_key_env, &self.api_key_file) {
+            _ if self.no_auth => return "no key was sent (--no-auth)".to_owned(),
             (Some(_), _) => "the variable that --api-key-env names",
             (None, Some(_)) => "--api-key-file",
             (None, None) => self.api.provider.unwrap_or_default().key_variable(),
-        }
+        };
+        format!("the key is from {source}")
     }
 }
 

@@ -212,7 +212,7 @@ mod tests {
             |_, _| (),
         );
         let report = report.unwrap();
-        let kinds = report.findings.by_kind().iter();
+        let kinds = report.findings.by_kind.iter();
         kinds.map(|kind| (kind.kind, kind.kept[0].line)).collect()
     }
 

@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(report.endpoints.by_requests().len(), 3);
         let found: Vec<_> = report
             .findings
-            .by_kind()
+            .by_kind
             .iter()
             .flat_map(|of| {
                 of.kept

@@ -132,7 +132,9 @@ impl Finding {
 
 /// Findings by kind, in the order in which the kinds first came up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Findings(Vec<OfAKind>);
+pub(crate) struct Findings {
+    pub(crate) by_kind: Vec<OfAKind>,
+}
 
 /// Findings of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,15 +148,18 @@ pub(crate) struct OfAKind {
 
 impl Findings {
     pub(super) fn note(&mut self, finding: Finding) {
-        let known = self.0.iter().position(|known| known.kind == finding.kind);
-        let at = known.unwrap_or(self.0.len());
+        let known = self
+            .by_kind
+            .iter()
+            .position(|known| known.kind == finding.kind);
+        let at = known.unwrap_or(self.by_kind.len());
         if known.is_none() {
-            self.0.push(OfAKind {
+            self.by_kind.push(OfAKind {
                 kind: finding.kind,
                 ..OfAKind::default()
             });
         }
-        let of_a_kind = &mut self.0[at];
+        let of_a_kind = &mut self.by_kind[at];
         of_a_kind.total += 1;
         if of_a_kind.kept.len() < KEPT {
             of_a_kind.kept.push(finding);
@@ -163,11 +168,7 @@ impl Findings {
 
     /// How many there are, of all kinds.
     pub(crate) fn total(&self) -> u64 {
-        self.0.iter().map(|of_a_kind| of_a_kind.total).sum()
-    }
-
-    pub(crate) fn by_kind(&self) -> &[OfAKind] {
-        &self.0
+        self.by_kind.iter().map(|of_a_kind| of_a_kind.total).sum()
     }
 }
 
@@ -215,7 +216,7 @@ mod tests {
         }
         findings.note(Finding::new("b", None, "late".to_owned()));
         assert_eq!(findings.total(), 5_001);
-        let [a, b] = findings.by_kind() else {
+        let [a, b] = &findings.by_kind[..] else {
             panic!("{findings:?}");
         };
         let kept: Vec<_> = a.kept.iter().filter_map(|finding| finding.line).collect();

@@ -119,8 +119,7 @@ impl StayingLine {
         is_again: impl Fn(LineHash) -> bool,
         line: Line<&[u8]>,
     ) -> Option<(LineHash, Self)> {
-        let whole = line.text?;
-        let text = whole.trim_ascii();
+        let text = line.text?;
         let record = ReadRecord::parse(text);
         if !(source.stays)(record.as_ref(), line.offset) {
             return None;
@@ -132,8 +131,8 @@ impl StayingLine {
         let place = Self {
             source: number,
             offset: line.offset,
-            length: u32::try_from(whole.len()).ok()?,
-            marked: is_again(id) && !has_mark && text.ends_with(END.as_bytes()),
+            length: u32::try_from(text.len()).ok()?,
+            marked: is_again(id) && !has_mark && text.trim_ascii().ends_with(END.as_bytes()),
         };
         Some((id, place))
     }

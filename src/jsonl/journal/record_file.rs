@@ -309,7 +309,7 @@ impl RecordFile {
             _ => "fix the cause",
         };
         let message =
-            format!("cannot {what} {self}: {error}: {todo}, and run again to go on{torn}");
+            format!("cannot {what} {self}: {error}: {todo}, and run again to carry on{torn}");
         Error::new(ErrorKind::Io, message).with_source(error)
     }
 }

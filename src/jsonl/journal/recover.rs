@@ -264,8 +264,7 @@ impl Records {
 
 impl OddLine {
     fn read(line: Line<&[u8]>) -> (Self, Option<ReadRecord>) {
-        let text = line.text.map(<[u8]>::trim_ascii);
-        let record = text.and_then(ReadRecord::parse);
+        let record = line.text.and_then(ReadRecord::parse);
         let odd = Self {
             number: line.number,
             offset: line.offset,

@@ -52,12 +52,11 @@ impl TlsConnector {
         inner: Box<dyn Transport>,
         details: &ConnectionDetails<'_>,
     ) -> TransportResult {
-        let mut given = Some((inner, context::swap(None)));
+        let (mut inner, mut context) = (Some(inner), context::swap(None));
         let mut made = Err(ureq::Error::ConnectionFailed);
-        let mut context = None;
         let mut work = || {
-            if let Some((inner, given)) = given.take() {
-                context::swap(given);
+            if let Some(inner) = inner.take() {
+                context::swap(context.take());
                 made = self.shake_hands(inner, details);
                 context = context::swap(None);
             }
