@@ -22,6 +22,9 @@ const DEEPEST_CUT: f64 = 0.5;
 const ENOUGH_REQUESTS: f64 = 8.0;
 /// So many requests tell that the limit is no higher.
 const MANY_REQUESTS: f64 = 50.0;
+/// They tell that it is no more than so many times what was let in, though much of the time may
+/// have been waited in vain: a burst would hide that a rate is far too much.
+const FIRST_CEILING: f64 = 3.0;
 /// If more was let in than so many times the rate, it was not what was sent at.
 const FAR_MORE: f64 = 1.2;
 /// Stray refusals lower a rate to no less than this share of what it was.
@@ -144,7 +147,11 @@ impl LearnedRate {
         let (least, most) = let_in.bounds()?;
         let mut told = let_in.told(least);
         let is_known = let_in.requests >= MANY_REQUESTS;
-        let mut ceiling = if is_known { most } else { f64::INFINITY };
+        let mut ceiling = if is_known {
+            most.min(FIRST_CEILING * told)
+        } else {
+            f64::INFINITY
+        };
         // Where places were thought to be the limit, what was sent did not keep to the rate.
         if let Some(before) = before.filter(|it| told < FAR_MORE * it.now) {
             let is_window = let_in.held > SHORT;
@@ -315,5 +322,29 @@ impl LearnedRate {
         self.since = now;
         self.sent = 0;
         self.refused = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_rate_does_not_double_on_and_on_though_half_of_its_time_was_a_pause() {
+        let let_in = LetIn {
+            requests: 100.0,
+            span: 2 * SECOND,
+            held: SECOND,
+            idle: SECOND,
+        };
+        let mut rate = LearnedRate::of(let_in, None, 0).unwrap();
+        for second in 1..=2 {
+            for _ in 0..200 {
+                rate.sent();
+            }
+            rate.admitted(second * SECOND);
+        }
+        // It has doubled once. Twice as much again would be nearly four times 50.
+        assert!((90.0..150.0).contains(&rate.now()), "{}", rate.now());
     }
 }
