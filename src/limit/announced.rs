@@ -9,7 +9,8 @@
 //! - The window. It is the one that limit, remaining and reset fit together in, else a minute.
 //! - The burst. Servers judge windows of a second to ten, whatever they announce, so requests are
 //!   spread evenly over a window of up to a minute. Model tokens come in lumps, and a longer window
-//!   is a budget: of these, as many may go at once as the server says are left.
+//!   is a budget: of these, as many may go at once as the server says are left. Once it refuses
+//!   model tokens all the same, they are spread as well.
 //! - What others use of the same limit. What is left is corrected to what the server says: down at
 //!   once, and up by no more than what is not under way.
 
@@ -153,6 +154,10 @@ impl FollowedLimits {
             let (taken, used) = (it.counted.of(reserved), it.counted.of(used));
             if it.counted != Counted::Requests && (1..=it.under_way).contains(&taken) {
                 it.bucket.settle(taken, used, now);
+                // What was refused fits no better for that the next moment.
+                if used == 0 && it.is_spread_now() {
+                    it.bucket.lower_to(0, now);
+                }
             }
             it.under_way = it.under_way.saturating_sub(taken);
         }
@@ -164,10 +169,22 @@ impl FollowedLimits {
         }
     }
 
+    /// The server has refused model tokens: what it says is left may not go at once.
+    pub(super) fn spread_tokens(&mut self, now: Nanos) {
+        for it in &mut self.0 {
+            let was = std::mem::replace(&mut it.is_spread, true);
+            if let Some((rate, burst)) = it.shape()
+                && !was
+            {
+                it.bucket.change(rate, burst, now);
+            }
+        }
+    }
+
     /// The lowest rate of what is counted so, and its burst, as they are kept.
     pub(super) fn kept(&self, counted: Counted) -> Option<(Rate, u64)> {
         let all = self.0.iter().filter(|it| it.counted == counted);
-        all.filter_map(|it| shape(counted, it.limit, it.window.length))
+        all.filter_map(FollowedLimit::shape)
             .min_by(|a, b| a.0.units_per_second().total_cmp(&b.0.units_per_second()))
     }
 
@@ -196,6 +213,8 @@ struct FollowedLimit {
     scope: u64,
     limit: u64,
     window: Window,
+    /// Whether it is spread evenly over a window of up to a minute.
+    is_spread: bool,
     bucket: Bucket,
     /// What was taken for requests that have not ended.
     under_way: u64,
@@ -208,19 +227,29 @@ impl FollowedLimit {
     fn new(announced: &Announced, sent: Nanos, now: Nanos) -> Option<Self> {
         let mut window = Window::default();
         window.note(announced, sent);
-        let (rate, burst) = shape(announced.counted, announced.limit, window.length)?;
+        let is_spread = announced.counted == Counted::Requests;
+        let (rate, burst) = shape(announced.limit, window.length, is_spread)?;
         let mut bucket = Bucket::full(rate, burst, now);
         let unknown = rate.second_worth();
-        bucket.bound(0, announced.remaining.unwrap_or(unknown), now);
+        bucket.lower_to(announced.remaining.unwrap_or(unknown), now);
         Some(Self {
             counted: announced.counted,
             scope: announced.scope,
             limit: announced.limit,
             window,
+            is_spread,
             bucket,
             under_way: 0,
             sent,
         })
+    }
+
+    fn is_spread_now(&self) -> bool {
+        self.is_spread && self.window.length <= MINUTE
+    }
+
+    fn shape(&self) -> Option<(Rate, u64)> {
+        shape(self.limit, self.window.length, self.is_spread)
     }
 
     fn note(&mut self, announced: &Announced, sent: Nanos, now: Nanos) -> bool {
@@ -234,32 +263,31 @@ impl FollowedLimit {
         let after = (announced.limit, self.window.length);
         let mut sooner = false;
         if before != after
-            && let Some((rate, burst)) = shape(self.counted, announced.limit, self.window.length)
+            && let Some((rate, burst)) = shape(announced.limit, self.window.length, self.is_spread)
         {
             self.limit = announced.limit;
             self.bucket.change(rate, burst, now);
             sooner = true;
         }
         if let Some(remaining) = announced.remaining {
+            self.bucket.lower_to(remaining, now);
             // What is spread over the window comes when its time has come, however much is left.
-            let least = if is_spread(self.counted, self.window.length) {
-                0
-            } else {
-                remaining.saturating_sub(self.under_way)
-            };
-            sooner |= self.bucket.bound(least, remaining, now);
+            if !self.is_spread_now() {
+                let least = remaining.saturating_sub(self.under_way);
+                sooner |= self.bucket.raise_to(least, now);
+            }
         }
         sooner
     }
 }
 
 /// The rate and the burst to go by. `None` if no bucket can have them.
-fn shape(counted: Counted, limit: u64, window: Duration) -> Option<(Rate, u64)> {
+fn shape(limit: u64, window: Duration, is_spread: bool) -> Option<(Rate, u64)> {
     let [share, whole] = HEADROOM;
     let period = window.checked_mul(u32::try_from(whole).ok()?)?;
     let rate = Rate::new(limit.checked_mul(share)?, period);
     rate.checked("announced").ok()?;
-    let is_spread = is_spread(counted, window);
+    let is_spread = is_spread && window <= MINUTE;
     Some((rate, if is_spread { burst_of(rate) } else { limit }))
 }
 
@@ -268,10 +296,6 @@ pub(super) fn burst_of(rate: Rate) -> u64 {
     let period = rate.period().as_nanos().max(1);
     let late = u128::from(rate.units()) * CATCH_UP.as_nanos() / period;
     u64::try_from(late).unwrap_or(u64::MAX).max(1)
-}
-
-fn is_spread(counted: Counted, window: Duration) -> bool {
-    counted == Counted::Requests && window <= MINUTE
 }
 
 /// What is known of the time in which a limit is used.

@@ -114,11 +114,16 @@ impl Bucket {
         self.level = self.level.saturating_add(refund).min(most);
     }
 
-    /// Brings the level to `most` at most, and to `least` at least unless the bucket is on hold.
-    /// Whether that has raised it.
-    pub(super) fn bound(&mut self, least: u64, most: u64, now: Nanos) -> bool {
+    /// Brings the level to `most` at most.
+    pub(super) fn lower_to(&mut self, most: u64, now: Nanos) {
         self.refill(now);
         self.level = self.level.min(self.scaled(most));
+    }
+
+    /// Brings the level to `least` at least, unless the bucket is on hold. Whether that has raised
+    /// it.
+    pub(super) fn raise_to(&mut self, least: u64, now: Nanos) -> bool {
+        self.refill(now);
         let least = self.scaled(least).min(self.full_level());
         let raised = self.as_of <= now && self.level < least;
         if raised {

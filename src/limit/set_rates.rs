@@ -146,7 +146,7 @@ impl SetRates {
             let is_new = bucket.is_none();
             Bucket::set(bucket, limit, paused_until, now);
             if let Some(bucket) = bucket.as_mut().filter(|_| is_new) {
-                bucket.bound(0, 0, now);
+                bucket.lower_to(0, now);
             }
         }
         changed

@@ -161,6 +161,7 @@ impl LimiterState {
         if !self.announced.limits(|it| it != Counted::Requests) {
             return self.refused(start, hint, now);
         }
+        self.announced.spread_tokens(now);
         let heard = self.pace.refused(start.at, self.in_flight, hint, now);
         self.pace.outage();
         (heard, self.keep_pace(now))

@@ -72,6 +72,24 @@ fn every_dialect_and_every_way_to_judge_is_followed() {
     }
 }
 
+/// A prompt has 9 tokens, and an answer 64 on average. The provider lets two seconds' worth in at once,
+/// and its headers name a minute's.
+#[test]
+fn announced_limits_on_tokens_are_kept_with_nothing_configured() {
+    for limits in [
+        "tpm=88000",
+        "headers=anthropic,input-tpm=10800,output-tpm=9000000",
+        "headers=anthropic,input-tpm=9000000,output-tpm=76800",
+    ] {
+        let spec = format!("latency=100ms,{limits}");
+        let run = run(&spec, 800, |builder| builder);
+        let (refused, admitted) = settled(&run, 10);
+        assert_eq!(run.failed, 0, "{spec}");
+        assert!(refused < 0.02, "{spec}: {refused}");
+        assert!(admitted >= 0.9 * 20.0, "{spec}: {admitted}");
+    }
+}
+
 #[test]
 fn limits_are_followed_through_several_cuts() {
     let spec = "latency=100ms,rps=50,burst=10,cut=10s-20s@0.33+30s-40s@0.33";
