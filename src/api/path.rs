@@ -128,7 +128,7 @@ fn base_url_flaw(url: &str, insecure_http: bool) -> Option<&'static str> {
         "http" if insecure_http || is_loopback(authority.host()) => None,
         "http" => Some(
             "is plain http to another machine, where everyone on the way can read the key: use \
-             https, or allow it (--allow-insecure-http, allow_insecure_http())",
+             https, or allow it (`allow_insecure_http`)",
         ),
         _ => Some("must begin with https:// or http://"),
     }

@@ -44,13 +44,15 @@ pub(crate) fn time(time: Duration) -> String {
     coarse_time(time)
 }
 
-/// A time in whole seconds, to two units at most: `42 s`, `3 min 05 s`, `2 h 07 min`, `3 d 04 h`.
+/// A time in whole seconds, to two units at most: `less than 1 s`, `42 s`, `3 min 05 s`,
+/// `2 h 07 min`, `3 d 04 h`.
 pub(crate) fn coarse_time(time: Duration) -> String {
     // Rounded to whole seconds before it is taken apart: 59.9 s is a minute, not 60 s.
     let seconds = time
         .as_secs()
         .saturating_add(u64::from(time.subsec_nanos() >= 500_000_000));
     match seconds {
+        0 if !time.is_zero() => "less than 1 s".to_owned(),
         0..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         3_600..86_400 => format!("{} h {:02} min", seconds / 3_600, seconds / 60 % 60),
@@ -138,6 +140,8 @@ mod tests {
 
     #[test]
     fn whole_seconds_overflow_nowhere() {
+        assert_eq!(coarse_time(Duration::ZERO), "0 s");
+        assert_eq!(coarse_time(Duration::from_millis(300)), "less than 1 s");
         assert_eq!(coarse_time(Duration::from_millis(42_400)), "42 s");
         assert!(coarse_time(Duration::MAX).contains(" d "));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::format::{count, counted, per_period, rate, remedy, time};
 use crate::plan::concurrency_for;
-use crate::{Binding, Concurrency, Rate, Summary};
+use crate::{Binding, Concurrency, ErrorKind, Rate, Summary};
 
 /// The limits that a run was given.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,12 @@ const SMALL_SHARE: f64 = 0.2;
 
 /// What to do about the speed of the run. One that stopped, maybe in its first pause, is at least
 /// told the limit that the server has named.
+///
+/// What a file of its own has ended is not judged: its speed was not what was wrong.
 pub(crate) fn advice(summary: &Summary, given: &GivenLimits) -> Option<String> {
+    if matches!(&summary.stopped, Some(error) if error.kind() == ErrorKind::Io) {
+        return None;
+    }
     speed(summary, given).or_else(|| {
         let progress = &summary.progress;
         let named = progress
@@ -460,6 +465,14 @@ mod tests {
         ended.stopped = Some(Error::new(ErrorKind::Deadline, "no time"));
         let told = "the server says 60 a minute: --rpm 60";
         assert_eq!(advice(&ended, &GIVEN).as_deref(), Some(told));
+    }
+
+    #[test]
+    fn a_run_that_its_own_files_ended_is_told_nothing_of_its_speed() {
+        let mut ended = summary(Binding::InFlight, 90);
+        assert!(advice(&ended, &GIVEN).is_some());
+        ended.stopped = Some(Error::new(ErrorKind::Io, "no space"));
+        assert_eq!(advice(&ended, &GIVEN), None);
     }
 
     #[test]

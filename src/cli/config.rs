@@ -12,7 +12,7 @@ use super::advice::GivenLimits;
 use super::args::{ProgressMode, Run, Timeouts};
 use super::console::Console;
 use super::format::count;
-use super::output::{self, flaw_of_default, is_same};
+use super::output::{self, flaw_of_default, flaw_of_place, is_same};
 use super::prompts::{flaw_of_prompts, is_prompts};
 use super::server::with;
 use super::sharing::{self, check_other_cuts};
@@ -21,7 +21,7 @@ use super::{headers, report, server};
 use crate::api::path;
 use crate::error::{config, refuse};
 use crate::jsonl::files::{Location, RunFiles, first_id, is_device};
-use crate::jsonl::sidecars::{is_sidecar, resolved};
+use crate::jsonl::sidecars::is_sidecar;
 use crate::sim::SimServer;
 use crate::{Client, ClientBuilder, Concurrency, Rate, Result, Retry, Shared};
 
@@ -193,10 +193,8 @@ pub(crate) fn check_written(run: &Run) -> Result<()> {
         let mut owners = own.iter().filter_map(|(_, _, path)| *path);
         let why = if path == Path::new("-") {
             Some("is no file: it needs a file of its own")
-        } else if path.is_dir() {
-            Some("is a directory: name a file")
-        } else if resolved(path).is_none() {
-            Some("cannot be written: its directory does not exist")
+        } else if let Some(flaw) = flaw_of_place(path) {
+            Some(flaw)
         } else if owners.any(|owner| is_sidecar(owner, path)) {
             Some("has the name of a file that a run makes beside the output: name another")
         } else if flag != "--report" {

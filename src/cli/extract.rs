@@ -8,7 +8,7 @@ use super::args::Extract;
 use super::console::Console;
 use super::exit::Exit;
 use super::format::{count, counted};
-use super::output::{flaw_of_output, flaw_of_results, write_to};
+use super::output::{GIVE_RESULTS, flaw_of_output, flaw_of_results, write_to};
 use super::prompts::ordered_by;
 use super::signals;
 use crate::error::{config, refuse};
@@ -34,7 +34,9 @@ pub(crate) fn extract(args: &Extract, console: &Console) -> Result<Exit> {
     let errors = errors_beside(&args.results);
     let mut answers = Answers::index([&args.results, &errors].map(|it| &**it), &Cancel::new())?;
     if answers.len() == 0 {
-        return Err(config(format!("{results} holds no results")));
+        return Err(config(format!(
+            "{results} holds no results. {GIVE_RESULTS}"
+        )));
     }
     let input = ordered_by(&args.input)?;
     let rows = match &input {
@@ -51,6 +53,10 @@ pub(crate) fn extract(args: &Extract, console: &Console) -> Result<Exit> {
     let Some(counts) = counts else {
         return Ok(Exit::Success);
     };
+    if let Some(output) = &args.output {
+        let (rows, answered) = (counted(counts.rows, "row", "rows"), count(counts.answered));
+        console.say(&format!("answers  {output:?}: {rows}, {answered} answered"));
+    }
     Ok(tell(&counts, &answers, input.is_some(), console))
 }
 

@@ -40,7 +40,7 @@ mod summary;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::Parser as _;
 
 use self::args::{Cli, Command};
 use self::console::Console;
@@ -48,7 +48,7 @@ use self::exit::Exit;
 
 /// The program, from its arguments to its exit code.
 pub fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = Cli::try_parse().unwrap_or_else(args::fail).command;
     let console = match &command {
         Command::Run(args) => progress::console(args),
         _ => Console::default(),

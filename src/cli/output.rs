@@ -90,6 +90,10 @@ pub(crate) fn flaw_of_default(argument: &str, path: &Path, made: &str) -> Option
     })
 }
 
+/// What to do about a file in which no line is a result.
+pub(crate) const GIVE_RESULTS: &str = "Give a file of results, such as run writes: each line has a \
+                                       custom_id and a response, an error or a result";
+
 /// What is wrong with files that are to hold results.
 pub(crate) fn flaw_of_results<'p>(mut results: impl Iterator<Item = &'p Path>) -> Option<String> {
     let table = results.find(|path| is_table(path))?;
@@ -109,8 +113,23 @@ pub(crate) fn flaw_of_output<'p>(
             "-o {output:?} is a file that is read, and would be overwritten: name another"
         ));
     }
-    is_device(output)
-        .then(|| format!("-o {output:?} is no file: leave -o out, and redirect standard output"))
+    if is_device(output) {
+        return Some(format!(
+            "-o {output:?} is no file: leave -o out, and redirect standard output"
+        ));
+    }
+    flaw_of_place(output).map(|flaw| format!("-o {output:?} {flaw}"))
+}
+
+/// What is wrong with a path that no file can be written to.
+pub(crate) fn flaw_of_place(path: &Path) -> Option<&'static str> {
+    if path.is_dir() {
+        Some("is a directory: name a file")
+    } else if resolved(path).is_none() {
+        Some("cannot be written: its directory does not exist")
+    } else {
+        None
+    }
 }
 
 /// Whether two names lead to the same file.

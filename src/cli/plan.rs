@@ -67,6 +67,17 @@ pub(crate) fn plan(args: &Plan, console: &Console) -> Result<Exit> {
                 );
                 console.warn(&format!("{lines}: tollgate check {input:?} says which"));
             }
+            let duplicates = report.findings.of("duplicate_id");
+            if duplicates > 0 {
+                let lines = counted(
+                    duplicates,
+                    "line has the id of an earlier one",
+                    "lines have the ids of earlier ones",
+                );
+                console.warn(&format!(
+                    "{lines}, which run refuses: tollgate check {input:?} says which"
+                ));
+            }
             listed.requests()
         }
         (None, Some(count), Some(tokens)) => Requests {

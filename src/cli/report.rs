@@ -8,7 +8,7 @@ use super::args;
 use super::console::{Console, with_causes};
 use super::exit::Exit;
 use super::format::{count, counted};
-use super::output::{flaw_of_default, replace, show};
+use super::output::{GIVE_RESULTS, flaw_of_default, flaw_of_place, replace, show};
 use super::signals;
 use crate::error::{Result, config, refuse};
 use crate::jsonl::files::{Location, RunFiles, stem_of_results};
@@ -31,7 +31,8 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
     let beside = || page_beside(first);
     let output = Location::new(&args.output.clone().unwrap_or_else(beside));
     if let Location::File(page) = &output {
-        check_page(page).map_err(|why| config(format!("-o {output} {why}")))?;
+        let flaw = flaw_of_place(page).or_else(|| check_page(page).err());
+        refuse(flaw.map(|flaw| format!("-o {output} {flaw}")))?;
     }
     let mut files = Vec::new();
     for results in &args.results {
@@ -55,8 +56,7 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
     if report.rows().1 == 0 {
         let name = Location::new(first);
         return Err(config(format!(
-            "{name}: no line is a result. Give a file of results, such as run writes: each line has a \
-             custom_id and a response, an error or a result"
+            "{name}: no line is a result. {GIVE_RESULTS}"
         )));
     }
     if !more.is_empty() {

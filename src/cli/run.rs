@@ -56,7 +56,8 @@ pub(crate) fn run(args: &Arc<Run>, console: &Console) -> Result<Exit> {
             let exit = Exit::of_summary(&summary);
             (summary, exit)
         }
-        Err(error) if error.kind() == ErrorKind::Config => {
+        // Nothing was begun, so there is nothing to report.
+        Err(error) if error.kind() == ErrorKind::Config || progress.read == 0 => {
             refused(&error);
             return Err(error);
         }

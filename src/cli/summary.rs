@@ -302,7 +302,7 @@ fn work(summary: &Summary) -> Facts {
     let seconds = wall.as_secs_f64();
     if progress.finished() > 0 && seconds > 0.0 {
         let rate = rate(progress.finished() as f64 / seconds);
-        facts.push(("time", format!("{}, {rate} a second", time(wall))));
+        facts.push(("time", format!("{}, {rate} rows a second", time(wall))));
     } else if engine.attempts > 0 || summary.stopped.is_some() {
         facts.push(("time", time(wall)));
     }
@@ -436,7 +436,7 @@ mod tests {
         let told = text(&summary(), "tollgate run p.jsonl");
         let expected = "\
 succeeded  97 of 100 requests
-time       10.0 s, 9.7 a second
+time       10.0 s, 9.7 rows a second
 attempts   97; at most 20 at once, on 20 threads
 tokens     12,345 in prompts, 6,789 in answers
 results    \"p.results.jsonl\"

@@ -373,7 +373,11 @@ fn unusable(role: &str, path: &Path, error: io::Error) -> Error {
         Err(_) if role == INPUT => format!("{role} {path:?} does not exist"),
         Err(_) => format!("{role} {path:?}: no directory {:?}: {error}", folder(path)),
     };
-    config(message).with_source(error)
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied if role != INPUT => ErrorKind::Io,
+        _ => ErrorKind::Config,
+    };
+    Error::new(kind, message).with_source(error)
 }
 
 #[cfg(test)]

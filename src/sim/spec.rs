@@ -364,7 +364,7 @@ fn unusable(field: &str) -> Error {
 }
 
 fn wrong(what: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::Config, format!("simulated provider: {what}"))
+    Error::new(ErrorKind::Config, what.to_string())
 }
 
 #[cfg(test)]

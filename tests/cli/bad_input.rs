@@ -102,7 +102,10 @@ fn base_urls() {
     let refused = Refused::new();
     for (url, word) in [
         ("api.example.com/v1", "scheme"),
-        ("http://api.example.com/v1", "--allow-insecure-http"),
+        (
+            "http://api.example.com/v1",
+            "allow it (--allow-insecure-http)",
+        ),
         ("ftp://127.0.0.1/", "https://"),
         ("https://", "host"),
         ("https://me:secret@127.0.0.1/v1", "password"),
@@ -143,7 +146,7 @@ fn flags() {
         (&["--model", "m"], &["--model", ".txt"]),
         (&["--endpoint", "https://evil.example/"], &["--endpoint"]),
         (&["--ca-file", "none.pem"], &["none.pem"]),
-        (&["--simulate=latency=soon"], &["--simulate", "latency"]),
+        (&["--simulate=latency=soon"], &["--simulate: latency takes"]),
         (&["--simulate", "--no-auth"], &["--simulate", "--no-auth"]),
         (&["--summary", "-"], &["--summary"]),
         (&["-q", "--progress", "json"], &["--quiet", "--progress"]),
@@ -356,6 +359,38 @@ fn a_run_that_is_refused_leaves_a_summary_and_never_in_a_file_of_its_own() {
     fs::remove_file(folder.path("p.jsonl")).expect("a file");
     summary("p.jsonl", &["--summary", "p.results.jsonl"]);
     assert_eq!(folder.read("p.results.jsonl"), "paid for\n");
+}
+
+/// A directory that does not exist is a wrong command line; what the file system refuses is not.
+/// Longer than the longest name is each file that is made beside one with a name of this length.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written_has_one_exit_code_with_every_command() {
+    let folder = Folder::new();
+    folder.requests(1);
+    let simulated = ["run", "p.jsonl", "--simulate=latency=1ms"];
+    let done = [&simulated[..], &["-o", "r.jsonl"]].concat();
+    folder.tool(&done).run().code(0);
+    for command in [
+        &[&simulated[..], &["--errors", "e.jsonl", "-o"]].concat()[..],
+        &[&simulated[..], &["--summary"]].concat(),
+        &[&simulated[..], &["--report"]].concat(),
+        &["merge", "r.jsonl", "-o"],
+        &["extract", "r.jsonl", "-o"],
+        &["report", "r.jsonl", "-o"],
+    ] {
+        for (output, code) in [("none/out", 2), (&*"x".repeat(252), 4)] {
+            let arguments = [command, &[output]].concat();
+            folder.tool(&arguments).run().code(code).says(&[output]);
+        }
+    }
+    // Nothing was done, so there is nothing to report.
+    let longest = "x".repeat(252);
+    let unwritable = [&simulated[..], &["--errors", "e.jsonl", "-o", &longest]].concat();
+    folder
+        .tool(&unwritable)
+        .run()
+        .never_says(&["succeeded", "time"]);
 }
 
 #[test]

@@ -28,6 +28,19 @@ fn help_and_version_are_on_standard_output() {
 }
 
 #[test]
+fn what_was_meant_is_guessed() {
+    let folder = Folder::new();
+    folder.requests(1);
+    let spec = ["run", "p.jsonl", "--simulate", "latency=1s"];
+    let told = "tip: a SPEC stands behind an equals sign: '--simulate=latency=1s'";
+    folder.tool(&spec).run().code(2).says(&[told]);
+    let told = "tip: to send the requests of a file: 'tollgate run p.jsonl'";
+    folder.tool(&["p.jsonl"]).run().code(2).says(&[told]);
+    let ended = folder.tool(&["run", "p.jsonl", "latency=1s"]).run();
+    ended.code(2).never_says(&["SPEC"]);
+}
+
+#[test]
 fn the_simulator_refuses_what_it_cannot_simulate() {
     let folder = Folder::new();
     folder

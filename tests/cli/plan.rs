@@ -466,3 +466,13 @@ fn a_run_comes_out_as_it_was_planned() {
         );
     }
 }
+
+#[test]
+fn what_a_run_would_refuse_is_told_of_a_plan() {
+    let folder = Folder::new();
+    let twice = request("r0") + &request("r0");
+    folder.write("p.jsonl", twice);
+    let ended = folder.tool(&["plan", "p.jsonl"]).run().code(0);
+    ended
+        .says(&["warning: 1 line has the id of an earlier one, which run refuses: tollgate check"]);
+}

@@ -109,7 +109,7 @@ fn the_page_goes_where_it_is_told_and_replaces_pages_only() {
     assert_eq!(folder.read("notes.html"), OTHER_PAGE);
     assert!(!folder.has("empty.report.html") && !folder.has("page.html"));
     tool(&["r.jsonl", "-o", "nowhere/page.html"])
-        .code(4)
+        .code(2)
         .says(&["page.html"]);
 }
 

@@ -409,6 +409,23 @@ fn extracted(folder: &Folder, more: &[&str]) -> String {
 }
 
 #[test]
+fn a_file_of_answers_is_told_as_other_outputs_are() {
+    let folder = Folder::new();
+    folder.requests(2);
+    let run = ["run", "p.jsonl", "--simulate=latency=1ms", "-o", "o.jsonl"];
+    folder.tool(&run).run().code(0).says(&["rows a second"]);
+    let told = "\"a.txt\": 2 rows, 2 answered";
+    let extract = ["extract", "o.jsonl", "-o", "a.txt"];
+    folder.tool(&extract).run().code(0).says(&[told]);
+    let told = ["Give a file of results, such as run writes"];
+    folder
+        .tool(&["extract", "p.jsonl"])
+        .run()
+        .code(2)
+        .says(&told);
+}
+
+#[test]
 fn answers_are_extracted_as_text_and_as_tables() {
     let folder = results();
     folder.requests(4);

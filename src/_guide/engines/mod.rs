@@ -46,7 +46,7 @@
 //! | 1 | some rows have failed | sends those that failed for a passing reason; the others are not paid for again |
 //! | 2 | the command or the input is wrong, or another run writes these results | fails again until that is corrected, or the other run has ended |
 //! | 3, 129, 130, 143 | stopped early | carries on |
-//! | 4 | a file could not be read or written, as on a full disk | carries on when it can |
+//! | 4 | a file could not be written, as on a full or read-only disk, or not be read to its end | carries on when it can |
 //! | 137 | killed outright | carries on |
 //!
 //! # Try a job

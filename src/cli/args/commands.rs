@@ -70,7 +70,7 @@ Examples:
   tollgate extract p.results.jsonl -0 | xargs -0 -n 1 echo
 
 Exit codes: 0 done, 1 lines that are no records were left out, 2 the command line or a file is
-wrong, 4 a local file cannot be read or written.")]
+wrong, 4 a local file cannot be written, or read to its end.")]
 pub(crate) struct Extract {
     /// The results
     #[arg(value_name = "RESULTS")]
@@ -118,7 +118,7 @@ Examples:
 
 Exit codes: 0 all is well, 1 requests have failed or have no record, a shard has no file, or lines
 that are no records were left out, 2 the command line or a file is wrong, 4 a local file cannot be
-read or written.")]
+written, or read to its end.")]
 pub(crate) struct Merge {
     /// Results of tollgate, of OpenAI's or Anthropic's batch service, or of another tool that
     /// writes these formats. The errors file beside each (p.errors.jsonl for p.results.jsonl) is
@@ -149,8 +149,8 @@ Examples:
   tollgate report p.results.jsonl                    writes p.report.html
   tollgate report monday.jsonl tuesday.jsonl -o week.html
 
-Exit codes: 0 the page is written, 2 a file cannot be read or holds no results, 4 the page cannot
-be written.")]
+Exit codes: 0 the page is written, 2 the command line or a file is wrong, 4 the page cannot be
+written.")]
 pub(crate) struct Report {
     /// Files of results, or tables (.csv, .tsv) whose results are beside them
     #[arg(value_name = "RESULTS", required = true)]

@@ -10,6 +10,9 @@ mod input;
 mod plan;
 mod run;
 
+use std::path::Path;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::commands::{Check, Completions, Extract, Merge, Report, Simulate};
@@ -30,8 +33,9 @@ Try it, with no key, no network and no cost:
   tollgate run prompts.jsonl --simulate
 
 Exit codes: 0 all succeeded, 1 some requests failed, 2 the command line or the input is wrong,
-3 stopped early (run it again to carry on), 4 a local file cannot be read or written, 129/130/143
-ended by SIGHUP, Ctrl-C or SIGTERM."
+3 stopped early (run it again to carry on), 4 a local file cannot be written, or read to its end,
+129/130/143 ended by SIGHUP, Ctrl-C or SIGTERM. A file to read that cannot be opened, and a
+directory that does not exist, are a wrong command line."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -63,12 +67,44 @@ pub(crate) enum Command {
     Man,
 }
 
+/// Ends the program with what is wrong with its arguments, and what may have been meant.
+pub(crate) fn fail(mut error: clap::Error) -> Cli {
+    if let Some(tip) = tip(&error, std::env::args()) {
+        let tip = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tip);
+    }
+    error.exit()
+}
+
+/// What may have been meant with these `arguments`, where clap cannot know it.
+fn tip(error: &clap::Error, arguments: impl IntoIterator<Item = String>) -> Option<String> {
+    let wrong = |kind| match error.get(kind) {
+        Some(ContextValue::String(wrong)) => Some(wrong),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let wrong = wrong(ContextKind::InvalidArg)?;
+            let mut before = arguments
+                .into_iter()
+                .take_while(|argument| argument != wrong);
+            let is_spec = before.by_ref().last().is_some_and(|it| it == "--simulate");
+            is_spec.then(|| format!("a SPEC stands behind an equals sign: '--simulate={wrong}'"))
+        }
+        ErrorKind::InvalidSubcommand => {
+            let wrong = wrong(ContextKind::InvalidSubcommand)?;
+            let is_file = Path::new(wrong).is_file();
+            is_file.then(|| format!("to send the requests of a file: 'tollgate run {wrong}'"))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use clap::CommandFactory;
-    use clap::error::ErrorKind;
 
     use super::*;
     use crate::Fsync;

@@ -166,6 +166,13 @@ impl Findings {
         }
     }
 
+    /// How many there are of this kind.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of(&self, kind: &str) -> u64 {
+        let found = self.by_kind.iter().find(|it| it.kind == kind);
+        found.map_or(0, |it| it.total)
+    }
+
     /// How many there are, of all kinds.
     pub(crate) fn total(&self) -> u64 {
         self.by_kind.iter().map(|of_a_kind| of_a_kind.total).sum()

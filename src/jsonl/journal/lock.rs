@@ -13,7 +13,7 @@ use std::process;
 use super::super::files::{Location, RunFiles};
 use super::super::io::is_same_file;
 use super::super::sidecars::lock_of;
-use crate::error::{Result, config};
+use crate::error::{Error, ErrorKind, Result, config};
 
 /// How often a lock is tried, each time because its last holder has just removed its file.
 const TRIES: u32 = 100;
@@ -94,10 +94,15 @@ impl Lock {
     fn take(path: &Path, role: &str, in_flight: u64) -> Result<Option<Self>> {
         let lock = lock_of(path);
         let unusable = |error: io::Error| {
-            config(format!(
+            // What is there and no lock is a wrong name; the file system has refused the rest.
+            let kind = match error.kind() {
+                io::ErrorKind::Other => ErrorKind::Config,
+                _ => ErrorKind::Io,
+            };
+            let message = format!(
                 "{role} {path:?} cannot be locked with {lock:?}: {error}; correct that, or name another"
-            ))
-            .with_source(error)
+            );
+            Error::new(kind, message).with_source(error)
         };
         for _ in 0..TRIES {
             let (file, is_new) = open(&lock).map_err(unusable)?;

@@ -143,9 +143,9 @@ impl RecordFile {
     /// does.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it cannot be opened, [`ErrorKind::Io`] if it cannot be mended.
+    /// [`ErrorKind::Io`] if it cannot be opened or mended.
     pub(super) fn open(&mut self, tail: Tail, now: Instant) -> Result<()> {
-        self.open_as(ErrorKind::Config)?;
+        self.open_medium()?;
         match tail {
             Tail::Whole => {}
             Tail::Unended => self.append(b"\n", now).1?,
@@ -163,10 +163,10 @@ impl RecordFile {
         Ok(())
     }
 
-    fn open_as(&mut self, kind: ErrorKind) -> Result<()> {
+    fn open_medium(&mut self) -> Result<()> {
         let (file, end) = open(&self.location).map_err(|error| {
             let message = format!("cannot open {self} for writing: {error}");
-            Error::new(kind, message).with_source(error)
+            Error::new(ErrorKind::Io, message).with_source(error)
         })?;
         if let Some(path) = self.location.path()
             && end.is_some()
@@ -187,7 +187,7 @@ impl RecordFile {
             return (0, Ok(()));
         }
         if self.medium.is_none()
-            && let Err(error) = self.open_as(ErrorKind::Io)
+            && let Err(error) = self.open_medium()
         {
             return (0, Err(error));
         }
@@ -308,8 +308,11 @@ impl RecordFile {
             | io::ErrorKind::FileTooLarge => "make room",
             _ => "fix the cause",
         };
-        let message =
-            format!("cannot {what} {self}: {error}: {todo}, and run again to carry on{torn}");
+        let again = match self.location {
+            Location::File(_) => "run again to carry on",
+            Location::Stream => "run again: only results in a file can be carried on with",
+        };
+        let message = format!("cannot {what} {self}: {error}: {todo}, and {again}{torn}");
         Error::new(ErrorKind::Io, message).with_source(error)
     }
 }
