@@ -38,6 +38,10 @@ const AT_A_TIME: u64 = 20;
 const LITTLE_CHANCE: f64 = 0.01;
 /// After a longer pause it is a window that was used up.
 pub(super) const SHORT: Nanos = 2 * SECOND;
+/// A longer pause is not asked for what was refused just now.
+const LONGEST_OWED: Nanos = 5 * SECOND;
+/// What was sent at less than this share of a rate was sent much slower.
+const MUCH_SLOWER: f64 = 0.8;
 /// The smallest and the largest step.
 const LEAST_STEP: f64 = 0.015;
 const LARGEST_STEP: f64 = 1.0;
@@ -154,7 +158,7 @@ impl LearnedRate {
         };
         // Where places were thought to be the limit, what was sent did not keep to the rate.
         if let Some(before) = before.filter(|it| told < FAR_MORE * it.now) {
-            let is_window = let_in.held > SHORT;
+            let is_window = let_in.held > SHORT && !before.is_self_made(let_in);
             let enough = let_in.requests >= ENOUGH_REQUESTS;
             let passed = before.passed();
             if !is_window && before.step > 0.0 && passed > told {
@@ -284,6 +288,14 @@ impl LearnedRate {
         self.now / (1.0 + self.step) / (1.0 + self.step.min(SMALL_STEP))
     }
 
+    /// Whether less was let in because less was sent, and not because a window was used up: most of
+    /// it was sent before the rate grew to this. A server that counts what it refuses asks for a
+    /// pause of some seconds as well.
+    fn is_self_made(&self, let_in: LetIn) -> bool {
+        let sending = let_in.span.saturating_sub(let_in.held) as f64 / SECOND as f64;
+        let_in.held <= LONGEST_OWED && let_in.requests < MUCH_SLOWER * self.passed() * sending
+    }
+
     /// Half of the way to the ceiling. A rate that has passed its ceiling has none: then a multiple
     /// of the last step.
     fn next_step(&self) -> f64 {
@@ -346,5 +358,32 @@ mod tests {
         }
         // It has doubled once. Twice as much again would be nearly four times 50.
         assert!((90.0..150.0).contains(&rate.now()), "{}", rate.now());
+    }
+
+    #[test]
+    fn what_was_sent_slowly_before_a_short_pause_is_no_window() {
+        let let_in = |requests, held| LetIn {
+            requests,
+            span: 60 * SECOND,
+            held,
+            idle: 0,
+        };
+        // The rate has grown to 2.4 in the last of these 60 seconds, and 2 has passed.
+        let before = LearnedRate {
+            now: 2.4,
+            ceiling: 3.0,
+            step: 0.2,
+            ..LearnedRate::of(let_in(60.0, 0), None, 0).unwrap()
+        };
+        let after = |requests, held| {
+            let rate = LearnedRate::of(let_in(requests, held), Some(&before), 0);
+            rate.unwrap().now()
+        };
+        assert!(after(60.0, 3 * SECOND) > 1.8, "sent at one a second");
+        assert!(after(60.0, 30 * SECOND) < 1.1, "a long pause");
+        assert!(
+            after(100.0, 3 * SECOND) < 1.8,
+            "sent at nearly two a second"
+        );
     }
 }
