@@ -277,7 +277,7 @@ mod tests {
     use super::*;
     use crate::ErrorKind;
     use crate::cli::args::{Cli, Command};
-    use crate::cli::console::OutputMode;
+    use crate::cli::console::{OutputMode, with_causes};
     use clap::Parser;
     use std::fs;
     use tempfile::TempDir;
@@ -324,7 +324,7 @@ mod tests {
         fn refused(&self, input: &str, flags: &[&str], words: &[&str]) -> String {
             let error = self.resolve(input, flags).expect_err(&flags.join(" "));
             assert_eq!(error.kind(), ErrorKind::Config, "{flags:?}: {error}");
-            let message = error.to_string();
+            let message = with_causes(&error);
             for word in words {
                 assert!(message.contains(word), "{flags:?}: {message}");
             }
