@@ -354,7 +354,8 @@
 //! what the limit allows, from the first second on. For model tokens it goes by what the rows so
 //! far have taken, and for the concurrency by the mean time of an attempt. A limit that is learned,
 //! or changes, counts from then on. If anything else binds, such as the input, the ETA goes by the
-//! last 30 s. A pause is added to it. It is unknown as long as nothing tells.
+//! last 30 s. A pause is added to it. It is unknown as long as nothing tells. A run that is stopping
+//! (after Ctrl-C, or for an error that ends it) has none: what is left is left undone.
 //!
 //! On a narrow terminal the less important is left out. There is no colour, so `NO_COLOR` changes
 //! nothing. With `TERM=dumb`, or without a terminal, there are lines in place of the bar;

@@ -93,8 +93,11 @@ impl Speed {
         per_second(recent.tokens, recent.at)
     }
 
-    /// How long what is left will take; `None` if nothing tells.
+    /// How long what is left will take; `None` if nothing tells, and if it is left undone.
     pub(crate) fn eta(&self, progress: &FileProgress) -> Option<Duration> {
+        if progress.is_stopping {
+            return None;
+        }
         let left = progress.total?.saturating_sub(progress.done());
         if left == 0 {
             return Some(Duration::ZERO);

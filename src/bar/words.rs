@@ -24,12 +24,17 @@ pub(crate) fn heads(progress: &FileProgress, speed: &Speed) -> Vec<String> {
     };
     let eta = speed.eta(progress);
     let eta = eta.map_or_else(|| "unknown".to_owned(), coarse_time);
+    let end = if progress.is_stopping {
+        "stopping".to_owned()
+    } else {
+        format!("ETA {eta}")
+    };
     let (of, percent) = (count(total), 100 * progress.done() / total.max(1));
     vec![
-        format!("{done}/{of}  {rows}/s  ETA {eta}"),
-        format!("{done}/{of}  ETA {eta}"),
-        format!("{percent}%  ETA {eta}"),
-        format!("ETA {eta}"),
+        format!("{done}/{of}  {rows}/s  {end}"),
+        format!("{done}/{of}  {end}"),
+        format!("{percent}%  {end}"),
+        end.clone(),
         format!("{percent}%"),
     ]
 }

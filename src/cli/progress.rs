@@ -248,6 +248,15 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_is_stopping_has_no_estimate() {
+        let mut progress = progress(Some(1_415));
+        progress.is_stopping = true;
+        let told = told(&progress);
+        assert!(told.starts_with("413/1,415  10.0/s  stopping  "), "{told}");
+        assert_eq!(object(&progress)["eta_s"], Value::Null);
+    }
+
+    #[test]
     fn a_run_that_carries_on_says_with_what() {
         let found = ResumeInfo {
             done: 12_000,

@@ -111,6 +111,8 @@ pub struct FileProgress {
     pub concurrency: Option<Concurrency>,
     /// How long until every row has been tried again that waits for it.
     pub(crate) retried_in: Duration,
+    /// Whether nothing more is sent, and the run ends with what is in flight.
+    pub(crate) is_stopping: bool,
     /// The rates of requests and of model tokens that are set.
     pub(crate) rates: [Option<Rate>; 2],
     /// What the answers have said of the provider's limits.

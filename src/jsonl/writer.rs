@@ -359,6 +359,7 @@ impl Writer<'_> {
         let (engine, limiter) = (self.client.monitor(), self.client.limiter());
         let mut progress = self.tally.progress(engine);
         progress.note_limits(engine, limiter, self.ends);
+        progress.is_stopping = self.cancel.is_cancelled();
         (self.on_progress)(&progress);
         progress
     }

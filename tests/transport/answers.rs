@@ -110,6 +110,33 @@ fn chunked_bodies_are_joined_and_may_not_break_off() {
 }
 
 #[test]
+fn what_broke_is_told_in_words_of_http_and_its_cause_is_kept() {
+    for (answer, words) in [
+        ("", "the server closed the connection before it answered"),
+        ("SSH-2.0-x\r\n\r\n", "the answer is not HTTP: "),
+        (
+            "HTTP/1.1 200 OK\r\nx",
+            "the answer broke off within its head",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc",
+            "the answer broke off after 3 of 10 bytes",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            "the answer broke off after 3 bytes",
+        ),
+    ] {
+        let error = post(&transport(), &url(answering(answer)), b"{}").unwrap_err();
+        let told = error.message.as_str();
+        assert!(told.starts_with(words), "{answer:?}: {told}");
+        let foreign = ["Peer", "io:", "protocol:", "parse fail"];
+        assert!(!foreign.iter().any(|it| told.contains(it)), "{told}");
+        assert!(error.source.is_some(), "{answer:?}");
+    }
+}
+
+#[test]
 fn a_body_shorter_than_announced_is_truncated() {
     let address = answering("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc");
     let error = post(&transport(), &url(address), b"{}").unwrap_err();

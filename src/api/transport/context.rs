@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Uri;
+use http::header::CONTENT_LENGTH;
 
 use super::error::{fail, fail_for, ours, proxy_status};
 use super::proxy::NamedProxy;
@@ -127,16 +128,15 @@ impl CallContext {
             // An abort makes anything fail in any way.
             TransportError::new(TransportErrorKind::Aborted, self.stage, "aborted")
         } else {
-            let has_head = !answer.headers.is_empty();
-            ours(error).unwrap_or_else(|error| self.explain_ureq(error, has_head))
+            ours(error).unwrap_or_else(|error| self.explain_ureq(error, &answer))
         };
         failure.partial = (!answer.body.is_empty()).then_some(answer);
         failure.at(self.stage, &self.uri, proxy.map_or("", |(_, shown)| shown))
     }
 
-    /// What `error` means if it is ureq's own, and not one of [`fail`], and came before or after
-    /// the head of the answer.
-    fn explain_ureq(&self, error: ureq::Error, has_head: bool) -> TransportError {
+    /// What `error` means if it is ureq's own, and not one of [`fail`], and came after so much of
+    /// the `answer`. Its own words are in the cause.
+    fn explain_ureq(&self, error: ureq::Error, answer: &HttpResponse) -> TransportError {
         use TransportErrorKind::{Broken, Protocol, Proxy, ProxyRefused, Truncated, Unsendable};
         use ureq::Error::{ConnectProxyFailed, Io};
         if let ConnectProxyFailed(why) = &error
@@ -146,19 +146,46 @@ impl CallContext {
             return TransportError::new(ProxyRefused(status), self.stage, why);
         }
         let is_answering = self.stage == TransportStage::Answering;
+        let has_head = !answer.headers.is_empty();
+        let said = error.to_string();
+        let said = said.trim_start_matches("protocol: ");
+        let unparsed = said.strip_prefix("http parse fail: ");
         let (kind, why) = match &error {
             _ if self.connecting > 0 => (
                 Proxy,
-                "the proxy's answer to CONNECT is not HTTP/1.1, or it closed the connection",
+                "the proxy's answer to CONNECT is not HTTP/1.1, or it closed the connection".into(),
             ),
-            Io(_) if is_answering => (Truncated, "the answer ended before its end"),
-            Io(_) => (Broken, "the server closed the connection without an answer"),
-            _ if is_answering && !has_head => (Protocol, "the answer's head cannot be read"),
-            _ if is_answering => (Protocol, "the answer's body cannot be read"),
-            _ => (Unsendable, "the request cannot be sent"),
+            Io(_) if is_answering => (Truncated, broke_off(answer)),
+            Io(_) => (
+                Broken,
+                "the server closed the connection before it answered".into(),
+            ),
+            _ if is_answering && !has_head => (
+                Protocol,
+                unparsed.map_or_else(
+                    || format!("the answer's head cannot be read: {said}"),
+                    |why| format!("the answer is not HTTP: {why}"),
+                ),
+            ),
+            _ if is_answering => (
+                Protocol,
+                format!("the answer's body cannot be read: {said}"),
+            ),
+            _ => (Unsendable, format!("the request cannot be sent: {said}")),
         };
-        let mut failure = TransportError::new(kind, self.stage, format!("{why}: {error}"));
+        let mut failure = TransportError::new(kind, self.stage, why);
         failure.source = Some(Arc::new(error));
         failure
     }
+}
+
+/// Where an answer broke off that came so far.
+fn broke_off(answer: &HttpResponse) -> String {
+    if answer.headers.is_empty() {
+        return "the answer broke off within its head".to_owned();
+    }
+    let length = answer.headers.get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok());
+    let of = length.map_or_else(String::new, |length| format!(" of {length}"));
+    format!("the answer broke off after {}{of} bytes", answer.body.len())
 }
