@@ -163,9 +163,12 @@
 //!   is one of a day. A window of 1 to 30 s is found when its resets have been watched for 3 s more
 //!   than the longest of them. It shows only if several requests go in one window: with one request
 //!   at a time it is taken for a minute.
-//! - Requests are spread evenly over a window of up to a minute. Requests of a longer window are
-//!   not spread, and neither are model tokens: as many may go at once as the server says are left.
-//!   After a pause there is no burst of either.
+//! - Requests are spread evenly over a window of up to a minute. After a pause they start without a
+//!   burst.
+//! - Requests of a longer window are not spread: as many may go at once as the server says are
+//!   left. A pause takes none of them.
+//! - Model tokens are not spread at first, because requests take them in lumps. Once the server has
+//!   refused a request for its tokens although it said that enough were left, they are spread, too.
 //! - An announced limit never makes a request impossible. A request that costs more than the limit
 //!   waits until all of it is free.
 //! - One limiter follows one set of limits. For models with limits of their own, use a client for

@@ -163,10 +163,18 @@ impl FollowedLimits {
         }
     }
 
+    /// Leaves nothing for a burst at the end of a pause. What is left of a longer window than a
+    /// minute stays: one request of a thousand a day comes back in 86 s.
     pub(super) fn hold(&mut self, until: Nanos, now: Nanos) {
-        for it in &mut self.0 {
+        for it in self.0.iter_mut().filter(|it| it.window.length <= MINUTE) {
             it.bucket.hold(until, now);
         }
+    }
+
+    /// Whether requests are spread over a window.
+    pub(super) fn spreads_requests(&self) -> bool {
+        let mut all = self.0.iter();
+        all.any(|it| it.counted == Counted::Requests && it.is_spread_now())
     }
 
     /// The server has refused model tokens: what it says is left may not go at once.
@@ -612,6 +620,16 @@ mod tests {
         limits.note(&requests(14_400, 14_399, 40_000), 0, 0, 0);
         let told = limits.lowest(|_| true).map(Rate::period);
         assert_eq!(told, Some(MINUTE), "it fits no day");
+    }
+
+    #[test]
+    fn a_pause_does_not_use_up_what_is_left_of_a_day() {
+        let mut limits = FollowedLimits::default();
+        limits.note(&requests(1_000, 900, 8_640_000), 0, 0, 0);
+        assert!(!limits.spreads_requests());
+        limits.hold(2 * S, 0);
+        let (at, _) = limits.earliest(Cost::ONE, 2 * S).next().unwrap();
+        assert_eq!(at, 2 * S);
     }
 
     #[test]

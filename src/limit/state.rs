@@ -112,8 +112,8 @@ impl LimiterState {
 
     /// Whether there is a rate of requests, whoever it is from.
     fn limits_requests(&self) -> bool {
-        let announced = |it| it == Counted::Requests;
-        self.set.largest(0).is_some() || self.paced.is_some() || self.announced.limits(announced)
+        let is_set = self.set.largest(0).is_some();
+        is_set || self.paced.is_some() || self.announced.spreads_requests()
     }
 
     /// Takes note that a request was let in, whatever became of it. Whether something may be
