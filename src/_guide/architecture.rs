@@ -50,8 +50,9 @@
 //!   run back. `events.rs` tells observers, and `closures.rs` is [`Pool`](crate::Pool) and
 //!   [`Task`](crate::Task). `job.rs` is the seam to what the engine is used for.
 //! - **The limiter**: `queue.rs` is the lock and the tickets, `state.rs` decides over all limits
-//!   together, `bucket.rs` is the arithmetic of one. `announced.rs` has the limits that answers
-//!   announce. `pace.rs` learns a rate from refusals, with `recent.rs` and `learned_rate.rs`, and
+//!   together, `bucket.rs` is the arithmetic of one. `followed.rs` has the limits that answers
+//!   announce, `announced.rs` what one answer says, and `window.rs` finds the time for which a
+//!   limit counts. `pace.rs` learns a rate from refusals, with `recent.rs` and `learned_rate.rs`, and
 //!   `places.rs`, with `known_places.rs`, learns from them how many requests the server takes at
 //!   once. `concurrency.rs` is a number or a range, and `adaptive.rs` finds the number in the
 //!   range. `slow_start.rs` is the end of a pause if there is no rate, and `learned.rs` what the

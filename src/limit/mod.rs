@@ -1,8 +1,9 @@
 //! The limiter: how fast, how much, how many at once.
 //!
 //! From the bottom up, each file using only those before it: [`rate`] has the values, [`bucket`]
-//! the arithmetic of one limit, [`announced`] the limits that the server announces, [`pace`] the
-//! rate that its refusals tell ([`learned_rate`] and [`recent`] are its parts), [`known_places`]
+//! the arithmetic of one limit, [`announced`] what an answer says of a limit, [`window`] the
+//! time for which that counts, [`followed`] all limits that answers announce, [`pace`] the rate
+//! that refusals tell ([`learned_rate`] and [`recent`] are its parts), [`known_places`]
 //! how many requests at once there seem to be room for, [`places`] how refusals tell it,
 //! [`concurrency`] a number or a range, [`adaptive`] the number in a range, [`learned`] what the
 //! limiter tells of all these, [`slow_start`] the end of a pause, [`set_rates`] the rates that are
@@ -23,6 +24,7 @@ mod bucket;
 mod builder;
 mod concurrency;
 mod credit;
+mod followed;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod keeper;
@@ -49,6 +51,7 @@ mod state;
 #[cfg(test)]
 mod trial;
 mod used;
+mod window;
 
 pub(crate) use announced::{Announced, Counted, NAMED, Reset};
 #[cfg(feature = "cli")]

@@ -7,9 +7,10 @@
 use std::time::Duration;
 
 use super::adaptive::Adaptive;
-use super::announced::{Announced, Counted, FollowedLimits, burst_of};
+use super::announced::{Announced, Counted};
 use super::bucket::{Admission, Bucket, Nanos};
 use super::concurrency::Concurrency;
+use super::followed::{FollowedLimits, burst_of};
 use super::learned::Learned;
 use super::pace::{Heard, Pace};
 use super::places::{Places, Room};
