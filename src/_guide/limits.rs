@@ -168,7 +168,8 @@
 //! - Requests of a longer window are not spread: as many may go at once as the server says are
 //!   left. A pause takes none of them.
 //! - Model tokens are not spread at first, because requests take them in lumps. Once the server has
-//!   refused a request for its tokens although it said that enough were left, they are spread, too.
+//!   refused a request for its tokens although it said that most of them were left, they are
+//!   spread, too.
 //! - An announced limit never makes a request impossible. A request that costs more than the limit
 //!   waits until all of it is free.
 //! - One limiter follows one set of limits. For models with limits of their own, use a client for

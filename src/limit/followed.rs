@@ -9,7 +9,7 @@
 //! - The burst. Servers judge windows of a second to ten, whatever they announce, so requests are
 //!   spread evenly over a window of up to a minute. Model tokens come in lumps, and a longer window
 //!   is a budget: of these, as many may go at once as the server says are left. Once it refuses
-//!   model tokens all the same, they are spread as well.
+//!   model tokens though most of them were left, they are spread as well.
 //! - What others use of the same limit. What is left is corrected to what the server says: down at
 //!   once, and up by no more than what is not under way.
 
@@ -124,13 +124,15 @@ impl FollowedLimits {
         all.any(|it| it.counted == Counted::Requests && it.is_spread_now())
     }
 
-    /// The server has refused model tokens: what it says is left may not go at once.
+    /// The server has refused model tokens. Where it said that most of a limit was left, that may
+    /// not go at once.
     pub(super) fn spread_tokens(&mut self, now: Nanos) {
         for it in &mut self.0 {
-            let was = std::mem::replace(&mut it.is_spread, true);
-            if let Some((rate, burst)) = it.shape()
-                && !was
-            {
+            if it.is_spread || it.left <= it.limit / 2 {
+                continue;
+            }
+            it.is_spread = true;
+            if let Some((rate, burst)) = it.shape() {
                 it.bucket.change(rate, burst, now);
             }
         }
@@ -170,6 +172,8 @@ struct FollowedLimit {
     window: Window,
     /// Whether it is spread evenly over a window of up to a minute.
     is_spread: bool,
+    /// How much was left when the server said last that anything was.
+    left: u64,
     bucket: Bucket,
     /// What was taken for requests that have not ended.
     under_way: u64,
@@ -193,6 +197,7 @@ impl FollowedLimit {
             limit: announced.limit,
             window,
             is_spread,
+            left: announced.remaining.unwrap_or(0),
             bucket,
             under_way: 0,
             sent,
@@ -225,6 +230,9 @@ impl FollowedLimit {
             sooner = true;
         }
         if let Some(remaining) = announced.remaining {
+            if remaining > 0 {
+                self.left = remaining;
+            }
             self.bucket.lower_to(remaining, now);
             // What is spread over the window comes when its time has come, however much is left.
             if !self.is_spread_now() {
