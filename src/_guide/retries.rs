@@ -105,9 +105,9 @@
 //! server asked of one item it only adds: up to a tenth, 5 s at most. When everyone waits it is not
 //! needed, because the limiter lets them go one after the other.
 //!
-//! After a wait for everyone, what the server refused goes before anything new, the oldest first.
-//! So an item that was refused is not overtaken, and does not use up its attempts while others
-//! succeed.
+//! After a wait for everyone, what the server refused once goes before anything new, the oldest
+//! first. An item that was refused again waits until others have succeeded, so that it does not use
+//! up its attempts: see [limits](crate::_guide::limits#limits-that-refusals-tell).
 //!
 //! If the server says nothing, the wait is drawn evenly between 0 and 0.5 s. The upper bound
 //! doubles with each attempt, up to 60 s ("full jitter", Brooker, AWS Architecture Blog, 2015).

@@ -184,7 +184,10 @@ impl Run<'_> {
         let Some(limit) = self.requests().0 else {
             // A range finds how many the server can take. Twice as many may be refused.
             let low = range.low();
-            return Some(format!("-c {low}-{} may be up to twice as fast", 2 * high));
+            return Some(format!(
+                "-c {low}-{} would show whether more is faster",
+                2 * high
+            ));
         };
         let most = concurrency_for(limit.units_per_second() * self.latency);
         let limit = per_period(limit, "");
@@ -331,7 +334,7 @@ mod tests {
             &summary(Binding::InFlight, 95),
             few(3),
             "the limit of 3 at once (0.50 s an answer) bound for 95 % of the time; \
-             -c 3-6 may be up to twice as fast",
+             -c 3-6 would show whether more is faster",
         );
         says(
             &learned(summary(Binding::InFlight, 95), from_headers()),
@@ -349,7 +352,7 @@ mod tests {
             &found(summary(Binding::InFlight, 95), 200),
             range(),
             "the limit of 200 at once (found in 4-200; 0.50 s an answer) bound for 95 % of the time; \
-             -c 4-400 may be up to twice as fast",
+             -c 4-400 would show whether more is faster",
         );
         says(
             &learned(summary(Binding::InFlight, 95), from_headers()),

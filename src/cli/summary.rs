@@ -440,7 +440,7 @@ time       10.0 s, 9.7 rows a second
 attempts   97; at most 20 at once, on 20 threads
 tokens     12,345 in prompts, 6,789 in answers
 results    \"p.results.jsonl\"
-advice     the limit of 20 at once (1.96 s an answer) bound for 96 % of the time; -c 20-40 may be up to twice as fast
+advice     the limit of 20 at once (1.96 s an answer) bound for 96 % of the time; -c 20-40 would show whether more is faster
 ";
         assert_eq!(told, expected);
     }
