@@ -184,7 +184,8 @@ SPEC holds any of these, with commas between them:
                     sliding, which have no burst [default: bucket]
   refused=count     refused requests count against the limits [default: they do not]
   headers=H         whose headers announce the limits: openai, azure, groq, anthropic, openrouter,
-                    ietf or none [default: openai]
+                    ietf, gemini (none; a refusal tells the wait in its body) or none [default:
+                    openai]
   hints=H           how a refusal says how long to wait: ms, s, words or none [default: ms]
   cut=FROM-TO@S     only the share S of the limits holds for a time, such as 20s-40s@0.33; with @0
                     all requests get status 503, limits or not. Up to 16 cuts in their order, with a
