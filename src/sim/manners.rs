@@ -89,14 +89,27 @@ impl Cuts {
         cut.map_or(1.0, |cut| cut.share)
     }
 
-    /// Whether each cut ends after it begins, and begins when the one before it has ended.
+    /// Whether each cut ends after it begins, and leaves less than all.
     pub(super) fn are_usable(&self) -> bool {
-        let mut ended = Duration::ZERO;
-        let is_usable = |cut: &Cut| {
-            let begins = std::mem::replace(&mut ended, cut.to) <= cut.from;
-            begins && cut.from < cut.to && (0.0..=1.0).contains(&cut.share)
-        };
+        let is_usable = |cut: &Cut| cut.from < cut.to && (0.0..1.0).contains(&cut.share);
         !self.are_too_many && self.cuts.iter().flatten().all(is_usable)
+    }
+
+    /// A cut that begins before the one before it ends, in words.
+    pub(super) fn overlap(&self) -> Option<String> {
+        let cuts: Vec<&Cut> = self.cuts.iter().flatten().collect();
+        let mut pairs = cuts.windows(2);
+        let [before, cut] = *pairs.find(|pair| pair[1].from < pair[0].to)? else {
+            return None;
+        };
+        let time = |cut: &Cut| format!("{:?}-{:?}", cut.from, cut.to);
+        let (cut, before) = (time(cut), time(before));
+        Some(format!("cut {cut} begins before {before} ends"))
+    }
+
+    /// Whether there are cuts that are no outages.
+    pub(super) fn need_limits(&self) -> bool {
+        self.cuts.iter().flatten().any(|cut| cut.share > 0.0)
     }
 }
 

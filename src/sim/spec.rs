@@ -20,22 +20,25 @@ settings! {
     /// |---|---|---|
     /// | `latency` | mean time to an answer: `500ms`, `2s`, `1m`, a bare number is seconds; at most an hour | `500ms` |
     /// | `jitter` | spread of the latency, standard deviation ÷ mean, from 0 (fixed) to 3 | `0.3` |
-    /// | `load` | the latency rises when more requests are worked on at once: with `40` in proportion to their number above 40, with `40@2` to the double above 40 | it does not |
+    /// | `load` | the latency rises when more requests are worked on at once: with `40` in proportion to their number above 40, with `40@2` to the double above 40 (a factor above 1, at most 1,000) | it does not |
     /// | `rps` or `rpm` | requests allowed a second or a minute (one of the two) | no limit |
     /// | `tpm` | model tokens allowed a minute, prompt and answer together | no limit |
     /// | `input-tpm`, `output-tpm` | model tokens of prompts and of answers allowed a minute, each limited apart; only the headers of `anthropic` announce them | no limit |
-    /// | `burst` | requests allowed at once | two seconds' worth, at least 2 |
+    /// | `burst` | requests that `rps` or `rpm` allows at once; a window has none | two seconds' worth, at least 2 |
     /// | `window` | how the limits are judged: `bucket`, or in windows of their period, `fixed` or `sliding` | `bucket` |
     /// | `refused` | `count` if refused requests count against the limits | they do not |
     /// | `headers` | whose headers tell of the limits: `openai`, `azure`, `groq`, `anthropic`, `openrouter`, `ietf`, `none` | `openai` |
     /// | `hints` | how a refusal says how long to wait: `ms` (exactly), `s` (in whole seconds), `words` (in the body), `none` | `ms` |
-    /// | `cut` | only a share of the limits holds for a time: `20s-40s@0.33`; with `@0` all requests are answered 503; up to 16 in their order, with `+` between them: `20s-40s@0.33+60s-80s@0.5` | none |
+    /// | `cut` | only a share of the limits holds for a time: `20s-40s@0.33`; with `@0` all requests are answered 503, limits or not; up to 16 in their order, with `+` between them: `20s-40s@0.33+60s-80s@0.5` | none |
     /// | `places` | requests worked on at once, more are answered 429: `3`; `3@60s` also asks for a wait of 60 s | no limit |
-    /// | `overload` | as `places`, but more are answered 503: `120`, `120@5s` | no limit |
+    /// | `overload` | in place of `places`: more are answered 503: `120`, `120@5s` | no limit |
     /// | `errors` | share of requests answered 500, 502 or 503, from 0 to 1 | `0` |
     /// | `strays` | share of requests answered 429 with a wait of a second although they are within the limits, from 0 to 1 | `0` |
     /// | `faults` | share of requests whose connection breaks before or within the answer, from 0 to 1 | `0` |
     /// | `seed` | what all chance is drawn from | `7` |
+    ///
+    /// A field that has no effect beside the others is refused, such as `burst` with
+    /// `window=fixed`, or the wait of `places` with `hints=none`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -116,8 +119,9 @@ settings! {
     cuts(cuts: &[(Duration, Duration, f64)]): Cuts = Cuts::NONE => Cuts::new(cuts);
 
     /// Makes the latency rise when more than `above` requests are worked on at once: to `times`
-    /// what it is, or with `None` in proportion to their number. The latter is a server that works
-    /// on `above` requests and queues the others. The latency does not rise unless this is set.
+    /// what it is (a factor above 1, at most 1,000), or with `None` in proportion to their number.
+    /// The latter is a server that works on `above` requests and queues the others. The latency
+    /// does not rise unless this is set.
     ///
     /// The number is the one at the request's arrival, itself included.
     load(above: usize, times: Option<f64>): Option<Load> = None => Some(Load { above, times });
@@ -131,6 +135,7 @@ settings! {
 
     /// The requests worked on at once beyond which the server is overloaded; no limit unless set.
     /// More are answered 503, and 529 on Anthropic's paths. They are not charged to the limits.
+    /// Beside [`places`](SimSpec::places) only the lower would ever be reached, so both are refused.
     overload(most: usize, wait: Option<Duration>): Option<AtOnce> =
         None => Some(AtOnce { most, wait });
 
@@ -157,12 +162,12 @@ settings! {
 
 const SHARE: &str = "a number from 0 to 1, at most 1 for errors, strays and faults together";
 const WHOLE: &str = "a whole number from 0 to 18446744073709551615";
-const RATE: &str = "a rate above zero and not beyond reason";
+const RATE: &str = "a number of at most 1,000,000,000 a second, and at least 0.000001";
 const WINDOWS: &str = "bucket, fixed, sliding";
 const DIALECTS: &str = "openai, azure, groq, anthropic, openrouter, ietf, none";
 const HINTS: &str = "ms, s, words, none";
-const AT_ONCE: &str =
-    "a number of requests above 0, with a wait behind an @ if refusals ask for one, such as 3@60s";
+const AT_ONCE: &str = "a number of requests above 0, and behind an @ a wait above 0 if refusals \
+                       ask for one, such as 3@60s";
 
 /// The fields of the text, and what they take.
 const FIELDS: [(&str, &str); 20] = [
@@ -170,7 +175,8 @@ const FIELDS: [(&str, &str); 20] = [
     ("jitter", "a number from 0 to 3"),
     (
         "load",
-        "a number of requests above 0, with a factor behind an @ if it is fixed, such as 40@2",
+        "a number of requests above 0, and behind an @ a factor above 1 and at most 1,000 if it is \
+         fixed, such as 40@2",
     ),
     ("rps", RATE),
     ("rpm", RATE),
@@ -184,8 +190,8 @@ const FIELDS: [(&str, &str); 20] = [
     ("hints", HINTS),
     (
         "cut",
-        "two times and a share from 0 to 1, such as 20s-40s@0.33; several, at most 16, stand in \
-         their order with a + between them",
+        "two times and a share from 0 to less than 1, such as 20s-40s@0.33; several, at most 16, \
+         stand in their order with a + between them",
     ),
     ("places", AT_ONCE),
     ("overload", AT_ONCE),
@@ -214,9 +220,10 @@ impl SimSpec {
     /// Refuses what cannot be simulated, naming the field.
     pub(super) fn checked(self) -> Result<Self> {
         let is_share = |value: f64| (0.0..=1.0).contains(&value);
-        let is_places = |at_once: Option<AtOnce>| at_once.is_none_or(|it| it.most > 0);
-        let is_load =
-            |load: Load| load.above > 0 && (0.0..=1000.0).contains(&load.times.unwrap_or_default());
+        let is_wait = |wait: Duration| !wait.is_zero();
+        let is_places = |it: AtOnce| it.most > 0 && it.wait.is_none_or(is_wait);
+        let is_factor = |times: f64| times > 1.0 && times <= 1000.0;
+        let is_load = |load: Load| load.above > 0 && load.times.is_none_or(is_factor);
         let in_all = self.errors + self.strays + self.faults;
         let fields = [
             ("latency", self.latency <= LONGEST_LATENCY),
@@ -224,8 +231,8 @@ impl SimSpec {
             ("load", self.load.is_none_or(is_load)),
             ("burst", self.burst != Some(0)),
             ("cut", self.cuts.are_usable()),
-            ("places", is_places(self.places)),
-            ("overload", is_places(self.overload)),
+            ("places", self.places.is_none_or(is_places)),
+            ("overload", self.overload.is_none_or(is_places)),
             ("strays", is_share(self.strays)),
             ("faults", is_share(self.faults)),
             ("errors", is_share(self.errors) && in_all <= 1.0),
@@ -233,16 +240,72 @@ impl SimSpec {
         if let Some((field, _)) = fields.iter().find(|(_, is_usable)| !is_usable) {
             return Err(unusable(field));
         }
-        let rates = [
+        for rate in self.rates().into_iter().flatten() {
+            rate.checked("simulated")?;
+        }
+        let flaw = self.cuts.overlap().or_else(|| self.without_effect());
+        flaw.map_or(Ok(self), |what| Err(wrong(what)))
+    }
+
+    fn rates(&self) -> [Option<Rate>; 4] {
+        [
             self.requests,
             self.tokens,
             self.input_tokens,
             self.output_tokens,
-        ];
-        for rate in rates.into_iter().flatten() {
-            rate.checked("simulated")?;
+        ]
+    }
+
+    /// What is asked for in vain, because of the rest or for want of it.
+    fn without_effect(&self) -> Option<String> {
+        let rates = self.rates();
+        let is_unlimited = rates.iter().all(Option::is_none);
+        let window = match self.judged {
+            Judged::Bucket => None,
+            Judged::Fixed => Some("window=fixed"),
+            Judged::Sliding => Some("window=sliding"),
+        };
+        let silent = match self.hints {
+            Hints::Words => Some("hints=words"),
+            Hints::Silent => Some("hints=none"),
+            Hints::Exact | Hints::Seconds => None,
+        };
+        if let Some(window) = window.filter(|_| self.burst.is_some()) {
+            return Some(format!(
+                "burst has no effect beside {window}, which lets in at once what a period allows"
+            ));
         }
-        Ok(self)
+        if self.burst.is_some() && self.requests.is_none() {
+            return Some("burst has no effect without rps or rpm".to_owned());
+        }
+        let of_limits = [
+            ("window", window.is_some()),
+            ("refused", self.refused_count),
+            ("cut with a share above 0", self.cuts.need_limits()),
+        ];
+        if let Some((field, _)) = of_limits.iter().find(|it| is_unlimited && it.1) {
+            return Some(format!(
+                "{field} has no effect without a limit: rps, rpm, tpm, input-tpm or output-tpm"
+            ));
+        }
+        // A rate that is not whole has so long a period.
+        let is_not_whole = |rate: &Rate| rate.period() >= Duration::from_secs(1_000_000);
+        if let Some(window) = window.filter(|_| rates.iter().flatten().any(is_not_whole)) {
+            return Some(format!("{window} counts whole numbers: give whole limits"));
+        }
+        if self.places.is_some() && self.overload.is_some() {
+            let what = "only the lower of places and overload is ever reached: give one of them";
+            return Some(what.to_owned());
+        }
+        for (field, at_once) in [("places", self.places), ("overload", self.overload)] {
+            if let Some(silent) = silent.filter(|_| at_once.is_some_and(|it| it.wait.is_some())) {
+                return Some(format!(
+                    "{field} has a wait, which {silent} keeps to itself"
+                ));
+            }
+        }
+        let is_instant = self.load.is_some() && self.latency.is_zero();
+        is_instant.then(|| "load has no effect on a latency of 0".to_owned())
     }
 
     /// With one of the [`FIELDS`] as it is typed; `None` if the value is not what it takes.
@@ -329,7 +392,8 @@ impl FromStr for SimSpec {
     /// Parses `latency=500ms,jitter=0.3,rps=10,...`; empty text is the default.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], naming the field that is unknown, given twice or out of range.
+    /// [`ErrorKind::Config`], naming the field that is unknown, given twice, out of range or
+    /// without effect.
     fn from_str(text: &str) -> Result<Self> {
         let mut spec = Self::default();
         let mut given: Vec<&str> = Vec::new();
@@ -401,12 +465,13 @@ mod tests {
 
     #[test]
     fn what_happens_at_many_at_once_is_read() {
-        let spec = parse("load=40@2,places=3@60s,overload=120");
+        let spec = parse("load=40@2,places=3@60s");
         let expected = SimSpec::default()
             .load(40, Some(2.0))
-            .places(3, Some(Duration::from_secs(60)))
-            .overload(120, None);
+            .places(3, Some(Duration::from_secs(60)));
         assert_eq!(spec.unwrap(), expected);
+        let overload = SimSpec::default().overload(120, None);
+        assert_eq!(parse("overload=120").unwrap(), overload);
         assert_eq!(parse("load=40").unwrap(), SimSpec::default().load(40, None));
     }
 
@@ -424,8 +489,69 @@ mod tests {
             .output_tokens(Rate::try_per_minute(60.5).unwrap());
         assert_eq!(spec.unwrap(), expected);
         let many = |count| (0..count).map(|at| format!("{at}s-{}s@0.5", at + 1));
-        let many = |count| format!("cut={}", many(count).collect::<Vec<_>>().join("+"));
+        let many = |count| format!("rps=9,cut={}", many(count).collect::<Vec<_>>().join("+"));
         assert!(parse(&many(16)).is_ok() && parse(&many(17)).is_err());
+    }
+
+    #[test]
+    fn what_has_no_effect_beside_the_rest_is_refused() {
+        for (text, told) in [
+            (
+                "rps=9,burst=3,window=fixed",
+                "burst has no effect beside window=fixed",
+            ),
+            (
+                "rps=9,burst=3,window=sliding",
+                "burst has no effect beside window=sliding",
+            ),
+            ("burst=3", "burst has no effect without rps or rpm"),
+            ("tpm=60,burst=3", "burst has no effect without rps or rpm"),
+            ("window=fixed", "window has no effect without a limit"),
+            (
+                "places=3,window=sliding",
+                "window has no effect without a limit",
+            ),
+            ("refused=count", "refused has no effect without a limit"),
+            (
+                "cut=1s-2s@0+3s-4s@0.5",
+                "cut with a share above 0 has no effect without a limit",
+            ),
+            (
+                "places=3,overload=9",
+                "only the lower of places and overload is ever reached",
+            ),
+            (
+                "places=3@9s,hints=none",
+                "places has a wait, which hints=none keeps to itself",
+            ),
+            (
+                "places=3@9s,hints=words",
+                "places has a wait, which hints=words keeps to itself",
+            ),
+            (
+                "overload=3@9s,hints=words",
+                "overload has a wait, which hints=words keeps",
+            ),
+            ("latency=0,load=4", "load has no effect on a latency of 0"),
+            ("rps=0.5,window=fixed", "window=fixed counts whole numbers"),
+            (
+                "tpm=60.5,window=sliding",
+                "window=sliding counts whole numbers",
+            ),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::Config, "{text}");
+            assert!(error.to_string().contains(told), "{text}: {error}");
+        }
+        for text in [
+            "cut=1s-2s@0",
+            "tpm=600,window=fixed,refused=count",
+            "output-tpm=600,cut=1s-2s@0.5",
+            "places=3,hints=none",
+            "places=3@9s,hints=s",
+        ] {
+            parse(text).expect(text);
+        }
     }
 
     #[test]
@@ -456,6 +582,10 @@ mod tests {
             ("load=0", "load"),
             ("load=40@-1", "load"),
             ("load=40@nan", "load"),
+            ("load=40@0", "a factor above 1"),
+            ("load=40@1", "a factor above 1"),
+            ("load=40@0.5", "a factor above 1"),
+            ("load=40@1001", "at most 1,000"),
             ("strays=1.1", "strays takes"),
             ("faults=1.1", "faults takes"),
             ("errors=0.6,strays=0.6", "errors takes"),
@@ -467,8 +597,15 @@ mod tests {
             ("cut=20s-40s@1.1", "cut"),
             ("cut=20s-40s@nan", "cut"),
             ("cut=20s-40s@0.3+", "cut"),
-            ("cut=20s-40s@0.3+30s-50s@0.3", "cut"),
-            ("cut=20s-40s@0.3+1s-2s@0.3", "cut"),
+            (
+                "cut=20s-40s@0.3+30s-50s@0.3",
+                "30s-50s begins before 20s-40s ends",
+            ),
+            (
+                "cut=20s-40s@0.3+1s-2s@0.3",
+                "1s-2s begins before 20s-40s ends",
+            ),
+            ("cut=20s-40s@1", "cut"),
             ("input-tpm=0", "input-tpm"),
             ("output-tpm=-1", "output-tpm"),
             ("jitter=NaN", "jitter"),
@@ -476,7 +613,13 @@ mod tests {
             ("rps=0", "rps"),
             ("rpm=-1", "rpm"),
             ("tpm=inf", "tpm"),
-            ("rps=1e12", "rps"),
+            (
+                "rps=1e12",
+                "rps takes a number of at most 1,000,000,000 a second",
+            ),
+            ("rpm=1e-9", "rpm takes"),
+            ("places=3@0", "a wait above 0"),
+            ("overload=3@0s", "a wait above 0"),
             ("burst=0", "burst"),
             ("burst=1.5", "burst"),
             ("errors=-0.1", "errors"),

@@ -57,13 +57,13 @@ fn the_lower_of_configured_and_announced_counts() {
 #[test]
 fn every_dialect_and_every_way_to_judge_is_followed() {
     for more in [
-        "headers=anthropic",
-        "headers=openrouter",
-        "headers=ietf,hints=s",
-        "refused=count",
+        "burst=10,headers=anthropic",
+        "burst=10,headers=openrouter",
+        "burst=10,headers=ietf,hints=s",
+        "burst=10,refused=count",
         "window=fixed",
     ] {
-        let spec = format!("latency=100ms,rps=50,burst=10,{more}");
+        let spec = format!("latency=100ms,rps=50,{more}");
         announced(&spec, 50.0, 700, |builder| builder);
     }
     for window in ["fixed", "sliding"] {

@@ -173,24 +173,25 @@ SPEC holds any of these, with commas between them:
   latency=T         mean time to an answer [default: 500ms]
   jitter=J          spread of the latency: standard deviation / mean, 0 to 3 [default: 0.3]
   load=N or N@F     the latency rises when more than N requests are worked on at once: in
-                    proportion to their number, or to F times [default: it does not]
+                    proportion to their number, or to F times, F above 1 [default: it does not]
   rps=R or rpm=R    requests a second or a minute; more get status 429 [default: no limit]
   tpm=N             model tokens a minute; more get status 429 [default: no limit]
   input-tpm=N       model tokens of prompts a minute, and output-tpm=N those of answers. Only
                     headers=anthropic announces them [default: no limit]
-  burst=N           requests allowed at once [default: two seconds' worth]
-  window=W          how limits are judged: by a bucket, or by fixed or sliding windows
-                    [default: bucket]
+  burst=N           requests that rps or rpm allows at once [default: two seconds' worth, at
+                    least 2]
+  window=W          how limits are judged: bucket, or in windows of a second or minute, fixed or
+                    sliding, which have no burst [default: bucket]
   refused=count     refused requests count against the limits [default: they do not]
   headers=H         whose headers announce the limits: openai, azure, groq, anthropic, openrouter,
                     ietf or none [default: openai]
   hints=H           how a refusal says how long to wait: ms, s, words or none [default: ms]
   cut=FROM-TO@S     only the share S of the limits holds for a time, such as 20s-40s@0.33; with @0
-                    all requests get status 503. Up to 16 cuts in their order, with a + between
-                    them: 20s-40s@0.33+60s-80s@0.5 [default: none]
+                    all requests get status 503, limits or not. Up to 16 cuts in their order, with a
+                    + between them: 20s-40s@0.33+60s-80s@0.5 [default: none]
   places=N or N@T   requests worked on at once; more get status 429, with a wait of T if that is
                     given [default: no limit]
-  overload=N or N@T as places, but more get status 503
+  overload=N or N@T in place of places: more get status 503
   errors=S          share of requests that get status 500, 502 or 503, 0 to 1 [default: 0]
   strays=S          share of requests that get status 429 and a wait of a second although they are
                     within the limits, 0 to 1 [default: 0]
