@@ -482,7 +482,7 @@ fn threads_grow_to_what_is_in_flight_not_to_what_is_allowed() {
 fn threads_that_are_not_needed_again_exit_and_a_retry_does_without_them() {
     let monitor = Monitor::new();
     let tries = AtomicUsize::new(0);
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = Instant::now() + Duration::from_secs(600);
     let wait = |seen: &dyn Fn(&Progress) -> bool| {
         while !seen(&monitor.snapshot()) {
             assert!(Instant::now() < patience, "{monitor:?}");

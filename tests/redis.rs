@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::redis_server::{Server, programs};
+use support::until::until;
 use tollgate::{Cost, Limiter, Rate, Shared, SharedStatus};
 
 const RATE: u64 = 200;
@@ -103,17 +104,6 @@ impl Sharers {
 impl Drop for Sharers {
     fn drop(&mut self) {
         self.ended.store(true, Relaxed);
-    }
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(
-            started.elapsed() < Duration::from_secs(60),
-            "not in time: {what}"
-        );
-        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -13,12 +13,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::faultd::Faultd;
+pub use crate::support::until::until;
 
 pub const KEY: &str = "sk-very-secret-0123456789";
 
@@ -27,18 +28,6 @@ pub const SOON: Duration = Duration::from_secs(20);
 
 /// Longer than anything here takes: a tool that hangs is a test that fails, not one that hangs.
 const HUNG: Duration = Duration::from_secs(120);
-
-/// Waits until it is `so`.
-///
-/// # Panics
-/// When that is not [`SOON`].
-pub fn until(what: &str, so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < SOON, "never: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 /// A folder to run the tool in.
 pub struct Folder(TempDir);

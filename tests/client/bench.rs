@@ -181,7 +181,7 @@ pub(crate) fn drive_when<T: Send>(
             if now.threads > 0 && parked >= now.threads && now.in_flight == 0 && ready() {
                 time.advance_to_next();
             }
-            if began.elapsed() > Duration::from_secs(60) {
+            if began.elapsed() > Duration::from_secs(600) {
                 // A panic here would wait for the stuck threads, and never be seen.
                 let _ = writeln!(std::io::stderr(), "stuck: {time:?} {monitor:?}");
                 abort();

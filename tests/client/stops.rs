@@ -33,7 +33,7 @@ impl Rendezvous {
         let mut here = self.here.lock().unwrap();
         *here += 1;
         self.all.notify_all();
-        let patience = Duration::from_secs(30);
+        let patience = Duration::from_secs(600);
         let met = self
             .all
             .wait_timeout_while(here, patience, |here| *here < self.wanted);

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::fixture::ids;
 use crate::provider::{Provider, answer, id, request, requests};
 use crate::support::quick::Quick;
-use crate::tool::{Folder, Running};
+use crate::tool::{Folder, Running, until};
 
 /// Every row once, and nothing torn.
 fn all_there(folder: &Folder, rows: usize) {
@@ -63,14 +63,6 @@ fn few_threads_are_made_do_with() {
 fn signal(running: &Running, signal: Signal) {
     let pid = i32::try_from(running.id()).ok().and_then(Pid::from_raw);
     kill_process(pid.expect("a process id"), signal).expect("it is running");
-}
-
-fn until(what: &str, so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]

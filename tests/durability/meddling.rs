@@ -5,26 +5,16 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::provider::{Provider, answer, requests};
 use crate::support::quick::Quick;
-use crate::tool::Folder;
+use crate::tool::{Folder, until};
 
 const ROWS: usize = 12;
 /// So many rows are answered before the file is meddled with.
 const BEFORE: usize = 5;
-
-fn until(what: &str, so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
 
 /// A run that is stopped by what happens to its file, and says so.
 fn meddled_with(file: &str, refuses: fn(usize) -> bool, meddle: Meddle) -> Folder {

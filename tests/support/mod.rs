@@ -17,4 +17,5 @@ pub mod listener;
 pub mod quick;
 pub mod redis_server;
 pub mod reply;
+pub mod until;
 pub mod wire;
