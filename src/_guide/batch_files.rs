@@ -183,7 +183,7 @@
 //! | `attempts` | requests sent for the row by the run that wrote the record; 0 for a line that is no request | always |
 //! | `hedge_won` | `true` if the answer is that of a second attempt beside the first ([hedging](super::limits#hedging)) | such answers |
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
-//! | `time_s` | where its seconds went: `wire` is the time in which it was sent and answered; the others are waits, named by [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `shared_limit`, `queue`, `pause`, `backoff`). What is shorter than 1 ms is left out | always |
+//! | `time_s` | where its seconds went: `wire` is the time in which it was sent and answered; the others are waits, named by [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `shared_limit`, `queue`, `pause`, `backoff`, `warmup`). What is shorter than 1 ms is left out | always |
 //! | `binding` | the longest of them: what held the row back | always, unless nothing took time |
 //! | `timeline` | the attempts that were sent, in their order. Each has a `start_ms` and an `end_ms`, which are times of day in milliseconds since the start of 1970 in UTC. One that failed has the `status` of its answer too, or a `code` of the list below. At most 100 are kept. An attempt is left out if another one [beside it](super::limits#hedging) decided | if one was sent |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |

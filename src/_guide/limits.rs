@@ -295,6 +295,10 @@
 //! request that cannot be sent, such as a line that is no request, does not count. A run that
 //! carries on with earlier results begins with the first request that is left.
 //!
+//! While the others wait, the warm-up [binds](#what-binds), and the summary says for how long that
+//! was. Among the others, the request that goes first has this wait in its times: one request of a
+//! run waits at a time.
+//!
 //! # A range of concurrency
 //!
 //! With a range, `concurrency(4..=200)` or `-c 4-200`, the limiter finds the concurrency. It begins
@@ -392,10 +396,11 @@
 //! | `backoff` | all that there is to send waits for its next attempt | |
 //! | `outage` | the server is down, and is asked now and then | |
 //! | `input` | the input gives nothing to send | a faster input |
+//! | `warmup` | the first requests of a [warm-up](#warm-up) have not ended, and the others wait | |
 //! | `wire` | everything has been sent, and answers are waited for | |
 //!
 //! The bar shows `in_flight` as `concurrency`, `shared_limit` as `shared limit`, `queue` as
-//! `another run` and `wire` as `server`.
+//! `another run`, `warmup` as `warm-up` and `wire` as `server`.
 //!
 //! [`Progress`](crate::Progress) has the times of a run so far, and what binds at the moment: what
 //! did so for most of the last second. An [`Observer`](crate::Observer) is told when that changes,

@@ -259,6 +259,7 @@ fn share((binding, share): (Binding, f64)) -> String {
         Binding::InFlight => "the concurrency",
         Binding::Backoff => "backoff",
         Binding::Pause => "pauses",
+        Binding::Warmup => "the warm-up",
         Binding::Wire => "the last answers",
         other => other.as_str(),
     };

@@ -159,6 +159,7 @@ fn a_warm_up_goes_before_the_others() {
         ..scenario(10)
     });
     assert_eq!((result.end, result.in_flight_peak), (ms(2_000), 8));
+    assert_eq!(result.bound.of(Binding::Warmup), ms(1_000));
 }
 
 #[test]

@@ -450,6 +450,28 @@ fn the_first_request_of_a_warm_up_goes_alone_also_where_an_earlier_run_left_off(
 }
 
 #[test]
+fn a_warm_up_is_named_as_what_held_the_others() {
+    let folder = Folder::new();
+    folder.requests(6);
+    let slow = Reply::ok_chat("hello").after(Duration::from_millis(1_500));
+    let server = Faultd::replies([slow, Reply::ok_chat("hello")]);
+    let mut arguments = vec!["run", "p.jsonl", "--warmup", "1"];
+    arguments.extend(["--progress", "always", "--summary", "s.json"]);
+    let ended = folder.tool(&arguments).at(&server).run().code(0);
+    ended.says(&["limit: warm-up, 1 in flight", "warm-up    "]);
+    let summary = folder.json("s.json");
+    assert_eq!(summary["binding"], "warmup");
+    let waited = summary["wait_s"]["warmup"].as_f64();
+    assert!(waited >= Some(1.0), "{summary}");
+    let records = folder.records("p.results.jsonl");
+    let waits = records.iter();
+    let waits = waits.filter_map(|it| it["tollgate"]["time_s"]["warmup"].as_f64());
+    let waits: Vec<f64> = waits.collect();
+    assert_eq!(waits.len(), 1, "one row waits at a time: {records:?}");
+    assert!(waits[0] >= 1.0, "{waits:?}");
+}
+
+#[test]
 fn an_answer_that_does_not_come_is_hedged_and_holds_nothing_up() {
     let folder = Folder::new();
     folder.requests(40);
