@@ -286,8 +286,8 @@
 //! ```
 //!
 //! Of several records with one id the last answer counts, or the last failure if there is none.
-//! Failures are also looked for in the errors file beside the results, or in the file that
-//! `--errors` names.
+//! Failures are also looked for in the errors file beside the results. A file that `-o` names is
+//! replaced, unless it holds requests or results, or is a table without a column `answer`.
 //!
 //! | | Text | Table |
 //! |---|---|---|
@@ -486,8 +486,8 @@
 //! prompts (a quarter of the text's bytes), and how many tokens the answers may have at most. It
 //! lists what a run would refuse or turn into a failed row: lines that are no requests, with line
 //! and column (in bytes, from 1), ids that two lines have, with both lines, and bodies that ask for
-//! a stream. The exit code is 0 if nothing is wrong, 1 if something is, and 2 if the file cannot be
-//! read.
+//! a stream. The exit code is 0 if nothing is wrong, 1 if something is, 2 if the file cannot be
+//! read, and 4 if standard output cannot be written.
 //!
 //! With `--provider` it also says what that provider's own batch service would not accept. A run
 //! does not need these rules:
@@ -517,7 +517,8 @@
 //! # The report page
 //!
 //! `tollgate report RESULTS...` makes one HTML page of files of results. For `p.results.jsonl` it
-//! is `p.report.html`, unless `-o` names another. It replaces only an HTML file. `tollgate run
+//! is `p.report.html`, unless `-o` names another. It replaces only such a page. Lines that are no records are left out,
+//! and a warning and the page say how many. `tollgate run
 //! --report FILE` makes the page when a run ends or stops, of all that is in the output then. If
 //! the page cannot be written, the results are there all the same, and the exit code is 4.
 //!

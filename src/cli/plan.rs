@@ -5,7 +5,7 @@
 
 use super::args::{Answers, Limits, Money, Plan, Run, Timeouts};
 use super::check;
-use super::config::{self, check_endpoint};
+use super::config;
 use super::console::Console;
 use super::exit::Exit;
 use super::forecast::{Forecast, spent};
@@ -53,7 +53,6 @@ pub(crate) fn plan(args: &Plan, console: &Console) -> Result<Exit> {
         (Some(input), ..) => {
             let (endpoint, provider) = (&args.api.endpoint, args.api.provider);
             refuse(flaw_of_prompts(input, &args.prompts, endpoint, provider))?;
-            check_endpoint(endpoint)?;
             let run = unsent_run(input, &args.prompts, endpoint, provider)?;
             let mut listed = Listed::new();
             let report = run.look(None, |id, request| {

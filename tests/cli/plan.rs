@@ -268,6 +268,10 @@ fn what_cannot_be_meant_is_refused_by_its_flag_or_file() {
         (&["missing.jsonl"], "missing.jsonl"),
         (&["p.txt"], "--model"),
         (&["p.jsonl", "--like", "missing.jsonl"], "--like"),
+        (
+            &["p.jsonl", "--like", "."],
+            "--like: \".\" cannot be read: it is a directory",
+        ),
         (&["p.jsonl", "--like", "out.jsonl"], "holds no results"),
         (&["p.jsonl", "--endpoint", "v1"], "--endpoint"),
     ] {
