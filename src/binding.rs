@@ -28,13 +28,15 @@ pub enum Binding {
     Outage,
     /// The input: it gives nothing to send.
     Input,
+    /// The warm-up: the first requests have not ended, and all others wait for them.
+    Warmup,
     /// The wire: requests have been sent, and their answers have not come.
     Wire,
 }
 
 impl Binding {
     /// All of them in their order, each with its name.
-    const NAMES: [(Self, &'static str); 10] = [
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::Requests, "requests"),
         (Self::Tokens, "tokens"),
         (Self::InFlight, "in_flight"),
@@ -44,6 +46,7 @@ impl Binding {
         (Self::Backoff, "backoff"),
         (Self::Outage, "outage"),
         (Self::Input, "input"),
+        (Self::Warmup, "warmup"),
         (Self::Wire, "wire"),
     ];
 
@@ -52,7 +55,7 @@ impl Binding {
     }
 
     /// Its name in records and summaries: `requests`, `tokens`, `in_flight`, `shared_limit`,
-    /// `queue`, `pause`, `backoff`, `outage`, `input` or `wire`.
+    /// `queue`, `pause`, `backoff`, `outage`, `input`, `warmup` or `wire`.
     pub fn as_str(self) -> &'static str {
         Self::NAMES[self as usize].1
     }

@@ -295,6 +295,10 @@
 //! request that cannot be sent, such as a line that is no request, does not count. A run that
 //! carries on with earlier results begins with the first request that is left.
 //!
+//! While the others wait, the warm-up [binds](#what-binds), and the summary says for how long that
+//! was. Among the others, the request that goes first has this wait in its times: one request of a
+//! run waits at a time.
+//!
 //! # A range of concurrency
 //!
 //! With a range, `concurrency(4..=200)` or `-c 4-200`, the limiter finds the concurrency. It begins
@@ -362,7 +366,9 @@
 //! - A copy costs as much as a request. It counts in the limits, in `attempts` and in `hedges`. If
 //!   its answer comes, the answer's usage counts in the tokens and the cost.
 //! - An attempt that is cut off may be billed, and no answer says how much. It counts in
-//!   `hedges_cut`, and the limiter keeps the estimate of its tokens as used.
+//!   `hedges_cut`. The limiter keeps the estimate of its tokens as used. In the [cost of a
+//!   run](super::batch_files#money-and-time) and against its budget it counts as an estimate, too,
+//!   and the summary says which part of the cost that is.
 //! - If one of the two attempts fails, the other decides. If both fail, it is one failure for
 //!   [`Retry::max_attempts`](crate::Retry::max_attempts), of two requests sent. A request that may
 //!   not be tried again has no copy. An answer that stops the run stops it at once.
@@ -390,10 +396,11 @@
 //! | `backoff` | all that there is to send waits for its next attempt | |
 //! | `outage` | the server is down, and is asked now and then | |
 //! | `input` | the input gives nothing to send | a faster input |
+//! | `warmup` | the first requests of a [warm-up](#warm-up) have not ended, and the others wait | |
 //! | `wire` | everything has been sent, and answers are waited for | |
 //!
 //! The bar shows `in_flight` as `concurrency`, `shared_limit` as `shared limit`, `queue` as
-//! `another run` and `wire` as `server`.
+//! `another run`, `warmup` as `warm-up` and `wire` as `server`.
 //!
 //! [`Progress`](crate::Progress) has the times of a run so far, and what binds at the moment: what
 //! did so for most of the last second. An [`Observer`](crate::Observer) is told when that changes,

@@ -83,6 +83,7 @@ fn name(binding: Binding) -> &'static str {
         Binding::InFlight => "concurrency",
         Binding::SharedLimit => "shared limit",
         Binding::Queue => "another run",
+        Binding::Warmup => "warm-up",
         Binding::Wire => "server",
         other => other.as_str(),
     }

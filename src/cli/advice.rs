@@ -90,6 +90,10 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
             let speed = rate(summary.progress.finished() as f64 / wall);
             format!("the input ({speed} a second)")
         }
+        Binding::Warmup => {
+            let lasted = time(engine.bound.of(Binding::Warmup));
+            format!("the warm-up ({lasted} until the others went)")
+        }
         Binding::Wire => format!("the server ({each} an answer, everything sent)"),
     };
     let better = match binding {
@@ -440,6 +444,11 @@ mod tests {
             &summary(Binding::Input, 90),
             GIVEN,
             "the input (6.0 a second) bound for 90 % of the time",
+        );
+        says(
+            &summary(Binding::Warmup, 52),
+            GIVEN,
+            "the warm-up (52.0 s until the others went) bound for 52 % of the time",
         );
         says(
             &summary(Binding::Wire, 90),

@@ -224,9 +224,10 @@ impl<I: Send, E> Schedule<I, E> {
             match self.input.pull(self.stopped, waiter) {
                 Pull::Item(index, input, is_last) => {
                     self.exhausted = is_last;
-                    self.warmup.begun();
                     let history = self.decider.history(index, now, self.run_deadline);
-                    return Next::Attempt(Box::new(Item::new(index, input, history)));
+                    let mut item = Box::new(Item::new(index, input, history));
+                    item.times.add(Binding::Warmup, self.warmup.begun(now));
+                    return Next::Attempt(item);
                 }
                 Pull::Broken(index, message) => {
                     self.exhausted = true;
@@ -235,6 +236,8 @@ impl<I: Send, E> Schedule<I, E> {
                 Pull::Empty => {}
                 Pull::End => self.exhausted = true,
             }
+        } else if !self.exhausted {
+            self.warmup.keeps_waiting(now);
         }
         if let Some(item) = self.take_refused() {
             return Next::Attempt(item);
@@ -404,6 +407,8 @@ impl<I: Send, E> Schedule<I, E> {
             Binding::Wire
         } else if self.next_probe(now).is_some() {
             Binding::Outage
+        } else if !self.exhausted && !self.warmup.lets_in() {
+            Binding::Warmup
         } else if !self.exhausted && self.input.is_behind() {
             Binding::Input
         } else if self.due.is_empty() {
@@ -620,6 +625,7 @@ mod tests {
         let nothing = |schedule: &mut Schedule<_, _>, now| {
             assert!(matches!(schedule.next(now, &Parker::new()), Next::Wait(_)));
             assert!(schedule.expects_more());
+            assert_eq!(schedule.binding(now), Binding::Warmup);
         };
         let first = attempt(&mut schedule, now);
         nothing(&mut schedule, now);
@@ -629,8 +635,12 @@ mod tests {
         assert_eq!(attempt(&mut schedule, later).index, 0);
         nothing(&mut schedule, later);
         assert!(schedule.finished(done(0, None)), "others have waited");
-        assert_eq!(attempt(&mut schedule, later).index, 1);
-        assert_eq!(attempt(&mut schedule, later).index, 2);
+        for (index, waited) in [(1, 5), (2, 0)] {
+            let item = attempt(&mut schedule, later);
+            let warmup = item.times.of(Binding::Warmup);
+            assert_eq!((item.index, warmup.as_secs()), (index, waited));
+        }
+        assert_eq!(schedule.binding(later), Binding::Wire);
         assert!(!schedule.finished(done(1, Some(now))));
 
         let mut stopped = self::schedule(&ITEMS).with_warmup(1);

@@ -1,6 +1,8 @@
 //! The warm-up: the first items of a run go before all others. A provider that caches the
 //! beginnings of prompts has them in its cache when the others come.
 
+use std::time::{Duration, Instant};
+
 /// How far the warm-up of a run is. If an item has its outcome and was never sent, the next item
 /// takes its place in the warm-up.
 #[derive(Clone, Copy, Debug, Default)]
@@ -10,6 +12,8 @@ pub(super) struct Warmup {
     /// Items that must be sent and end before the others begin. While this is above 0, every item
     /// that has begun belongs to the warm-up.
     to_end: u64,
+    /// Since when the item that is next waits for it.
+    since: Option<Instant>,
 }
 
 impl Warmup {
@@ -18,6 +22,7 @@ impl Warmup {
         Self {
             to_begin: items,
             to_end: items,
+            since: None,
         }
     }
 
@@ -26,9 +31,17 @@ impl Warmup {
         self.to_end == 0 || self.to_begin > 0
     }
 
-    /// A new item begins. A run that was stopped does not ask [`lets_in`](Self::lets_in) before.
-    pub(super) fn begun(&mut self) {
+    /// The item that is next waits from now on, if it has not waited before.
+    pub(super) fn keeps_waiting(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+
+    /// A new item begins. Returns how long it has waited for the warm-up. A run that was stopped
+    /// does not ask [`lets_in`](Self::lets_in) before.
+    pub(super) fn begun(&mut self, now: Instant) -> Duration {
         self.to_begin = self.to_begin.saturating_sub(1);
+        let since = self.since.take();
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// An item has its outcome. Returns whether others waited for it.
@@ -51,19 +64,24 @@ mod tests {
 
     #[test]
     fn the_others_begin_when_the_first_have_been_sent_and_have_ended() {
-        let mut warmup = Warmup::of(2);
+        let (mut warmup, start) = (Warmup::of(2), Instant::now());
+        let at = |second| start + Duration::from_secs(second);
         for _ in 0..2 {
             assert!(warmup.lets_in());
-            warmup.begun();
+            assert!(warmup.begun(start).is_zero());
         }
         assert!(!warmup.lets_in());
+        warmup.keeps_waiting(at(1));
         assert!(warmup.ended(false), "another in place of what was not sent");
-        warmup.begun();
+        assert_eq!(warmup.begun(at(2)), Duration::from_secs(1));
+        for second in 3..5 {
+            warmup.keeps_waiting(at(second));
+        }
         assert!(!warmup.lets_in() && !warmup.ended(true));
         assert!(!warmup.lets_in() && warmup.ended(true));
-        for _ in 0..3 {
+        for waited in [2, 0, 0] {
             assert!(warmup.lets_in());
-            warmup.begun();
+            assert_eq!(warmup.begun(at(5)), Duration::from_secs(waited));
             assert!(!warmup.ended(true), "nobody waits for it");
         }
         assert!(Warmup::of(0).lets_in());

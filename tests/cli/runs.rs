@@ -55,6 +55,9 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "completion_tokens",
             "concurrency",
             "cost_usd",
+            "estimated_completion_tokens",
+            "estimated_cost_usd",
+            "estimated_prompt_tokens",
             "exit",
             "failed",
             "failed_for_good",
@@ -77,6 +80,7 @@ fn a_trial_needs_no_key_and_answers_every_row() {
             "succeeded",
             "threads_peak",
             "throttled",
+            "unanswered",
             "uncounted",
             "wait_s",
             "wall_s",
@@ -443,6 +447,28 @@ fn the_first_request_of_a_warm_up_goes_alone_also_where_an_earlier_run_left_off(
         let apart = seen[next].at - seen[first].at;
         assert!(apart >= Duration::from_millis(50), "{apart:?}");
     }
+}
+
+#[test]
+fn a_warm_up_is_named_as_what_held_the_others() {
+    let folder = Folder::new();
+    folder.requests(6);
+    let slow = Reply::ok_chat("hello").after(Duration::from_millis(1_500));
+    let server = Faultd::replies([slow, Reply::ok_chat("hello")]);
+    let mut arguments = vec!["run", "p.jsonl", "--warmup", "1"];
+    arguments.extend(["--progress", "always", "--summary", "s.json"]);
+    let ended = folder.tool(&arguments).at(&server).run().code(0);
+    ended.says(&["limit: warm-up, 1 in flight", "warm-up    "]);
+    let summary = folder.json("s.json");
+    assert_eq!(summary["binding"], "warmup");
+    let waited = summary["wait_s"]["warmup"].as_f64();
+    assert!(waited >= Some(1.0), "{summary}");
+    let records = folder.records("p.results.jsonl");
+    let waits = records.iter();
+    let waits = waits.filter_map(|it| it["tollgate"]["time_s"]["warmup"].as_f64());
+    let waits: Vec<f64> = waits.collect();
+    assert_eq!(waits.len(), 1, "one row waits at a time: {records:?}");
+    assert!(waits[0] >= 1.0, "{waits:?}");
 }
 
 #[test]
