@@ -248,8 +248,8 @@ pub(super) fn checked_limit(
         }
         (None, None) => Ok(None),
         (Some(rate), burst) => {
-            let named = |error: Error| error.with_settings(&names[..1]);
-            let rate = rate.checked().map_err(named)?;
+            let own = |error: Error| error.with_settings(&names[..1]);
+            let rate = rate.checked().map_err(own)?;
             Ok(Some((rate, burst.unwrap_or(rate.second_worth()))))
         }
     }
