@@ -38,6 +38,8 @@
 //!   run go alone, for providers' caches of prompts.
 //!   [`ClientBuilder::hedge`](crate::ClientBuilder::hedge), `--hedge`: a second attempt beside one
 //!   that takes too long.
+//! - Attempts that may have been billed without an answer, such as those that hedging cuts off, are
+//!   in the cost of a run as an [estimate](crate::FileProgress::estimated_cost).
 //! - [`Concurrency`](crate::Concurrency): a range such as `4..=200`, or `-c 4-200`, in which the
 //!   number of requests in flight is found.
 //! - [`Shared`](crate::Shared), `--shared-limit`: several processes

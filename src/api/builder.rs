@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
@@ -317,6 +318,7 @@ impl ClientBuilder {
                 retry: self.retry,
                 counting,
                 estimates: Mutex::new(Estimates::new(counting)),
+                always_learns: AtomicBool::new(false),
             },
         ))
     }
