@@ -105,7 +105,7 @@
 //! - If the server refused the request (429, another 4xx but 408, or an overload such as 529), or
 //!   nothing was sent, all tokens are refunded.
 //! - If nothing says how many were used, and some may have been (a timeout, a server's error, a
-//!   panic), the estimate stands.
+//!   panic), the estimate stands. What a request allows beyond its estimate is given back.
 //! - The request itself is never refunded.
 //!
 //! A cost above the burst waits for a full bucket and leaves it below zero. A cost above what a
