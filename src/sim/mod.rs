@@ -66,5 +66,7 @@ mod window;
 pub(crate) use generate::NATURAL;
 pub use manners::{Dialect, Hints, Judged};
 pub use server::{SimServer, SimServerBuilder};
+#[cfg(feature = "cli")]
+pub(crate) use spec::SimPlan;
 pub use spec::SimSpec;
 pub use stats::SimStats;

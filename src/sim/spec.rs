@@ -160,6 +160,22 @@ settings! {
     seed: u64 = 7;
 }
 
+/// What a plan goes by.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub(crate) struct SimPlan {
+    pub(crate) latency: Duration,
+    pub(crate) jitter: f64,
+    /// The share of attempts that fail.
+    pub(crate) failing: f64,
+    /// The limits on requests and on model tokens.
+    pub(crate) rates: [Option<Rate>; 2],
+    /// Those on the model tokens of prompts and of answers.
+    pub(crate) apart: [Option<Rate>; 2],
+    /// The fields that a plan does not go by.
+    pub(crate) left_out: Vec<&'static str>,
+}
+
 const SHARE: &str = "a number from 0 to 1, at most 1 for errors, strays and faults together";
 const WHOLE: &str = "a whole number from 0 to 18446744073709551615";
 const RATE: &str = "a number of at most 1,000,000,000 a second, and at least 0.000001";
@@ -204,17 +220,24 @@ const FIELDS: [(&str, &str); 20] = [
 const LONGEST_LATENCY: Duration = Duration::from_secs(3600);
 
 impl SimSpec {
-    /// What a plan goes by: the mean latency and its jitter, the share of attempts that fail, and
-    /// the limits on requests and on model tokens.
     #[cfg(feature = "cli")]
-    pub(crate) fn to_plan(self) -> (Duration, f64, f64, [Option<Rate>; 2]) {
-        let failing = self.errors + self.faults;
-        (
-            self.latency,
-            self.jitter,
-            failing,
-            [self.requests, self.tokens],
-        )
+    pub(crate) fn to_plan(self) -> SimPlan {
+        let others = [
+            ("load", self.load.is_some()),
+            ("cut", self.cuts != Cuts::NONE),
+            ("places", self.places.is_some()),
+            ("overload", self.overload.is_some()),
+            ("strays", self.strays > 0.0),
+        ];
+        let left_out = others.into_iter().filter(|(_, is_set)| *is_set);
+        SimPlan {
+            latency: self.latency,
+            jitter: self.jitter,
+            failing: self.errors + self.faults,
+            rates: [self.requests, self.tokens],
+            apart: [self.input_tokens, self.output_tokens],
+            left_out: left_out.map(|(field, _)| field).collect(),
+        }
     }
 
     /// Refuses what cannot be simulated, naming the field.

@@ -434,6 +434,32 @@ fn a_dry_run_against_the_simulated_provider_knows_how_that_behaves() {
     );
 }
 
+#[test]
+fn a_dry_run_keeps_to_the_simulated_limits_on_prompts_and_answers_apart() {
+    let folder = Folder::new();
+    folder.requests(300);
+    let dry = |spec: &str| {
+        let spec = format!("--simulate=latency=50ms,{spec}");
+        let tool = folder.tool(&["run", "p.jsonl", "--dry-run", &spec]);
+        tool.run().code(0).stdout
+    };
+    let quick = dry("jitter=0");
+    assert!(!quick.contains("limit on model tokens"), "{quick}");
+    for (limit, whose) in [("input-tpm=600", "prompts"), ("output-tpm=600", "answers")] {
+        let told = dry(limit);
+        let words =
+            format!("bound by   the limit on model tokens of {whose} for 100 % of the time");
+        assert!(told.contains(&words), "{told}");
+        assert!(
+            told.contains("time       ") && !told.contains("leaves out"),
+            "{told}"
+        );
+    }
+    let told = dry("load=4,places=9,strays=0.1,cut=1s-2s@0");
+    let words = "of --simulate the plan leaves out load, cut, places, strays";
+    assert!(told.contains(words), "{told}");
+}
+
 /// Tokens and cost do not depend on the machine. A run is never faster than the limits of its plan
 /// allow, but a busy machine may make it slower.
 #[test]
