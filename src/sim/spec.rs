@@ -264,7 +264,7 @@ impl SimSpec {
             return Err(unusable(field));
         }
         for rate in self.rates().into_iter().flatten() {
-            rate.checked("simulated")?;
+            rate.checked()?;
         }
         let flaw = self.cuts.overlap().or_else(|| self.without_effect());
         flaw.map_or(Ok(self), |what| Err(wrong(what)))
