@@ -212,11 +212,11 @@
 //! What came is kept, as it may have been paid for. A body that is a JSON object is the `body` of
 //! the `response`. Of any other body that is no answer the first 64 KiB are kept as a text in an
 //! object, `{"text": ".."}`, with `"cut": true` if there was more. So is what had come of a 2xx
-//! that broke off, took too long or was too large, always with `"cut": true`; its row is to do or
-//! not as the table says.
+//! that broke off, took too long or was too large, always with `"cut": true`. Whether a rerun sends
+//! its row is as the table says.
 //!
-//! A row that has no id of its own, as its line is no request or its id is that of another row,
-//! gets the `custom_id` `line-N` in its record, where N is the number of its line.
+//! A row has no id of its own if its line is no request, or if its id is that of another row. The
+//! `custom_id` of its record is `line-N`, where N is the number of its line.
 //!
 //! At the end of a run the errors file holds the rows that are failed now. If there are none, the
 //! file is removed.
@@ -305,9 +305,9 @@
 //! the errors file. If the output exists, a run
 //!
 //! - skips rows whose `custom_id` has an answer there, whichever tool wrote it. What is an answer
-//!   is decided as for one that has just come: a record with a 200 and no body, or with an error in
-//!   it, is none, and a `status_code` of 0 says nothing. Such records are taken out of the output
-//!   before anything is sent;
+//!   is decided as for one that has just come. A record with a 200 and no body, or with an error in
+//!   it, is no answer, and a `status_code` of 0 counts as if it were not there. Records without an
+//!   answer are taken out of the output before anything is sent;
 //! - sends the rows again that failed for a reason that may pass, such as a time-out;
 //! - leaves the rows that *failed for good*, such as a request that the provider calls invalid,
 //!   unless [`retry_failed`](crate::FileRun::retry_failed) is set;

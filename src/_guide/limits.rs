@@ -162,12 +162,12 @@
 //! - A *window* is the time for which a limit counts. If the headers do not name it, it is the one
 //!   in which limit, remaining and reset fit together, or else a minute. Groq's limit on requests
 //!   is one of a day. A window of 1 to 30 s is found when its resets have been watched for 3 s more
-//!   than the longest of them. It shows only if several requests go in one window: with one request
-//!   at a time it is taken for a minute.
+//!   than the longest of them. It shows only if several requests go in one window. With one request at
+//!   a time, the window is taken for a minute.
 //! - Requests are spread evenly over a window of up to a minute. After a pause they start without a
 //!   burst.
 //! - Requests of a longer window are not spread: as many may go at once as the server says are
-//!   left. A pause takes none of them.
+//!   left. After a pause there are as many as before it.
 //! - Model tokens are not spread at first, because requests take them in lumps. Once the server has
 //!   refused a request for its tokens although it said that most of them were left, they are
 //!   spread, too.
@@ -276,8 +276,8 @@
 //!
 #![doc = include_str!("plots/cut.svg")]
 //!
-//! Two processes with one key do not know of each other, and keep to the limit together. They need
-//! not get the same share. At a few requests a second, one of them may get nearly all, and both
+//! Two processes with one key do not know of each other. Together they keep to the limit all the
+//! same, because each learns from its own refusals. They need not get the same share. At a few requests a second, one of them may get nearly all, and both
 //! together less than the limit. A [shared limit](super::sharing_a_limit) gives each its part.
 //!
 #![doc = include_str!("plots/two.svg")]

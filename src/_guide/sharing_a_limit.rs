@@ -81,8 +81,8 @@
 //! - **A lease lapses.** Each part of the axis has its date, and may be used until it is older than
 //!   the burst is worth. So leases that are used late never add up to more than one burst.
 //! - **Model tokens come back late.** A request that used less than it reserved gives tokens back
-//!   when it ends. By then its part of the axis may have lapsed. The store then leases as much once
-//!   more of what is to come. Tokens as *used* keep to the rate over time, but a window that begins
+//!   when it ends. By then its part of the axis may have lapsed. The store then
+//!   leases the same amount again, out of the time to come. Tokens as *used* keep to the rate over time, but a window that begins
 //!   soon after may hold that much more than the burst. Requests are not concerned.
 //! - **A dead process needs no care.** Its lease lapses by itself, and no other process gets it. A
 //!   process that ends, or has nothing to send, gives back what it has not used.
@@ -105,8 +105,8 @@
 //! tool exits with 2. If it happens later, it is treated as a store that is gone.
 //!
 //! When the store is back, the processes go on at the rate. There is no burst: what nobody could
-//! lease meanwhile is not saved up. That holds for all processes as soon as one comes back that
-//! could not reach the store.
+//! lease meanwhile is not saved up. If only some processes had lost the store, the burst of all is
+//! gone as soon as the first of these comes back.
 //!
 //! With the fallback `--shared-limit-fallback share=1/8`, a process goes on without the store at an
 //! eighth of its limits. That is right if at most eight processes share them and all of them have
