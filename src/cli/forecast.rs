@@ -230,13 +230,13 @@ fn add_processes(keys: &mut Value, capacity: &Capacity) {
 
 /// What budgets leave undone.
 pub(super) fn spent(money: &Money, plan: &Prediction) -> Vec<String> {
-    let tokens = plan.run.prompt_tokens + plan.run.completion_tokens;
+    let tokens = plan.run.prompt_tokens as f64 + plan.run.completion_tokens as f64;
     let cost = plan.cost_usd.map_or(0.0, |cost| cost.p50);
     let most_cost = money.max_cost.map(Usd::as_f64);
     let most_tokens = money.token_budget.map(|most| most as f64);
     let budgets = [
         ("--max-cost", most_cost, cost),
-        ("--token-budget", most_tokens, tokens as f64),
+        ("--token-budget", most_tokens, tokens),
     ];
     let told = budgets.into_iter().filter_map(|(flag, most, all)| {
         let percent = 100.0 * most.filter(|most| *most < all)? / all;
@@ -349,6 +349,19 @@ mod tests {
         (run.succeeded, run.attempts) = (1_000, 999);
         let told = plan.to_text();
         assert!(!told.contains("left ") && !told.contains("attempts fail"));
+    }
+
+    #[test]
+    fn the_tokens_of_the_largest_plan_can_be_added() {
+        let mut plan = forecast(Binding::Tokens, &[]).prediction;
+        (plan.run.prompt_tokens, plan.run.completion_tokens) = (u64::MAX / 2, u64::MAX);
+        let money = Money {
+            price: None,
+            max_cost: None,
+            token_budget: Some(u64::MAX),
+        };
+        let told = ["--token-budget stops the run when about 67 % of it is done"];
+        assert_eq!(spent(&money, &plan), told);
     }
 
     #[test]
