@@ -387,6 +387,7 @@
 //! |---|---|---|
 //! | `requests` | the limit on requests, set or learned | a higher one, if the provider grants it |
 //! | `tokens` | the limit on model tokens | the same; smaller `max_tokens` |
+//! | `input_tokens`, `output_tokens` | the limit on the model tokens of prompts or of answers, where the provider limits these apart | the same; shorter prompts, or smaller `max_tokens` |
 //! | `in_flight` | the concurrency: as many requests are in flight as may be | a higher [`concurrency`](crate::ClientBuilder::concurrency) |
 //! | `shared_limit` | the store of a limit that several processes share: it has not answered yet, or is gone | a store that is nearer |
 //! | `queue` | it is the turn of another run on the same limiter | |

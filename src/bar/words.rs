@@ -80,6 +80,8 @@ pub(crate) fn details(progress: &FileProgress, speed: &Speed, remedy: Remedy) ->
 /// What binds, as a person says it.
 fn name(binding: Binding) -> &'static str {
     match binding {
+        Binding::InputTokens => "input tokens",
+        Binding::OutputTokens => "output tokens",
         Binding::InFlight => "concurrency",
         Binding::SharedLimit => "shared limit",
         Binding::Queue => "another run",

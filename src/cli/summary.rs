@@ -128,15 +128,19 @@ impl FinalReport {
             return Ok(());
         };
         let [requests, tokens] = self.given.rates;
-        let learned = &summary.progress.learned;
+        let (learned, most) = (&summary.progress.learned, self.given.concurrency.high());
+        // The budget of a day is no rate that a run goes at.
+        let kept = learned.requests.filter(|it| it.period().as_secs() <= 60);
+        let kept = lower(kept, learned.from_refusals);
         let stopped = summary.stopped.as_ref();
         let info = RunInfo {
             title: self.files.output.path().map(name_of).unwrap_or_default(),
             limits: Some(Limits {
-                requests: lower(requests, learned.requests),
-                tokens: lower(tokens, learned.tokens),
-                at_once: Some(self.given.concurrency.high() as u64),
+                requests: lower(requests, kept),
+                tokens: lower(tokens, learned.tokens.or(learned.tokens_from_refusals)),
+                at_once: Some(learned.at_once.map_or(most, |it| it.min(most)) as u64),
             }),
+            facts: explained(summary),
             advice: advice.map(str::to_owned),
             stopped: stopped.map(|why| with_flags(&why.to_string())),
         };
@@ -319,6 +323,30 @@ fn work(summary: &Summary) -> Facts {
         let fact = format!("{text}; at most {at_once} at once, on {threads}");
         facts.push(("attempts", fact));
     }
+    facts.extend(explained(summary));
+    let (prompt, completion) = (progress.prompt_tokens, progress.completion_tokens);
+    let tokens = prompt.saturating_add(completion);
+    if tokens > 0 {
+        let (prompts, answers) = (count(prompt), count(completion));
+        facts.push((
+            "tokens",
+            format!("{prompts} in prompts, {answers} in answers"),
+        ));
+    }
+    // Without any tokens it is the endpoint's way, and no sum is short of them.
+    if progress.uncounted > 0 && (tokens > 0 || progress.cost.is_some()) {
+        let answers = counted(progress.uncounted, "answer", "answers");
+        facts.push(("uncounted", format!("{answers} did not say what they used")));
+    }
+    facts.extend(progress.cost.map(|cost| ("cost", cost.rounded())));
+    facts
+}
+
+/// What explains its speed: a warm-up, hedging, and what was learned of limits.
+fn explained(summary: &Summary) -> Facts {
+    let progress = &summary.progress;
+    let engine = &progress.engine;
+    let mut facts = Facts::new();
     let warmup = engine.bound.of(Binding::Warmup);
     if !warmup.is_zero() {
         let fact = format!("{}, in which the others waited", time(warmup));
@@ -342,21 +370,6 @@ fn work(summary: &Summary) -> Facts {
     if !limits.is_empty() {
         facts.push(("limits", limits.join(", ")));
     }
-    let (prompt, completion) = (progress.prompt_tokens, progress.completion_tokens);
-    let tokens = prompt.saturating_add(completion);
-    if tokens > 0 {
-        let (prompts, answers) = (count(prompt), count(completion));
-        facts.push((
-            "tokens",
-            format!("{prompts} in prompts, {answers} in answers"),
-        ));
-    }
-    // Without any tokens it is the endpoint's way, and no sum is short of them.
-    if progress.uncounted > 0 && (tokens > 0 || progress.cost.is_some()) {
-        let answers = counted(progress.uncounted, "answer", "answers");
-        facts.push(("uncounted", format!("{answers} did not say what they used")));
-    }
-    facts.extend(progress.cost.map(|cost| ("cost", cost.rounded())));
     facts
 }
 

@@ -75,6 +75,7 @@ impl Report {
             "whole_rows": percentiles(&stats.rows),
             "over_time": over_time.as_ref().map(|it| told(stats, it)),
             "figures": figures.iter().map(|it| [it.title, &it.caption, &it.svg]).collect::<Vec<_>>(),
+            "facts": info.facts,
             "where": times(stats),
             "failures": reasons(&stats.failures),
             "retries": reasons(&stats.retries),
@@ -301,6 +302,7 @@ mod tests {
             title: hostile.to_owned(),
             stopped: Some(hostile.to_owned()),
             advice: Some(hostile.to_owned()),
+            facts: vec![("limits", hostile.to_owned())],
             limits: None,
         };
         let page = report.page(&info).unwrap();
