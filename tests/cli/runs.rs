@@ -85,7 +85,16 @@ fn a_trial_needs_no_key_and_answers_every_row() {
     let waits: Vec<&String> = summary["wait_s"].as_object().unwrap().keys().collect();
     assert_eq!(
         waits,
-        ["backoff", "gate_requests", "gate_tokens", "pause", "wire"]
+        [
+            "backoff",
+            "gate_input_tokens",
+            "gate_output_tokens",
+            "gate_requests",
+            "gate_tokens",
+            "pause",
+            "warmup",
+            "wire"
+        ]
     );
     assert_eq!(summary["requests"], 30);
     assert_eq!(summary["succeeded"], 30);
