@@ -93,6 +93,8 @@ pub enum ErrorKind {
     /// The answer is not what the endpoint promises: not JSON, empty, a web page, a chat without
     /// `choices`.
     Malformed,
+    /// A good answer, but not of the type that [`Reply::json`](crate::Reply::json) was asked for.
+    WrongType,
     /// The answer is larger than the client accepts.
     BodyTooLarge,
     /// The server does not speak HTTP/1.1 correctly, or writes answers that are not quite JSON
@@ -142,6 +144,7 @@ impl ErrorKind {
                 | Self::Nested
                 | Self::NeverFits
                 | Self::Panicked
+                | Self::WrongType
                 | Self::BodyTooLarge
                 | Self::Protocol
                 | Self::Permission

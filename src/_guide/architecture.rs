@@ -73,8 +73,8 @@
 //! - **The transport**: `connector.rs` makes connections: an address (`resolver.rs`), TCP, a tunnel
 //!   through a proxy (`proxy.rs` chooses it, `login.rs` tries its password once), TLS (`tls/`).
 //!   `connection.rs` is what ureq sees of one. `context.rs` is what all of them know of the call:
-//!   its deadline, and how far it got. `request.rs` writes the head, `head.rs` puts right what is
-//!   odd in the answer's, `response.rs` reads the body, and `decode.rs` decompresses it.
+//!   its deadline, and how far it got. `request.rs` writes the head, `head.rs` passes over interim
+//!   answers, `response.rs` reads the body, and `decode.rs` decompresses it.
 //!   `buffers.rs` lends the buffers, `abort.rs` finds the sockets that an abort shuts down, and
 //!   `error.rs` says how a call failed. `memory.rs` is a transport for tests, which answers from a
 //!   closure.

@@ -286,8 +286,8 @@
 //! ```
 //!
 //! Of several records with one id the last answer counts, or the last failure if there is none.
-//! Failures are also looked for in the errors file beside the results, or in the file that
-//! `--errors` names.
+//! Failures are also looked for in the errors file beside the results. A file that `-o` names is
+//! replaced, unless it holds requests or results, or is a table without a column `answer`.
 //!
 //! | | Text | Table |
 //! |---|---|---|
@@ -388,7 +388,7 @@
 //! | `concurrency.low`, `concurrency.high`, `concurrency.now` | how many requests may be in flight at once, as set, and the number that holds now |
 //! | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
 //! | `prompt_tokens`, `completion_tokens` | model tokens in this run, as the provider counted them |
-//! | `cost_usd` | their cost in US dollars; null without `--price` |
+//! | `cost_usd` | their cost in US dollars, with that of [attempts without an answer](#money-and-time); null without `--price` |
 //! | `learned.requests_per_s`, `learned.tokens_per_s` | limits that the provider's headers announce, if they are lower than those set |
 //! | `learned.input_tokens_per_s`, `learned.output_tokens_per_s` | the same, of a provider that limits the model tokens of prompts and answers apart |
 //! | `learned.from_refusals_per_s`, `learned.at_once` | requests a second, and requests in flight, as learned from refusals |
@@ -488,8 +488,8 @@
 //! prompts (a quarter of the text's bytes), and how many tokens the answers may have at most. It
 //! lists what a run would refuse or turn into a failed row: lines that are no requests, with line
 //! and column (in bytes, from 1), ids that two lines have, with both lines, and bodies that ask for
-//! a stream. The exit code is 0 if nothing is wrong, 1 if something is, and 2 if the file cannot be
-//! read.
+//! a stream. The exit code is 0 if nothing is wrong, 1 if something is, 2 if the file cannot be
+//! read, and 4 if standard output cannot be written.
 //!
 //! With `--provider` it also says what that provider's own batch service would not accept. A run
 //! does not need these rules:
@@ -519,7 +519,8 @@
 //! # The report page
 //!
 //! `tollgate report RESULTS...` makes one HTML page of files of results. For `p.results.jsonl` it
-//! is `p.report.html`, unless `-o` names another. It replaces only an HTML file. `tollgate run
+//! is `p.report.html`, unless `-o` names another. It replaces only such a page. Lines that are no records are left out,
+//! and a warning and the page say how many. `tollgate run
 //! --report FILE` makes the page when a run ends or stops, of all that is in the output then. If
 //! the page cannot be written, the results are there all the same, and the exit code is 4.
 //!
@@ -556,11 +557,20 @@
 //! exact.
 //!
 //! The number of tokens is the one that the provider reports (`usage`). Failed answers count if
-//! they report it. The provider's bill may differ: it may be lower, as cached tokens are counted in
-//! full here, or higher, as an answer that was lost on the way is not counted (`possibly_billed`
-//! says how many rows may be paid for more than once for it). Answers without a `usage` are not
-//! counted either: [`uncounted`](crate::FileProgress::uncounted) says how many there were. If there
-//! is a budget, a warning tells of the first.
+//! they report it. The provider's bill may be lower, as cached tokens are counted in full here.
+//! Answers without a `usage` are not counted:
+//! [`uncounted`](crate::FileProgress::uncounted) says how many there were. If there is a budget, a
+//! warning tells of the first.
+//!
+//! An attempt may have been billed although its answer never came. Its answer was lost on the way,
+//! or it was cut off: by a timeout, by the end of the run, or because [another attempt at its
+//! row](super::limits#hedging) was answered first. Such an attempt counts in the cost and against
+//! the budget as what it is likely to have taken, by what answers of the run have taken so far.
+//! [`unanswered`](crate::FileProgress::unanswered) says how many there were, and
+//! [`estimated_cost`](crate::FileProgress::estimated_cost) which part of the cost is such an
+//! estimate. The summary shows both: `cost $1.2700, of that some $0.0400 for 17 attempts without an
+//! answer, which may have been billed`. The `cost_usd` of a record is that of its answer alone.
+//! `possibly_billed` says how many rows may be paid for more than once.
 //!
 //! [`max_cost`](crate::FileRun::max_cost) (`--max-cost USD`) and
 //! [`token_budget`](crate::FileRun::token_budget) (`--token-budget N`) stop a run when it has spent

@@ -19,7 +19,8 @@
 //!   what binds, what was learned and each change of the concurrency.
 //! - `in_order` beside `as_completed`; [`Client::embed`](crate::Client::embed);
 //!   [`Request::json`](crate::Request::json) and [`Reply::json`](crate::Reply::json) with types of
-//!   your own.
+//!   your own. A request, and so a chat, may have a timeout and an
+//!   [id](crate::Request::with_id) of its own.
 //! - Limits that answers announce in their headers are followed;
 //!   [`Limiter::learned`](crate::Limiter::learned) says which. Where there are none, refusals tell
 //!   the rate, or how many requests are possible at once, or name a limit on model tokens. What a
@@ -38,6 +39,8 @@
 //!   run go alone, for providers' caches of prompts.
 //!   [`ClientBuilder::hedge`](crate::ClientBuilder::hedge), `--hedge`: a second attempt beside one
 //!   that takes too long.
+//! - Attempts that may have been billed without an answer, such as those that hedging cuts off, are
+//!   in the cost of a run as an [estimate](crate::FileProgress::estimated_cost).
 //! - [`Concurrency`](crate::Concurrency): a range such as `4..=200`, or `-c 4-200`, in which the
 //!   number of requests in flight is found.
 //! - [`Shared`](crate::Shared), `--shared-limit`: several processes

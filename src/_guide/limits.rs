@@ -366,7 +366,9 @@
 //! - A copy costs as much as a request. It counts in the limits, in `attempts` and in `hedges`. If
 //!   its answer comes, the answer's usage counts in the tokens and the cost.
 //! - An attempt that is cut off may be billed, and no answer says how much. It counts in
-//!   `hedges_cut`, and the limiter keeps the estimate of its tokens as used.
+//!   `hedges_cut`. The limiter keeps the estimate of its tokens as used. In the [cost of a
+//!   run](super::batch_files#money-and-time) and against its budget it counts as an estimate, too,
+//!   and the summary says which part of the cost that is.
 //! - If one of the two attempts fails, the other decides. If both fail, it is one failure for
 //!   [`Retry::max_attempts`](crate::Retry::max_attempts), of two requests sent. A request that may
 //!   not be tried again has no copy. An answer that stops the run stops it at once.

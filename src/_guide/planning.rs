@@ -48,8 +48,10 @@
 //! `tollgate run ... --dry-run` does both, with exactly the flags of the run: it says what `check`
 //! says of the input, and what `plan` says of the rows that are left to send. If the output has
 //! answers already, the plan takes what to expect from them; with `--simulate=SPEC`, it takes the
-//! latency, the errors and the limits of SPEC. It writes nothing, and its exit code is that of
-//! `check`.
+//! latency, the errors and the limits of SPEC, those on the tokens of prompts and answers apart
+//! (`input-tpm`, `output-tpm`) as a provider announces them. It leaves out `load`, `cut`, `places`,
+//! `overload` and `strays`, and says so. It writes nothing, and its exit code is that of `check`,
+//! or 4 if standard output cannot be written.
 //!
 //! # Several processes
 //!

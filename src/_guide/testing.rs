@@ -73,7 +73,8 @@
 //! API (chat completions, completions, responses, embeddings, moderations, models) and Anthropic's
 //! messages. It simulates latency that may rise with load, limits on requests, model tokens (of
 //! prompts and answers together or apart) and requests at once, limits that change on a schedule,
-//! headers and hints of several providers, overload, errors and broken connections. It obeys `response_format` and `tool_choice` in form: the JSON fits the schema, and
+//! headers and hints of several providers, refusals in Gemini's form, overload, errors and broken
+//! connections. It obeys `response_format` and `tool_choice` in form: the JSON fits the schema, and
 //! what it says is made up. All of it follows from a seed: the same request always has the same
 //! answer. It needs no key and accepts any.
 //!
@@ -104,7 +105,12 @@
 //! # Ok::<(), tollgate::Error>(())
 //! ```
 //!
-//! `tollgate simulate` runs the same server on its own, for tests of other programs.
+//! [`SimSpec`] lists all fields of such a text. A field that has no effect beside the others is
+//! refused, such as a `burst` with `window=fixed`. `tollgate simulate SPEC` runs the same server on
+//! its own, for tests of other programs, and `tollgate run --simulate=SPEC` sends a file's requests
+//! to it.
 //!
 #![cfg_attr(feature = "sim", doc = "[`SimServer`]: crate::sim::SimServer")]
 #![cfg_attr(not(feature = "sim"), doc = "[`SimServer`]: #the-simulated-provider")]
+#![cfg_attr(feature = "sim", doc = "[`SimSpec`]: crate::sim::SimSpec")]
+#![cfg_attr(not(feature = "sim"), doc = "[`SimSpec`]: #the-simulated-provider")]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
@@ -15,7 +16,7 @@ use super::path::check_base_url;
 use super::provider::Provider;
 use super::transport::{HttpConfig, HttpTransport, ProxyPolicy, Transport};
 use crate::clock::Clock;
-use crate::error::{Result, config};
+use crate::error::{Error, Result, config};
 use crate::limit::{Concurrency, Limiter, LimiterBuilder, Rate};
 use crate::opaque::opaque;
 use crate::pool::Pool;
@@ -265,7 +266,6 @@ impl ClientBuilder {
             return Err(config(what).with_settings(pair));
         }
         let base_url = self.resolve_base_url()?;
-        check_base_url(&base_url, self.insecure_http)?;
         if self.timeout.is_zero() {
             let what = "a timeout of 0 leaves no time to send anything: give more";
             return Err(config(what).with_settings(&["timeout"]));
@@ -282,7 +282,7 @@ impl ClientBuilder {
         let headers = self.resolve_headers(key.as_ref())?;
         let limiter = match self.limiter {
             Some(limiter) => limiter,
-            None => self.limits.build()?,
+            None => (self.limits.build()).map_err(|error| in_own_words(error, &self.given))?,
         };
         if self.hedge && limiter.concurrency() == 1 {
             let what =
@@ -317,27 +317,38 @@ impl ClientBuilder {
                 retry: self.retry,
                 counting,
                 estimates: Mutex::new(Estimates::new(counting)),
+                always_learns: AtomicBool::new(false),
             },
         ))
     }
 
     fn resolve_base_url(&self) -> Result<String> {
-        let mut url = self.base_url.clone();
-        if url.is_none() && self.from_env {
-            url = self.provider.base_url_from_env().map(|(_, url)| url);
+        let check = |url: &str| check_base_url(url, self.insecure_http);
+        if let Some(url) = &self.base_url {
+            check(url).map_err(|error| match error.settings() {
+                [] => error.with_settings(&["base_url"]),
+                _ => error,
+            })?;
+            return Ok(url.clone());
         }
-        url.or_else(|| self.provider.default_base_url().map(str::to_owned))
-            .ok_or_else(|| {
-                let what =
-                    "no base URL: give one, since this provider has another for each customer";
-                config(what).with_settings(&["base_url"])
-            })
+        if self.from_env
+            && let Some((variable, url)) = self.provider.base_url_from_env()
+        {
+            check(&url).map_err(|error| error.behind(variable))?;
+            return Ok(url);
+        }
+        let url = self.provider.default_base_url().ok_or_else(|| {
+            let what = "no base URL: give one, since this provider has another for each customer";
+            config(what).with_settings(&["base_url"])
+        })?;
+        Ok(url.to_owned())
     }
 
     /// The key, and whether it must be sent as a bearer token.
     fn resolve_key(&self) -> Result<Option<(ApiKey, bool)>> {
         if let Some(key) = &self.key {
-            return Ok(Some((key.clone()?, false)));
+            let named = |error: Error| error.with_settings(&["api_key"]);
+            return Ok(Some((key.clone().map_err(named)?, false)));
         }
         if self.given.contains(&"no_auth") {
             return Ok(None);
@@ -347,11 +358,11 @@ impl ClientBuilder {
         {
             return Ok(Some(found));
         }
-        Err(config(format!(
-            "no API key: set {} and call from_env, give one to api_key, or say no_auth for a server \
-             that wants none",
+        let what = format!(
+            "no API key: give one, set {} and call from_env, or send none to a server that wants none",
             self.provider.key_variable()
-        )))
+        );
+        Err(config(what).with_settings(&["api_key", "no_auth"]))
     }
 
     /// The headers of every request. One that cannot be sent is refused here: it would fail every
@@ -391,6 +402,22 @@ impl ClientBuilder {
         headers.extend(key);
         Ok(headers)
     }
+}
+
+/// The limiter's error, with the names that its settings have here.
+fn in_own_words(error: Error, given: &[&str]) -> Error {
+    const RATES: [&[&str]; 3] = [
+        &["requests_per_second"],
+        &["requests_per_minute"],
+        &["request_rate"],
+    ];
+    let settings = match error.settings() {
+        ["requests"] => (RATES.into_iter().find(|rate| given.contains(&rate[0]))).unwrap_or(&[]),
+        ["requests", "burst"] => &["request_rate", "burst"],
+        ["tokens"] => &["tokens_per_minute"],
+        settings => settings,
+    };
+    error.with_settings(settings)
 }
 
 opaque!(ClientBuilder, "ClientBuilder",

@@ -147,7 +147,7 @@ impl Client {
     /// Sends all requests; the replies are in their order.
     ///
     /// Takes whatever becomes a [`Request`]: requests and [`Chat`]s, owned or borrowed, in a slice,
-    /// a `Vec` or any other iterator.
+    /// a `Vec` or any other iterator. Each may have a [timeout](Request::timeout) of its own.
     ///
     /// Never fails as a whole: a run that is stopped has an error of kind
     /// [`Cancelled`](crate::ErrorKind::Cancelled) for every request that was not done.

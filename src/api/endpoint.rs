@@ -2,6 +2,7 @@
 //! reply, or to an error and a verdict.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::announced_limit::{announced_limit, named_tokens, names_tokens};
@@ -49,6 +50,8 @@ pub(crate) struct Endpoint {
     pub(super) retry: Retry,
     pub(super) counting: Counting,
     pub(super) estimates: Mutex<Estimates>,
+    /// Estimates learn from answers although no limit of tokens needs them.
+    pub(super) always_learns: AtomicBool,
 }
 
 impl AttemptError {
@@ -85,6 +88,19 @@ impl Endpoint {
             }
             None => Cost::ONE,
         }
+    }
+
+    /// Learns from now on what requests take, for [`expected`](Self::expected). With a limit of
+    /// tokens it does in any case.
+    pub(crate) fn always_learn(&self) {
+        self.always_learns.store(true, Ordering::Relaxed);
+    }
+
+    /// The model tokens that `request` is likely to be billed for.
+    pub(crate) fn expected(&self, request: &Request) -> Usage {
+        let size = request.size();
+        let estimates = self.estimates.lock();
+        estimates.expected(size, writes(&request.path))
     }
 
     /// One attempt, with a permit held.
@@ -192,7 +208,9 @@ impl Endpoint {
             Ok(usage) => {
                 if let Some(usage) = usage {
                     let used = self.settle(&usage, attempt);
-                    if self.limiter.most_tokens().is_some() {
+                    if self.limiter.most_tokens().is_some()
+                        || self.always_learns.load(Ordering::Relaxed)
+                    {
                         let size = request.size();
                         self.estimates.lock().answered(size, used);
                     }

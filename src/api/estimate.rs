@@ -112,6 +112,24 @@ impl Estimates {
         cost
     }
 
+    /// The tokens that a request is likely to be billed for. What is not counted against a limit is
+    /// billed all the same.
+    pub(super) fn expected(&self, size: &Size, writes: bool) -> Usage {
+        let (prompt_tokens, output) = self.tokens(size);
+        let completion_tokens = match (writes, self.counting.output) {
+            (false, _) => 0,
+            (true, true) => output,
+            // Of answers that are not counted nothing was learned.
+            (true, false) => allowed(size),
+        };
+        Usage {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens: prompt_tokens.saturating_add(completion_tokens),
+            ..Usage::default()
+        }
+    }
+
     /// The tokens of its prompt and of its answer that a request is likely to take.
     fn tokens(&self, size: &Size) -> (u64, u64) {
         let known = self.known.iter().find(|(key, _)| *key == key_of(size));
@@ -249,6 +267,28 @@ mod tests {
             estimates.answered(size, used);
         }
         estimates
+    }
+
+    #[test]
+    fn what_is_likely_to_be_billed_has_the_answer_though_no_limit_counts_it() {
+        let size = size(100, Some(4_096));
+        let billed = |base_url, writes| {
+            let estimates = after(200, base_url, &size, used(50, 40));
+            let usage = estimates.expected(&size, writes);
+            assert_eq!(
+                usage.total_tokens,
+                usage.prompt_tokens + usage.completion_tokens
+            );
+            (usage.prompt_tokens, usage.completion_tokens)
+        };
+        let (prompt, output) = billed(OTHER, true);
+        assert!(
+            (50..60).contains(&prompt) && (40..80).contains(&output),
+            "{output}"
+        );
+        assert_eq!(billed(OTHER, false), (prompt, 0));
+        let gemini = "https://generativelanguage.googleapis.com/v1beta/openai";
+        assert_eq!(billed(gemini, true).1, 4_096);
     }
 
     #[test]

@@ -22,12 +22,12 @@ pub(crate) struct ApiJob<I, C, R> {
     request: R,
     /// How the log names an item.
     name: fn(&I) -> String,
-    on_attempt: Option<Box<OnAttempt>>,
+    on_attempt: Option<Box<OnAttempt<I>>>,
     item: PhantomData<fn(I)>,
 }
 
-/// Called with an attempt's outcome while its permit is still held.
-type OnAttempt = dyn Fn(&mut Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync;
+/// Called with an item and an attempt's outcome while its permit is still held.
+type OnAttempt<I> = dyn Fn(&I, &mut Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync;
 
 impl<I, C, R> ApiJob<I, C, R>
 where
@@ -57,7 +57,7 @@ where
     /// the next item has not begun.
     pub(crate) fn on_attempt(
         mut self,
-        hook: impl Fn(&mut Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync + 'static,
+        hook: impl Fn(&I, &mut Result<Reply, AttemptError>, &Attempt<'_>) + Send + Sync + 'static,
     ) -> Self {
         self.on_attempt = Some(Box::new(hook));
         self
@@ -95,7 +95,7 @@ where
             Err(error) => Err(AttemptError::unsendable(error, attempt)),
         };
         if let Some(hook) = &self.on_attempt {
-            hook(&mut outcome, attempt);
+            hook(item, &mut outcome, attempt);
         }
         outcome
     }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use http::uri::Authority;
 use percent_encoding::percent_decode;
 
-use crate::error::{Result, refuse};
+use crate::error::{Error, Result, refuse};
 
 /// Checks the path of a request.
 ///
@@ -103,8 +103,16 @@ pub(crate) fn asked(base_url: &str, path: &str) -> String {
 /// What is wrong with it, and what to do.
 pub(crate) fn check_base_url(url: &str, insecure_http: bool) -> Result<()> {
     let flaw = base_url_flaw(url, insecure_http);
-    refuse(flaw.map(|flaw| format!("the base URL {flaw}")))
+    let settings: &[_] = match flaw {
+        Some(PLAIN_HTTP) => &["allow_insecure_http"],
+        _ => &[],
+    };
+    let named = |error: Error| error.with_settings(settings);
+    refuse(flaw.map(|flaw| format!("the base URL {flaw}"))).map_err(named)
 }
+
+const PLAIN_HTTP: &str = "is plain http to another machine, where everyone on the way can read the \
+                          key: use https, or allow it";
 
 fn base_url_flaw(url: &str, insecure_http: bool) -> Option<&'static str> {
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -126,10 +134,7 @@ fn base_url_flaw(url: &str, insecure_http: bool) -> Option<&'static str> {
     match scheme {
         "https" => None,
         "http" if insecure_http || is_loopback(authority.host()) => None,
-        "http" => Some(
-            "is plain http to another machine, where everyone on the way can read the key: use \
-             https, or allow it (`allow_insecure_http`)",
-        ),
+        "http" => Some(PLAIN_HTTP),
         _ => Some("must begin with https:// or http://"),
     }
 }

@@ -61,12 +61,12 @@ impl Reply {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Malformed`] if the body is not of this type, or nested deeper than 127. Its
+    /// [`ErrorKind::WrongType`] if the body is not of this type, or nested deeper than 127. Its
     /// [`source`](std::error::Error::source) says which field, and where.
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         serde_json::from_slice(&self.body).map_err(|error| {
             Error::new(
-                ErrorKind::Malformed,
+                ErrorKind::WrongType,
                 "the answer's body is not of the type asked for",
             )
             .with_source(error)

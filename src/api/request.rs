@@ -47,6 +47,7 @@ pub struct Request {
     pub(super) tokens: Option<u64>,
     pub(super) timeout: Option<Duration>,
     pub(super) any_answer: bool,
+    pub(super) id: Option<Box<str>>,
     /// What the body says of its size, once it is asked for: reading a body takes time.
     pub(super) size: OnceLock<Size>,
 }
@@ -62,6 +63,7 @@ impl Request {
             tokens: None,
             timeout: None,
             any_answer: false,
+            id: None,
             size: OnceLock::new(),
         }
     }
@@ -113,6 +115,40 @@ impl Request {
     pub fn accept_any_answer(mut self) -> Self {
         self.any_answer = true;
         self
+    }
+
+    /// Notes `id` with the request, which is not sent. It is there again where the request comes
+    /// back, as the `input` of an [`Outcome`](crate::Outcome).
+    ///
+    /// ```
+    /// # let echo = tollgate::MemoryTransport::new(|_| Ok(tollgate::HttpResponse {
+    /// #     body: br#"{"choices":[{"text":"yes"}]}"#.to_vec(), ..Default::default() }));
+    /// # let client = tollgate::Client::builder().no_auth().transport(echo).build()?;
+    /// use std::time::Duration;
+    /// use tollgate::Request;
+    ///
+    /// let reviews = [("review-7", "Great!"), ("review-9", "Never again.")];
+    /// let ask = |(id, text)| {
+    ///     let chat = Request::chat("a-model", format!("Is this praise? {text}"));
+    ///     chat.with_id(id).timeout(Duration::from_secs(30))
+    /// };
+    /// for outcome in client.as_completed(reviews.map(ask))? {
+    ///     let Some(request) = outcome.input else { continue };
+    ///     match outcome.result {
+    ///         Ok(reply) => println!("{:?}: {:?}", request.id(), reply.text()),
+    ///         Err(error) => eprintln!("{:?}: {error}", request.id()),
+    ///     }
+    /// }
+    /// # Ok::<(), tollgate::Error>(())
+    /// ```
+    pub fn with_id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into().into());
+        self
+    }
+
+    /// What [`with_id`](Request::with_id) has noted.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
 
     /// What its body says of its size.
@@ -206,9 +242,9 @@ impl fmt::Debug for Body {
 /// let chat = client.chat("a-model", "Why is the sky blue?").system("Answer in one sentence.");
 /// let reply = chat.max_tokens(100).set("temperature", 0.2).send()?;
 ///
-/// // What belongs to any request, such as a timeout, is set on the `Request` that it becomes.
-/// let request: Request = Request::chat("a-model", "Say hi").max_tokens(20).into();
-/// let reply = client.send(request.timeout(Duration::from_secs(20)))?;
+/// // What belongs to any request, such as a timeout, is set in the same way.
+/// let chat = Request::chat("a-model", "Say hi").max_tokens(20).timeout(Duration::from_secs(20));
+/// let reply = client.send(chat)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -220,6 +256,8 @@ pub struct Chat<C = ()> {
     /// A role and a content for each message.
     messages: Vec<(String, String)>,
     fields: Map<String, Value>,
+    /// What it becomes, as yet without a body.
+    request: Request,
 }
 
 impl<C> Chat<C> {
@@ -229,6 +267,7 @@ impl<C> Chat<C> {
             model: model.into(),
             messages: Vec::new(),
             fields: Map::new(),
+            request: Request::post(CHAT_PATH, Body::default()),
         }
     }
 
@@ -256,6 +295,24 @@ impl<C> Chat<C> {
         self
     }
 
+    /// As [`Request::reserve_tokens`].
+    pub fn reserve_tokens(mut self, tokens: u64) -> Self {
+        self.request = self.request.reserve_tokens(tokens);
+        self
+    }
+
+    /// As [`Request::timeout`].
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.request = self.request.timeout(timeout);
+        self
+    }
+
+    /// As [`Request::with_id`].
+    pub fn with_id(mut self, id: impl Into<String>) -> Self {
+        self.request = self.request.with_id(id);
+        self
+    }
+
     pub(crate) fn to_body(&self) -> Value {
         let message =
             |(role, content): &(String, String)| json!({"role": role, "content": content});
@@ -267,7 +324,10 @@ impl<C> Chat<C> {
     }
 
     pub(super) fn to_request(&self) -> Request {
-        Request::post(CHAT_PATH, self.to_body())
+        Request {
+            body: self.to_body().into(),
+            ..self.request.clone()
+        }
     }
 }
 

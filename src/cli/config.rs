@@ -13,12 +13,11 @@ use super::args::{ProgressMode, Run, Timeouts};
 use super::console::Console;
 use super::format::count;
 use super::output::{self, flaw_of_default, flaw_of_place, is_same};
-use super::prompts::{flaw_of_prompts, is_prompts};
+use super::prompts::{check_endpoint, flaw_of_prompts, is_prompts};
 use super::server::with;
 use super::sharing::{self, check_other_cuts};
 use super::summary::FinalReport;
 use super::{headers, report, server};
-use crate::api::path;
 use crate::error::{config, refuse};
 use crate::jsonl::files::{Location, RunFiles, first_id, is_device};
 use crate::jsonl::sidecars::is_sidecar;
@@ -96,12 +95,6 @@ pub(crate) fn files(run: &Run) -> Result<RunFiles> {
         ));
     }
     Ok(files)
-}
-
-/// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is no path.
-pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
-    path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))
 }
 
 fn run_files(run: &Run) -> Result<RunFiles> {

@@ -153,8 +153,7 @@ pub(crate) fn with_causes(error: &Error) -> String {
 }
 
 /// Settings of the library that the middle of a message may name, in the same way as its end.
-const NAMED: [&str; 12] = [
-    "allow_insecure_http",
+const NAMED: [&str; 11] = [
     "ca_file",
     "client_cert",
     "delimiter",

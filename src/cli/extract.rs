@@ -1,8 +1,9 @@
 //! `tollgate extract`: the answers in a file of results, as text or as a table.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 
 use super::args::Extract;
 use super::console::Console;
@@ -28,7 +29,9 @@ pub(crate) fn extract(args: &Extract, console: &Console) -> Result<Exit> {
     signals::stop_at_once()?;
     console.install_logger(0);
     let format = format_of(args);
-    refuse(flaw(args, format))?;
+    let output = args.output.as_deref();
+    let output = output.filter(|path| *path != Path::new("-"));
+    refuse(flaw(args, output, format))?;
     let results = Location::new(&args.results);
     results.open_results()?;
     let errors = errors_beside(&args.results);
@@ -43,7 +46,7 @@ pub(crate) fn extract(args: &Extract, console: &Console) -> Result<Exit> {
         Some((location, format)) => RowSource::of_input(location, format)?,
         None => RowSource::of_records(),
     };
-    let counts = write_to(args.output.as_deref(), |out, failed| {
+    let counts = write_to(output, |out, failed| {
         if format == Format::Text {
             return write_text(out, args, &rows, &mut answers, failed);
         }
@@ -53,7 +56,7 @@ pub(crate) fn extract(args: &Extract, console: &Console) -> Result<Exit> {
     let Some(counts) = counts else {
         return Ok(Exit::Success);
     };
-    if let Some(output) = &args.output {
+    if let Some(output) = output {
         let (rows, answered) = (counted(counts.rows, "row", "rows"), count(counts.answered));
         console.say(&format!("answers  {output:?}: {rows}, {answered} answered"));
     }
@@ -79,7 +82,7 @@ fn format_of(args: &Extract) -> Format {
 }
 
 /// What is wrong with the arguments.
-fn flaw(args: &Extract, format: Format) -> Option<String> {
+fn flaw(args: &Extract, output: Option<&Path>, format: Format) -> Option<String> {
     if let Some(flaw) = flaw_of_results([&*args.results].into_iter()) {
         return Some(flaw);
     }
@@ -92,9 +95,30 @@ fn flaw(args: &Extract, format: Format) -> Option<String> {
     } else if args.null {
         return Some("-0 is for text: leave out -0, or write no table".to_owned());
     }
-    let output = args.output.as_deref()?;
+    let output = output?;
     let read = [Some(&args.results), args.input.ordered_by.as_ref()];
-    flaw_of_output(output, read.into_iter().flatten().map(PathBuf::as_path))
+    let flaw = flaw_of_output(output, read.into_iter().flatten().map(PathBuf::as_path));
+    flaw.or_else(|| {
+        let kept = kept_in(output, format)?;
+        let flaw = "and would be overwritten: name another";
+        Some(format!("-o {output:?} {kept}, {flaw}"))
+    })
+}
+
+/// What an existing file has that no answers are, and that nobody would want to lose.
+fn kept_in(output: &Path, format: Format) -> Option<&'static str> {
+    let file = File::open(output).ok()?;
+    let mut start = Vec::new();
+    file.take(1 << 20).read_to_end(&mut start).ok()?;
+    let start = String::from_utf8_lossy(&start);
+    let line = start.trim_start_matches('\u{feff}').lines().next()?;
+    let is_object = line.trim_start().starts_with('{');
+    if is_object && line.contains("\"custom_id\"") {
+        return Some("holds requests or results");
+    }
+    let mut names = line.split([',', ';', '\t']);
+    let has_answers = names.any(|name| name.trim_matches('"') == "answer");
+    (format != Format::Text && !has_answers).then_some("is no table with the column answer")
 }
 
 fn write_text(

@@ -164,7 +164,8 @@ impl Forecast {
             let (limit, largest) = (count(limit.units()), count(run.largest));
             format!("--tpm {limit}: {requests}, counted as up to {largest} tokens")
         });
-        let shares = by_share(plan).into_iter().map(share);
+        let shares = by_share(plan).into_iter();
+        let shares = shares.map(|it| share(it, plan.tokens_bound));
         let all: Vec<String> = never.into_iter().chain(shares).collect();
         if all.is_empty() {
             return "nothing".to_owned();
@@ -252,7 +253,11 @@ fn told(range: Range, show: impl Fn(f64) -> String) -> String {
     format!("{p50}; 5 % of runs stay below {p5}, 95 % below {p95}")
 }
 
-fn share((binding, share): (Binding, f64)) -> String {
+fn share((binding, share): (Binding, f64), whose_tokens: Option<&str>) -> String {
+    let percent = 100.0 * share;
+    if let (Binding::Tokens, Some(whose)) = (binding, whose_tokens) {
+        return format!("the limit on model tokens of {whose} for {percent:.0} % of the time");
+    }
     let what = match binding {
         Binding::Requests => "the limit on requests",
         Binding::Tokens => "the limit on model tokens",
@@ -263,7 +268,7 @@ fn share((binding, share): (Binding, f64)) -> String {
         Binding::Wire => "the last answers",
         other => other.as_str(),
     };
-    format!("{what} for {:.0} % of the time", 100.0 * share)
+    format!("{what} for {percent:.0} % of the time")
 }
 
 /// Those that bind for more than half a percent of the time, the one that binds longest first.
@@ -317,6 +322,7 @@ mod tests {
                 },
                 in_flight_mean: 7.5,
                 concurrency_needed: Some(7.2),
+                tokens_bound: None,
                 capacity: None,
                 scaled: None,
                 is_main_scaled: false,

@@ -48,7 +48,10 @@ use self::exit::Exit;
 
 /// The program, from its arguments to its exit code.
 pub fn main() -> ExitCode {
-    let command = Cli::try_parse().unwrap_or_else(args::fail).command;
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return unparsed(error).code().into(),
+    };
     let console = match &command {
         Command::Run(args) => progress::console(args),
         _ => Console::default(),
@@ -71,4 +74,18 @@ pub fn main() -> ExitCode {
         Exit::of_error(&error)
     });
     exit.code().into()
+}
+
+/// Shows what is wrong with the arguments; or help or the version, if they ask for it.
+fn unparsed(error: clap::Error) -> Exit {
+    let error = args::with_tip(error);
+    let printed = error.print().map_err(|it| output::unwritable(None, it));
+    match printed {
+        _ if error.use_stderr() => Exit::Usage,
+        Err(error) if !output::is_broken_pipe(&error) => {
+            Console::default().error(&error);
+            Exit::LocalIo
+        }
+        _ => Exit::Success,
+    }
 }

@@ -138,7 +138,7 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 #[cold]
-fn unwritable(path: Option<&Path>, error: io::Error) -> Error {
+pub(super) fn unwritable(path: Option<&Path>, error: io::Error) -> Error {
     let name = path.map_or("to standard output".to_owned(), |path| format!("{path:?}"));
     Error::new(ErrorKind::Io, format!("cannot write {name}")).with_source(error)
 }

@@ -5,7 +5,7 @@
 
 use super::args::{Answers, Limits, Money, Plan, Run, Timeouts};
 use super::check;
-use super::config::{self, check_endpoint};
+use super::config;
 use super::console::Console;
 use super::exit::Exit;
 use super::forecast::{Forecast, spent};
@@ -24,7 +24,7 @@ use crate::plan::{
     Dist, Earlier, Planned, Processes, Requests, Sample, Scenario, Sizes, concurrencies_around,
     predict,
 };
-use crate::sim::{NATURAL, SimSpec};
+use crate::sim::{NATURAL, SimPlan, SimSpec};
 use crate::{Error, Provider, Rate, Result};
 
 /// The most requests that are kept one by one. Of a file with more of them some are, spread evenly
@@ -53,7 +53,6 @@ pub(crate) fn plan(args: &Plan, console: &Console) -> Result<Exit> {
         (Some(input), ..) => {
             let (endpoint, provider) = (&args.api.endpoint, args.api.provider);
             refuse(flaw_of_prompts(input, &args.prompts, endpoint, provider))?;
-            check_endpoint(endpoint)?;
             let run = unsent_run(input, &args.prompts, endpoint, provider)?;
             let mut listed = Listed::new();
             let report = run.look(None, |id, request| {
@@ -213,6 +212,8 @@ struct Expected {
     failing_for_good: f64,
     /// Limits of the provider.
     rates: [Option<Rate>; 2],
+    /// Those on the model tokens of prompts and of answers apart.
+    apart: [Option<Rate>; 2],
     /// What it is taken from.
     from: String,
     /// What is not known.
@@ -255,6 +256,7 @@ impl Expected {
             failing: earlier.map_or(0.0, Earlier::failing),
             failing_for_good: earlier.map_or(0.0, Earlier::failing_for_good),
             rates: [None; 2],
+            apart: [None; 2],
             from,
             caveats,
         }
@@ -265,15 +267,28 @@ impl Expected {
         let spec: SimSpec = spec
             .parse()
             .map_err(|error: Error| error.behind("--simulate"))?;
-        let (latency, jitter, failing, rates) = spec.to_plan();
+        let SimPlan {
+            latency,
+            jitter,
+            failing,
+            rates,
+            apart,
+            left_out,
+        } = spec.to_plan();
+        let caveat = format!("of --simulate the plan leaves out {}", left_out.join(", "));
         Ok(Self {
             latency: Dist::log_normal(latency.as_secs_f64(), jitter),
             output_tokens: Dist::Even(f64::from(NATURAL.start) - 0.5, f64::from(NATURAL.end) - 0.5),
             failing,
             failing_for_good: 0.0,
             rates,
+            apart,
             from: "--simulate".to_owned(),
-            caveats: Vec::new(),
+            caveats: if left_out.is_empty() {
+                Vec::new()
+            } else {
+                vec![caveat]
+            },
         })
     }
 }
@@ -298,6 +313,7 @@ fn forecast(
         request_rate: lower(requests_set, requests_known),
         burst: limits.burst,
         token_rate: lower(tokens_set, tokens_known),
+        apart: expected.apart,
         concurrency,
         processes,
         warmup: limits.warmup.unwrap_or(0),

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::args::{OfInput, Prompts};
 use super::server::with;
 use crate::api::classify::Promise;
+use crate::api::path;
 use crate::error::{config, refuse};
 use crate::jsonl::files::{Location, RunFiles};
 use crate::jsonl::format::Format;
@@ -53,16 +54,23 @@ pub(super) fn with_prompts<'p>(
 /// A run over the input alone, whatever results there are, which is not to send anything.
 ///
 /// # Errors
-/// Those of [`with_prompts`].
+/// Those of [`check_endpoint`] and [`with_prompts`].
 pub(super) fn unsent_run(
     input: &Path,
     prompts: &Prompts,
     endpoint: &str,
     provider: Option<Provider>,
 ) -> Result<FileRun<'static>> {
+    check_endpoint(endpoint)?;
     let files = RunFiles::complete(input, Some("-".as_ref()), None, false, None);
     let run = FileRun::over(&nobodys_client()?, files);
     with_prompts(run, input, prompts, endpoint, provider)
+}
+
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is no path.
+pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
+    path::check_path(endpoint).map_err(|what| config(format!("--endpoint {endpoint:?} {what}")))
 }
 
 /// A client for runs that send nothing, which needs neither an address nor a key.

@@ -11,7 +11,7 @@ use super::format::{count, counted};
 use super::output::{GIVE_RESULTS, flaw_of_default, flaw_of_place, replace, show};
 use super::signals;
 use crate::error::{Result, config, refuse};
-use crate::jsonl::files::{Location, RunFiles, stem_of_results};
+use crate::jsonl::files::{Location, RunFiles, check_is_file, stem_of_results};
 use crate::report::{Report, RunInfo};
 
 /// Makes the page of these files.
@@ -41,7 +41,7 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
         let records = run.output.path();
         let records =
             records.ok_or_else(|| config("RESULTS is a file: save standard input in one first"))?;
-        File::open(records).map_err(|error| {
+        check_is_file(records).map_err(|error| {
             config(format!("cannot read {}: {error}", run.output)).with_source(error)
         })?;
         let errors = run.errors.path().filter(|errors| errors.is_file());
@@ -72,6 +72,10 @@ pub(crate) fn report(args: &args::Report, console: &Console) -> Result<Exit> {
         return show(&page).map(|()| Exit::Success);
     };
     replace(path, page.as_bytes())?;
+    for (file, lines) in report.left_out() {
+        let lines = counted(lines, "line", "lines");
+        console.warn(&format!("{lines} of {file:?} left out as no record"));
+    }
     let (answered, rows) = report.rows();
     let rows = counted(rows, "row", "rows");
     let answered = count(answered);

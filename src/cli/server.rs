@@ -102,7 +102,7 @@ pub(crate) fn with<B, T>(builder: B, given: Option<T>, set: impl FnOnce(B, T) ->
 /// The same error, and where the file that it is about was named if no flag did.
 pub(crate) fn with_variable(args: &args::Server, error: Error) -> Error {
     if args.ca_file.is_none() && error.message().starts_with("the CA file") {
-        return error.with_more("SSL_CERT_FILE names it, and --ca-file would go before that");
+        return error.with_more("the variable SSL_CERT_FILE names it");
     }
     error
 }

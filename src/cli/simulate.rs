@@ -121,7 +121,33 @@ fn measure(server: &SimServer, requests: u32, at_once: u32) -> Result<Duration> 
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
+    use super::super::args::Cli;
     use super::*;
+
+    #[test]
+    fn the_help_has_every_field_and_every_word() {
+        let tool = Cli::command();
+        let help = tool.find_subcommand("simulate").unwrap().get_after_help();
+        let help = help.unwrap().to_string();
+        let refused = |spec: &str| spec.parse::<SimSpec>().unwrap_err().to_string();
+        let (_, fields) = refused("none=1").split_once("it takes ").map(own).unwrap();
+        for field in fields.split(", ") {
+            assert!(help.contains(&format!("{field}=")), "{field}");
+            let (_, takes) = refused(&format!("{field}=?"))
+                .split_once("takes ")
+                .map(own)
+                .unwrap();
+            for word in takes.split(", ").filter(|word| !word.contains(' ')) {
+                assert!(help.contains(word), "{field}={word}");
+            }
+        }
+    }
+
+    fn own((before, after): (&str, &str)) -> (String, String) {
+        (before.to_owned(), after.to_owned())
+    }
 
     #[test]
     fn the_totals_name_what_there_was() {

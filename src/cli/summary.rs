@@ -17,7 +17,7 @@ use super::output::{is_broken_pipe, replace};
 use super::report::{name_of, of_run};
 use crate::jsonl::files::{Location, RunFiles};
 use crate::report::{Limits, RunInfo};
-use crate::{Binding, Error, ErrorKind, FileProgress, Result, Summary};
+use crate::{Binding, Error, ErrorKind, FileProgress, Result, Summary, Usd};
 
 /// A label and what it is about, for each line of the summary.
 type Facts = Vec<(&'static str, String)>;
@@ -338,7 +338,18 @@ fn work(summary: &Summary) -> Facts {
         let answers = counted(progress.uncounted, "answer", "answers");
         facts.push(("uncounted", format!("{answers} did not say what they used")));
     }
-    facts.extend(progress.cost.map(|cost| ("cost", cost.rounded())));
+    facts.extend(progress.cost.map(|cost| {
+        let cost = cost.rounded();
+        let Some(part) = progress.estimated_cost.filter(|part| *part > Usd::ZERO) else {
+            return ("cost", cost);
+        };
+        let (part, attempts) = (
+            part.rounded(),
+            counted(progress.unanswered, "attempt", "attempts"),
+        );
+        let fact = format!("{cost}, of that some {part} for {attempts} without an answer");
+        ("cost", format!("{fact}, which may have been billed"))
+    }));
     facts
 }
 

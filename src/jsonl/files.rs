@@ -84,6 +84,17 @@ impl Location {
     }
 }
 
+/// Opens what is to be read, for the error if it cannot be.
+///
+/// # Errors
+/// That error, and one for a directory, which can be opened and not read.
+pub(crate) fn check_is_file(path: &Path) -> io::Result<()> {
+    if File::open(path)?.metadata()?.is_dir() {
+        return Err(io::Error::other("it is a directory"));
+    }
+    Ok(())
+}
+
 /// As a message shows it: quoted, with control characters escaped.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -106,6 +106,10 @@ pub(super) fn send_rows(
     additions: Vec<String>,
 ) -> impl Job<Input = Row, Output = Reply, Error = AttemptError> + use<> {
     let has_succeeded = AtomicBool::new(false);
+    if tally.needs_estimates() {
+        endpoint.always_learn();
+    }
+    let estimates = Arc::clone(endpoint);
     // Spending is counted while the permit is still held, so no further request is sent before.
     ApiJob::new(
         endpoint,
@@ -113,7 +117,7 @@ pub(super) fn send_rows(
         Row::request,
     )
     .named(|row: &Row| format!("{row}, "))
-    .on_attempt(move |outcome, attempt| {
+    .on_attempt(move |row, outcome, attempt| {
         let is_spent = match outcome {
             Ok(reply) => {
                 has_succeeded.store(true, Ordering::Relaxed);
@@ -123,7 +127,14 @@ pub(super) fn send_rows(
                 if !has_succeeded.load(Ordering::Relaxed) {
                     stop_if_refused(&additions, failed);
                 }
-                failed.usage.is_some() && tally.spend(failed.usage)
+                if failed.usage.is_some() {
+                    tally.spend(failed.usage)
+                } else if failed.error.possibly_billed() {
+                    let request = row.request();
+                    request.is_ok_and(|request| tally.may_have_spent(&estimates.expected(&request)))
+                } else {
+                    false
+                }
             }
         };
         if is_spent {

@@ -347,7 +347,8 @@ impl FileRun<'_> {
     /// carries on and may spend as much again.
     ///
     /// The tokens counted are those the provider reports in its answers. An answer without a report
-    /// counts nothing, and neither does an answer that was lost on the way.
+    /// counts nothing. An attempt that may have been billed although its answer never came counts
+    /// as [an estimate](FileProgress::estimated_cost).
     ///
     /// ```no_run
     /// # fn main() -> tollgate::Result<()> {

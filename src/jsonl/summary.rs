@@ -99,8 +99,20 @@ pub struct FileProgress {
     /// of tokens or the cost, and not counted against [`max_cost`](crate::FileRun::max_cost) or
     /// [`token_budget`](crate::FileRun::token_budget).
     pub uncounted: u64,
-    /// The cost of these tokens, if there is a [`price`](crate::FileRun::price).
+    /// Attempts of this run that may have been billed although they have no answer that says what
+    /// they took: the answer was lost on the way or cut off, by a timeout, the end of the run or
+    /// [hedging](crate::_guide::limits#hedging).
+    pub unanswered: u64,
+    /// Model tokens that the prompts of these attempts may have taken: an estimate, which is not in
+    /// [`prompt_tokens`](Self::prompt_tokens).
+    pub estimated_prompt_tokens: u64,
+    /// Model tokens that their answers may have taken, estimated in the same way.
+    pub estimated_completion_tokens: u64,
+    /// The cost of all these tokens, those that are estimated included, if there is a
+    /// [`price`](crate::FileRun::price).
     pub cost: Option<Usd>,
+    /// Of this cost, what is an estimate. The rest is exact.
+    pub estimated_cost: Option<Usd>,
     /// Time since this run opened the input.
     pub elapsed: Duration,
     /// What the run waits for at the moment, if it sends nothing: the end of an outage, or of a
@@ -219,7 +231,10 @@ impl Summary {
     /// | `concurrency` | how many requests might be in flight at once: `low` and `high` as set, and `now`, which is the number that was found last if it is a range |
     /// | `in_flight_peak`, `threads_peak` | the most at any moment |
     /// | `prompt_tokens`, `completion_tokens` | model tokens, as the provider counted them |
-    /// | `cost_usd` | their cost in US dollars, null without a price |
+    /// | `unanswered` | attempts that may have been billed although they have no answer that says what they took: it was lost on the way or cut off |
+    /// | `estimated_prompt_tokens`, `estimated_completion_tokens` | model tokens that these attempts may have taken |
+    /// | `cost_usd` | the cost of all these tokens in US dollars, null without a price |
+    /// | `estimated_cost_usd` | of this cost, what is an estimate: that of the attempts without an answer |
     /// | `uncounted` | answers that did not say how many tokens they took |
     /// | `in_flight_mean` | how many requests were in flight on average |
     /// | `binding` | what [held the run back](crate::_guide::limits#what-binds) for the longest time, null if nothing did |
@@ -262,7 +277,11 @@ impl Summary {
             "threads_peak": engine.threads_peak,
             "prompt_tokens": progress.prompt_tokens,
             "completion_tokens": progress.completion_tokens,
+            "unanswered": progress.unanswered,
+            "estimated_prompt_tokens": progress.estimated_prompt_tokens,
+            "estimated_completion_tokens": progress.estimated_completion_tokens,
             "cost_usd": progress.cost.map(Usd::as_f64),
+            "estimated_cost_usd": progress.estimated_cost.map(Usd::as_f64),
             "uncounted": progress.uncounted,
             "in_flight_mean": share(engine.wire),
             "binding": engine.bound.binding().map(Binding::as_str),

@@ -4,6 +4,7 @@
 //! answers count model tokens, and the thread that writes counts records. [`FileProgress`] is a
 //! copy of it for the user, [`Summary`] the last one.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,22 +48,44 @@ impl SpendLimits {
         Err(config(why).with_settings(settings))
     }
 
-    fn cost(&self, spent: &FileProgress) -> Option<Usd> {
+    /// The cost of a run, and what of it is an estimate.
+    fn costs(&self, spent: &FileProgress) -> Option<(Usd, Usd)> {
         let price = self.price?;
-        Some(price.of(spent.prompt_tokens, spent.completion_tokens))
+        let known = price.of(spent.prompt_tokens, spent.completion_tokens);
+        let estimated = price.of(
+            spent.estimated_prompt_tokens,
+            spent.estimated_completion_tokens,
+        );
+        Some((known + estimated, estimated))
     }
 
     /// Why nothing more is sent, once a limit is reached.
     fn reached(&self, spent: &FileProgress) -> Option<Error> {
-        let tokens = spent.prompt_tokens.saturating_add(spent.completion_tokens);
-        let (why, setting): (_, &[_]) = match (self.cost(spent), self.max_cost, self.max_tokens) {
-            (Some(cost), Some(most), _) if cost >= most => {
-                let why = format!("this run has spent {cost} USD, and its limit is {most} USD");
+        let sum = |prompt: u64, completion| prompt.saturating_add(completion);
+        let estimated = sum(
+            spent.estimated_prompt_tokens,
+            spent.estimated_completion_tokens,
+        );
+        let known = sum(spent.prompt_tokens, spent.completion_tokens);
+        let tokens = known.saturating_add(estimated);
+        let of_that = |estimated: &dyn fmt::Display| match spent.unanswered {
+            0 => String::new(),
+            attempts => format!(
+                " (of that {estimated} by estimate, for attempts without an answer: {attempts})"
+            ),
+        };
+        let (why, setting): (_, &[_]) = match (self.costs(spent), self.max_cost, self.max_tokens) {
+            (Some((cost, part)), Some(most), _) if cost >= most => {
+                let part = of_that(&part);
+                let why =
+                    format!("this run has spent {cost} USD{part}, and its limit is {most} USD");
                 (why, &["max_cost"])
             }
             (.., Some(most)) if tokens >= most => {
-                let why =
-                    format!("this run has used {tokens} model tokens, and its budget is {most}");
+                let part = of_that(&estimated);
+                let why = format!(
+                    "this run has used {tokens} model tokens{part}, and its budget is {most}"
+                );
                 (why, &["token_budget"])
             }
             _ => return None,
@@ -175,6 +198,25 @@ impl Tally {
         false
     }
 
+    /// Counts an attempt that may have been billed and has no answer to say for what. Whether nothing
+    /// more may be sent.
+    pub(super) fn may_have_spent(&self, estimate: &Usage) -> bool {
+        let spent = &mut self.counts.lock().shown;
+        spent.unanswered += 1;
+        let add = |count: &mut u64, tokens| *count = count.saturating_add(tokens);
+        add(&mut spent.estimated_prompt_tokens, estimate.prompt_tokens);
+        add(
+            &mut spent.estimated_completion_tokens,
+            estimate.completion_tokens,
+        );
+        self.limits.reached(spent).is_some()
+    }
+
+    /// Whether it matters what an attempt may have taken that has no answer.
+    pub(super) fn needs_estimates(&self) -> bool {
+        self.limits.price.is_some() || self.limits.max_tokens.is_some()
+    }
+
     /// What one answer costs, if there is a price.
     pub(super) fn cost_of(&self, usage: &Usage) -> Option<Usd> {
         self.limits.price.map(|price| price.cost(usage))
@@ -221,8 +263,10 @@ impl Tally {
     pub(super) fn progress(&self, engine: &Monitor) -> FileProgress {
         let shown = self.counts.lock().shown.clone();
         let possibly_billed = shown.engine.possibly_billed;
+        let costs = self.limits.costs(&shown);
         let mut progress = FileProgress {
-            cost: self.limits.cost(&shown),
+            cost: costs.map(|costs| costs.0),
+            estimated_cost: costs.map(|costs| costs.1),
             elapsed: self.elapsed(),
             engine: engine.snapshot(),
             ..shown
@@ -323,6 +367,37 @@ mod tests {
             "{why}"
         );
         assert_eq!(progress(&long).cost, None);
+    }
+
+    #[test]
+    fn what_may_have_been_billed_counts_as_an_estimate() {
+        let lost = Usage {
+            prompt_tokens: 1,
+            completion_tokens: 2,
+            ..Usage::default()
+        };
+        // A dollar a token.
+        let dear = tally(limits("1000000,1000000", "7", None));
+        assert!(!spend(&dear, 3, 0));
+        assert!(!dear.may_have_spent(&lost));
+        assert!(dear.may_have_spent(&lost));
+        let spent = progress(&dear);
+        let costs = [spent.cost, spent.estimated_cost].map(|cost| cost.unwrap().to_string());
+        assert_eq!(costs, ["9", "6"]);
+        assert_eq!((spent.prompt_tokens, spent.unanswered), (3, 2));
+        let why = stopped(&dear).unwrap().to_string();
+        let part =
+            "9 USD (of that 6 by estimate, for attempts without an answer: 2), and its limit";
+        assert!(why.contains(part), "{why}");
+
+        let long = tally(limits("", "", Some(10)));
+        assert!(!long.may_have_spent(&lost));
+        assert!(spend(&long, 7, 0));
+        let why = stopped(&long).unwrap().to_string();
+        assert!(
+            why.contains("10 model tokens (of that 3 by estimate"),
+            "{why}"
+        );
     }
 
     #[test]

@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn no_arithmetic_overflows() {
-        let slow = Rate::per_day(1).checked("x").unwrap();
+        let slow = Rate::per_day(1).checked().unwrap();
         let mut bucket = Bucket::full(slow, u64::MAX, 0);
         for _ in 0..4 {
             bucket.take(u64::MAX, u64::MAX);

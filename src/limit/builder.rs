@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::concurrency::Concurrency;
 use super::limiter::Limiter;
-use super::rate::{Rate, checked_limit};
+use super::rate::{REQUESTS, Rate, TOKENS, checked_limit};
 use super::sharing::Sharing;
 use super::state::LimiterState;
 use crate::clock::Clock;
@@ -110,6 +110,7 @@ impl LimiterBuilder {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a rate out of range, a burst of zero, a
     /// burst without its rate, or a concurrency of zero or an empty range; and for a shared
     /// limit whose store says that it cannot be used (a wrong password, a key of another type).
+    /// [`Error::settings`](crate::Error::settings) names the setting.
     pub fn build(self) -> Result<Limiter> {
         let (clock, shared) = (self.clock.clone(), self.shared.clone());
         let limits = self.state()?;
@@ -132,8 +133,8 @@ impl LimiterBuilder {
         let concurrency = concurrency.checked()?;
         let mut limits = LimiterState::new(concurrency);
         limits.set.shared = sharing.map(Box::new);
-        limits.set_requests(checked_limit(self.requests, self.burst, "request")?, 0);
-        limits.set_tokens(checked_limit(self.tokens, self.token_burst, "token")?, 0);
+        limits.set_requests(checked_limit(self.requests, self.burst, &REQUESTS)?, 0);
+        limits.set_tokens(checked_limit(self.tokens, self.token_burst, &TOKENS)?, 0);
         Ok(limits)
     }
 }

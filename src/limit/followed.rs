@@ -266,7 +266,7 @@ fn shape(limit: u64, window: Duration, is_spread: bool) -> Option<(Rate, u64)> {
     let [share, whole] = HEADROOM;
     let period = window.checked_mul(u32::try_from(whole).ok()?)?;
     let rate = Rate::new(limit.checked_mul(share)?, period);
-    rate.checked("announced").ok()?;
+    rate.checked().ok()?;
     let is_spread = is_spread && window <= MINUTE;
     Some((rate, if is_spread { burst_of(rate) } else { limit }))
 }

@@ -15,7 +15,7 @@ use super::nested::{self, HeldMark};
 use super::pace::Heard;
 use super::permit::Permit;
 use super::queue::{FOREVER, Patience, Queue, Users};
-use super::rate::{Cost, Rate, checked_limit};
+use super::rate::{Cost, REQUESTS, Rate, TOKENS, checked_limit};
 use super::state::{LimiterState, Start};
 use crate::binding::{Binding, Times};
 use crate::cancel::Cancel;
@@ -239,7 +239,7 @@ impl Limiter {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a rate out of range. Nothing is changed
     /// then.
     pub fn set_requests(&self, rate: Option<Rate>) -> Result<()> {
-        let limit = checked_limit(rate, None, "request")?;
+        let limit = checked_limit(rate, None, &REQUESTS)?;
         self.change(|limits, now| limits.set_requests(limit, now));
         Ok(())
     }
@@ -249,7 +249,7 @@ impl Limiter {
     /// # Errors
     /// As [`set_requests`](Limiter::set_requests).
     pub fn set_tokens(&self, rate: Option<Rate>) -> Result<()> {
-        let limit = checked_limit(rate, None, "token")?;
+        let limit = checked_limit(rate, None, &TOKENS)?;
         self.change(|limits, now| limits.set_tokens(limit, now));
         Ok(())
     }

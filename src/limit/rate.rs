@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result, config};
 
 /// A rate: a number of units (requests, or model tokens) in each period.
 ///
@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// ([`ErrorKind::NeverFits`]).
 ///
 /// Any rate can be made. Where it is used, zero and more than
-/// [`MAX_PER_SECOND`](Rate::MAX_PER_SECOND) are refused with [`ErrorKind::Config`].
+/// [`MAX_PER_SECOND`](Rate::MAX_PER_SECOND) are refused with [`ErrorKind::Config`](crate::ErrorKind::Config).
 ///
 /// ```
 /// use tollgate::Rate;
@@ -61,7 +61,7 @@ impl Rate {
     /// A rate per second that need not be whole, rounded to a millionth of a unit.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if `units` is not a number, below a millionth, or above
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `units` is not a number, below a millionth, or above
     /// [`Rate::MAX_PER_SECOND`].
     pub fn try_per_second(units: f64) -> Result<Self> {
         Self::from_fraction(units, 1)
@@ -78,10 +78,9 @@ impl Rate {
     fn from_fraction(units: f64, seconds: u64) -> Result<Self> {
         let most = (Self::MAX_PER_SECOND * seconds) as f64;
         if !(units.is_finite() && units >= 1e-6 && units <= most) {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!("a rate of {units} is out of range: give a number from 0.000001 to {most}"),
-            ));
+            return Err(config(format!(
+                "a rate of {units} is out of range: give a number from 0.000001 to {most}"
+            )));
         }
         if units.fract() == 0.0 {
             // A whole number keeps its period, which bounds what a single cost may be.
@@ -127,7 +126,7 @@ impl Rate {
     }
 
     /// Refuses a rate that no bucket can have.
-    pub(crate) fn checked(self, what: &str) -> Result<Self> {
+    pub(crate) fn checked(self) -> Result<Self> {
         let nanos = self.period.as_nanos();
         let usable = self.units > 0
             && nanos > 0
@@ -138,15 +137,12 @@ impl Rate {
         if usable {
             return Ok(self);
         }
-        Err(Error::new(
-            ErrorKind::Config,
-            format!(
-                "a {what} rate of {} in {:?} is out of range: give more than zero, and at most {} a second",
-                self.units,
-                self.period,
-                Self::MAX_PER_SECOND
-            ),
-        ))
+        Err(config(format!(
+            "a rate of {} in {:?} is out of range: give more than zero, and at most {} a second",
+            self.units,
+            self.period,
+            Self::MAX_PER_SECOND
+        )))
     }
 }
 
@@ -229,23 +225,31 @@ impl Cost {
     }
 }
 
-/// A rate and its burst, checked; one second's worth if no burst is given.
+/// The settings of a limit on requests: its rate, and its burst.
+pub(super) const REQUESTS: [&str; 2] = ["requests", "burst"];
+/// As [`REQUESTS`], of a limit on model tokens.
+pub(super) const TOKENS: [&str; 2] = ["tokens", "token_burst"];
+
+/// A rate and its burst, checked; one second's worth if no burst is given. An error names the
+/// settings of these `names`.
 pub(super) fn checked_limit(
     rate: Option<Rate>,
     burst: Option<u64>,
-    what: &str,
+    names: &'static [&'static str; 2],
 ) -> Result<Option<(Rate, u64)>> {
-    let config = |message| Err(Error::new(ErrorKind::Config, message));
     match (rate, burst) {
-        (_, Some(0)) => config(format!(
-            "a {what} burst of 0 would admit nothing: give at least 1"
-        )),
-        (None, Some(_)) => config(format!(
-            "a {what} burst without a {what} rate limits nothing: give the rate too"
-        )),
+        (_, Some(0)) => {
+            let why = "a burst of 0 would admit nothing: give at least 1";
+            Err(config(why).with_settings(&names[1..]))
+        }
+        (None, Some(_)) => {
+            let why = "a burst without its rate limits nothing: give the rate too";
+            Err(config(why).with_settings(names))
+        }
         (None, None) => Ok(None),
         (Some(rate), burst) => {
-            let rate = rate.checked(what)?;
+            let own = |error: Error| error.with_settings(&names[..1]);
+            let rate = rate.checked().map_err(own)?;
             Ok(Some((rate, burst.unwrap_or(rate.second_worth()))))
         }
     }
@@ -283,7 +287,7 @@ mod tests {
             Rate::new(1, Duration::ZERO),
             Rate::new(1, Duration::MAX),
         ] {
-            assert!(rate.checked("request").is_err(), "{rate:?}");
+            assert!(rate.checked().is_err(), "{rate:?}");
         }
     }
 

@@ -94,6 +94,8 @@ pub(super) struct Load {
     /// Seconds and model tokens of an attempt, on average.
     pub(super) seconds: f64,
     pub(super) tokens: f64,
+    /// Model tokens of the prompt and of the answer of a request that succeeds.
+    pub(super) apart: [f64; 2],
 }
 
 impl Load {
@@ -106,6 +108,8 @@ impl Load {
             rate: attempts / sending.max(f64::MIN_POSITIVE),
             seconds,
             tokens: run.counted_tokens as f64 / attempts,
+            apart: [run.prompt_tokens, run.completion_tokens]
+                .map(|tokens| tokens as f64 / run.succeeded.max(1) as f64),
         }
     }
 
@@ -116,9 +120,37 @@ impl Load {
         [requests, tokens.map(|rate| rate / self.tokens.max(1.0))]
     }
 
+    /// The same of the limits on the model tokens of prompts and of answers apart.
+    fn allowed_apart(&self, scenario: &Scenario) -> [Option<PerSecond>; 2] {
+        let allowed = |at: usize| {
+            let rate = scenario.apart[at]?.units_per_second();
+            Some(rate / self.apart[at].max(1.0))
+        };
+        [0, 1].map(allowed)
+    }
+
+    /// Whose model tokens are limited most, if some are limited apart.
+    pub(super) fn tokens_bound(&self, scenario: &Scenario) -> Option<&'static str> {
+        let [_, together] = self.allowed(scenario);
+        let [prompts, answers] = self.allowed_apart(scenario);
+        let all = [
+            ("prompts and answers", together),
+            ("prompts", prompts),
+            ("answers", answers),
+        ];
+        let known = all
+            .into_iter()
+            .filter_map(|(whose, rate)| Some((whose, rate?)));
+        let lowest = known.min_by(|one, other| one.1.total_cmp(&other.1));
+        lowest
+            .filter(|_| prompts.or(answers).is_some())
+            .map(|it| it.0)
+    }
+
     /// How many are in flight if only the rates hold the run back, by Little's law.
     pub(super) fn needed(&self, scenario: &Scenario) -> Option<f64> {
-        let rate = lowest(self.allowed(scenario))?;
+        let allowed = self.allowed(scenario).into_iter();
+        let rate = lowest(allowed.chain(self.allowed_apart(scenario)))?;
         Some(rate * self.seconds)
     }
 }
@@ -202,7 +234,7 @@ fn leases(scenario: &Scenario, processes: Processes, load: &Load) -> Option<Leas
     })
 }
 
-fn lowest(rates: [Option<f64>; 2]) -> Option<f64> {
+fn lowest(rates: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
     rates.into_iter().flatten().min_by(f64::total_cmp)
 }
 
@@ -243,6 +275,7 @@ mod tests {
             rate,
             seconds: 2.0,
             tokens: 500.0,
+            apart: [0.0; 2],
         }
     }
 

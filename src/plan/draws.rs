@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Planned, Scenario, Sizes};
 use crate::api::Size;
-use crate::limit::Concurrency;
+use crate::limit::{Concurrency, Rate};
 use crate::retry::Verdict;
 
 /// Nanoseconds, of a duration or since the start of the run.
@@ -69,7 +69,8 @@ impl Draws<'_> {
         })
     }
 
-    /// How long an attempt takes, and how it ends. The first has number 1.
+    /// How long an attempt takes, and how it ends. The first has number 1. What is larger than a
+    /// whole period of a limit of the provider's own is refused at once, for good.
     pub(super) fn attempt(&self, request: &Planned, index: u64, attempt: u32) -> (Nanos, End) {
         let scenario = self.scenario;
         let mut random = self.random(index, attempt);
@@ -81,6 +82,11 @@ impl Draws<'_> {
         if fate < scenario.failing + scenario.failing_for_good {
             return (took, Err(Verdict::Fail));
         }
+        let [most_prompt, most_answer] = scenario.apart.map(|rate| rate.map(Rate::units));
+        let is_beyond = |tokens: u64, most: Option<u64>| most.is_some_and(|most| tokens > most);
+        if is_beyond(request.prompt_tokens, most_prompt) {
+            return (0, Err(Verdict::Fail));
+        }
         if !request.writes {
             return (took, Ok(0));
         }
@@ -88,7 +94,11 @@ impl Draws<'_> {
         let each = whole(scenario.output_tokens.at(random.f64()))
             .max(1)
             .min(most);
-        (took, Ok(each.saturating_mul(request.size.replies)))
+        let answer = each.saturating_mul(request.size.replies);
+        if is_beyond(answer, most_answer) {
+            return (0, Err(Verdict::Fail));
+        }
+        (took, Ok(answer))
     }
 
     /// The chance of an attempt; that of number 0 is the request's own.

@@ -5,7 +5,6 @@
 //! no record says is `None` here, and the caller assumes something.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use crate::binding::Binding;
 use crate::error::{Result, config};
 use crate::jsonl::LineHash;
 use crate::jsonl::facts::{Facts, read_facts};
-use crate::jsonl::files::errors_beside;
+use crate::jsonl::files::{check_is_file, errors_beside};
 
 /// How many rows are remembered by their ids.
 const MOST_IDS: usize = 100_000;
@@ -62,7 +61,7 @@ impl Earlier {
         let errors = Some(errors.as_path()).filter(|path| path.is_file());
         for path in [Some(output), errors].into_iter().flatten() {
             let unreadable = |error| config(format!("{path:?} cannot be read: {error}"));
-            File::open(path).map_err(unreadable)?;
+            check_is_file(path).map_err(unreadable)?;
             read_facts(path, |facts| facts.iter().for_each(|it| earlier.add(it)))?;
         }
         if earlier.records == 0 {

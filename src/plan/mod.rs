@@ -35,8 +35,10 @@ pub(crate) use tests::scenario;
 
 use crate::api::{Counting, Price, Size};
 use crate::error::Result;
-use crate::limit::{Concurrency, Limiter, LimiterBuilder, LimiterState, Rate};
+use crate::limit::{Announced, Concurrency, Counted, Limiter, LimiterBuilder, LimiterState, Rate};
 use crate::retry::Retry;
+
+const APART: [Counted; 2] = [Counted::InputTokens, Counted::OutputTokens];
 
 /// A run to be planned.
 #[derive(Clone, Debug)]
@@ -52,6 +54,8 @@ pub(crate) struct Scenario {
     pub(crate) request_rate: Option<Rate>,
     pub(crate) burst: Option<u64>,
     pub(crate) token_rate: Option<Rate>,
+    /// Of the model tokens of prompts and of answers, as the provider limits these apart.
+    pub(crate) apart: [Option<Rate>; 2],
     /// Of each process.
     pub(crate) concurrency: Concurrency,
     /// Those that share the limits; otherwise there is one, with limits of its own.
@@ -101,6 +105,19 @@ impl Scenario {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be.
     fn state(&self, concurrency: Concurrency, parts: u32) -> Result<LimiterState> {
         let mut limits = self.limits(concurrency, parts).state()?;
+        // As the first answer of a provider announces them.
+        for (counted, rate) in APART.into_iter().zip(self.apart) {
+            let Some(rate) = rate else { continue };
+            let announced = Announced {
+                counted,
+                scope: 0,
+                limit: rate.units(),
+                remaining: None,
+                reset: None,
+                window: Some(rate.period() * parts),
+            };
+            limits.announced(&announced, 0, 0);
+        }
         if self.processes.is_some() && self.request_rate.is_some() {
             // A shared limit begins without a burst, as after a pause.
             limits.pause(1, 0);

@@ -34,6 +34,7 @@ pub(crate) fn scenario(requests: u64) -> Scenario {
         request_rate: None,
         burst: None,
         token_rate: None,
+        apart: [None; 2],
         concurrency: 1.into(),
         processes: None,
         warmup: 0,
@@ -109,6 +110,68 @@ fn a_token_rate_counts_what_answers_take() {
     assert!(over <= ms(200), "{over:?}");
     assert_eq!(result.bound.binding(), Some(Binding::Tokens));
     assert_eq!(result.counted_tokens, 1_000);
+}
+
+#[test]
+fn tokens_of_prompts_and_of_answers_are_limited_apart() {
+    let all = Scenario {
+        requests: Requests {
+            count: 300,
+            sizes: Sizes::Drawn {
+                prompt_tokens: Dist::constant(400.0),
+                max_output: Some(100),
+            },
+        },
+        concurrency: 100.into(),
+        ..scenario(300)
+    };
+    let limit = |tokens: u64| Some(Rate::per_minute(tokens));
+    for (apart, each_second, named) in [
+        ([limit(24_000), None], 1.0, "prompts"),
+        ([None, limit(12_000)], 2.0, "answers"),
+        ([limit(24_000), limit(12_000)], 1.0, "prompts"),
+        ([limit(240_000), limit(6_000)], 1.0, "answers"),
+    ] {
+        let plan = predict::predict(
+            &Scenario {
+                apart,
+                ..all.clone()
+            },
+            &[],
+        )
+        .unwrap();
+        // A share of 0.97 of what is announced is used.
+        let expected = 300.0 / each_second / 0.97;
+        let took = plan.duration_s.p50;
+        assert!(
+            (took / expected - 1.0).abs() < 0.03,
+            "{apart:?}: {took} s and not {expected}"
+        );
+        assert_eq!(plan.binding(), Some(Binding::Tokens), "{apart:?}");
+        assert_eq!(plan.tokens_bound, Some(named), "{apart:?}");
+        assert!(
+            (plan.concurrency_needed.unwrap() - each_second).abs() < 0.01,
+            "{apart:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_larger_than_a_period_of_the_providers_own_limit_fails_at_once() {
+    for (apart, failed) in [([10, 1_000], 5), ([1_000, 99], 5), ([1_000, 100], 0)] {
+        let result = plan(&Scenario {
+            requests: Requests {
+                count: 5,
+                sizes: Sizes::Drawn {
+                    prompt_tokens: Dist::constant(11.0),
+                    max_output: Some(100),
+                },
+            },
+            apart: apart.map(|tokens| Some(Rate::per_minute(tokens))),
+            ..scenario(5)
+        });
+        assert_eq!((result.failed, result.attempts), (failed, 5), "{apart:?}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::hedge::End;
 use super::input::panic_message;
 use super::item::Item;
 use super::job::{Attempt, Billed, Caught, Failure, Job, Panicked, out_of_time};
-use super::leader::{JobItem, RunShared};
+use super::leader::{JobItem, RunShared, RunState};
 use super::outcomes::{JobOutcome, Outcome, Span};
 use super::schedule::Finished;
 use crate::binding::Binding;
@@ -184,7 +184,7 @@ impl<J: Job> RunShared<'_, J> {
 
     /// Counts an item out of its backoff.
     pub(super) fn end_backoff(&self, mut item: JobItem<J>) -> JobItem<J> {
-        if let Some((since, reason)) = item.backing_off.take() {
+        if let Some((since, reason)) = item.backing_off.take().zip(item.waits_for) {
             let now = self.settings.limiter.clock().now();
             let waited = now.saturating_duration_since(since);
             self.settings.monitor.update(|progress| {
@@ -196,6 +196,16 @@ impl<J: Job> RunShared<'_, J> {
             item.times.add(reason, waited);
         }
         item
+    }
+
+    /// Gives back an item that had no attempt after all. One that had some before waits again for
+    /// what it waited for.
+    pub(super) fn give_back(&self, state: &mut RunState<J>, mut item: JobItem<J>) {
+        if item.waits_for.is_some() {
+            item.backing_off = Some(self.settings.limiter.clock().now());
+            self.settings.monitor.update(|it| it.backing_off += 1);
+        }
+        state.schedule.give_back(item);
     }
 
     /// Stops or pauses everyone, if the attempt asks for that.
@@ -263,13 +273,15 @@ impl<J: Job> RunShared<'_, J> {
         }
         let leader = state.parked_leader();
         if let Decision::RetryAt(at) = decision {
+            let alone = at.saturating_duration_since(now);
+            let (reason, wait) = verdict.wait_of_item(hold, alone);
             self.settings.monitor.update(|progress| {
                 progress.backing_off += 1;
-                progress.last_retry = progress.last_retry.max(Some(at));
+                progress.last_retry = progress.last_retry.max(now.checked_add(wait));
             });
             let (index, kind) = (item.index, shown.map(Error::kind));
             item.last = Some(error);
-            item.back_off(hold, now);
+            (item.backing_off, item.waits_for) = (Some(now), Some(reason));
             // More is known by then of what such items take.
             item.cost = None;
             let recall = if verdict.is_refusal() {
@@ -289,7 +301,7 @@ impl<J: Job> RunShared<'_, J> {
                 index,
                 attempt: attempt.number,
                 kind,
-                wait: at.saturating_duration_since(now),
+                wait,
             });
             return None;
         }

@@ -77,8 +77,8 @@ impl Pool {
     /// [`concurrency`](crate::LimiterBuilder::concurrency), or one above 10,000.
     pub fn from_limiter(limiter: Limiter) -> Result<Self> {
         if limiter.concurrency() > MOST_THREADS {
-            let why = "the limiter must have a concurrency of at most 10000 to be used by a client or \
-                       a pool, which have a thread for each request in flight: set one";
+            let why = "each request in flight has a thread, of which a client or a pool starts at most \
+                       10,000: allow no more at once";
             return Err(Error::new(ErrorKind::Config, why).with_settings(&["concurrency"]));
         }
         Ok(Self {

@@ -22,8 +22,10 @@ pub(crate) struct Item<I, E> {
     pub(crate) cost: Option<Cost>,
     /// How the last attempt failed.
     pub(crate) last: Option<E>,
-    /// Since when it is counted among those that back off, and what it waits for, if it is.
-    pub(crate) backing_off: Option<(Instant, Binding)>,
+    /// Since when it is counted among those that back off, if it is.
+    pub(crate) backing_off: Option<Instant>,
+    /// What it waits for between two attempts, once there was one.
+    pub(crate) waits_for: Option<Binding>,
     /// Where its time went.
     pub(crate) times: Times,
     pub(crate) billed: Billed,
@@ -49,6 +51,7 @@ impl<I, E> Item<I, E> {
             cost: None,
             last: None,
             backing_off: None,
+            waits_for: None,
             times: Times::default(),
             billed: Billed::default(),
             refused: None,
@@ -57,17 +60,6 @@ impl<I, E> Item<I, E> {
             by_copy: false,
             spans: Spans::new(),
         }
-    }
-
-    /// It waits for its next attempt from now on; if it is refused with everyone, as long as `hold`.
-    pub(super) fn back_off(&mut self, hold: Option<Duration>, now: Instant) {
-        let reason = match hold {
-            // It waits for a place at the server.
-            Some(Duration::ZERO) => Binding::InFlight,
-            Some(_) => Binding::Pause,
-            None => Binding::Backoff,
-        };
-        self.backing_off = Some((now, reason));
     }
 
     #[expect(clippy::boxed_local, reason = "it comes in its box, and ends here")]

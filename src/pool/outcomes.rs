@@ -18,8 +18,8 @@ use crate::error::ErrorKind;
 /// [`Client`](crate::Client) the item is a [`Request`](crate::Request) and the error an
 /// [`Error`](crate::Error).
 ///
-/// The outcome has the item, so what belongs to an item can be a part of it. A request has no room
-/// for that: there `index` tells which one it was.
+/// The outcome has the item, so what belongs to an item can be a part of it. With a request goes
+/// its [id](crate::Request::with_id).
 ///
 /// ```
 /// use tollgate::Pool;

@@ -297,7 +297,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         {
             let mut state = run.state.lock();
             if state.schedule.has_before(item.refused) {
-                state.schedule.give_back(item);
+                run.give_back(&mut state, item);
                 let leader = state.parked_leader();
                 drop(state);
                 unpark(leader);
@@ -305,7 +305,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
             }
             if !self.leads {
                 if !matches!(state.leader, Leader::Vacant) {
-                    state.schedule.give_back(item);
+                    run.give_back(&mut state, item);
                     self.follow(&mut state);
                     let leader = state.parked_leader();
                     drop(state);
@@ -332,7 +332,7 @@ impl<'s, J: Job, T: Spawner<'s>> Worker<'s, '_, J, T> {
         match permit {
             Ok(permit) => Ok(Some((item, permit))),
             Err(_) if recall.is_cancelled() && !run.settings.cancel.is_cancelled() => {
-                run.state.lock().schedule.give_back(item);
+                run.give_back(&mut run.state.lock(), item);
                 Ok(None)
             }
             Err(error) => Err(run.give_up(item, error)),

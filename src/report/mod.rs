@@ -60,6 +60,12 @@ pub(crate) struct Limits {
 }
 
 impl Report {
+    /// The files with lines that are no records, and how many there are.
+    pub(crate) fn left_out(&self) -> impl Iterator<Item = (&Path, u64)> {
+        let files = self.files.iter().filter(|file| file.others > 0);
+        files.map(|file| (file.name.as_path(), file.others))
+    }
+
     /// Adds what is in a file.
     ///
     /// # Errors

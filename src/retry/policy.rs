@@ -109,14 +109,16 @@ impl Retry {
     }
 
     pub(crate) fn checked(self) -> Result<Self> {
-        let flaw = if self.stop_alike[0] == Some(0) {
-            "stop_alike is 0 and would stop a run before anything has failed: give at least 1"
+        let (why, setting): (_, &[_]) = if self.stop_alike[0] == Some(0) {
+            let why = "0 would stop a run before anything has failed: give at least 1";
+            (why, &["stop_alike"])
         } else if self.max_attempts == 0 {
-            "max_attempts is 0 and would send nothing: it counts the first attempt, so give at least 1"
+            let why = "0 attempts would send nothing: the first one counts, so give at least 1";
+            (why, &["max_attempts"])
         } else {
             return Ok(self);
         };
-        Err(config(flaw))
+        Err(config(why).with_settings(setting))
     }
 
     /// Whether a wait that the server asks for is short enough.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::binding::Binding;
 use crate::limit::Heard;
 
 /// What to do about one failed attempt.
@@ -104,6 +105,22 @@ impl Verdict {
             }
             (Self::Throttled, Heard::Held(pause)) => (self, Some(pause.min(longest_backoff))),
             _ => (self, None),
+        }
+    }
+
+    /// What an item waits for after this, and for how long at least: `alone`, or with everyone for
+    /// `hold`.
+    pub(crate) fn wait_of_item(
+        self,
+        hold: Option<Duration>,
+        alone: Duration,
+    ) -> (Binding, Duration) {
+        match (hold, self) {
+            (None, _) => (Binding::Backoff, alone),
+            // It waits for a place at the server.
+            (Some(_), Self::PauseAll(Duration::ZERO)) => (Binding::InFlight, Duration::ZERO),
+            (Some(hold), Self::PauseAll(hint)) => (Binding::Pause, hold.max(hint)),
+            (Some(hold), _) => (Binding::Pause, hold),
         }
     }
 }

@@ -38,9 +38,7 @@ pub(super) fn render(
     close: bool,
 ) -> Answer {
     let outcome = match ruling.fate {
-        Fate::Limited { by, asked, wait } => {
-            Err(limited(by, asked, wait, &ruling.quotas, spec.hints))
-        }
+        Fate::Limited { by, asked, wait } => Err(limited(by, asked, wait, &ruling.quotas, spec)),
         Fate::TooMany { status: 429, .. } => Err(too_many()),
         Fate::TooMany { status, .. } | Fate::Error(status) => {
             Err(server_error(status, draft.anthropic))
@@ -58,6 +56,14 @@ pub(super) fn render(
         Ok(Content::Json(body)) => json(body),
         Ok(Content::Events(events)) => ("text/event-stream; charset=utf-8", chunks(&events)),
         Err(error) if error.status == 502 => ("text/html", vec![BAD_GATEWAY.into()]),
+        Err(error) if spec.dialect == Dialect::Gemini && !draft.anthropic => json(
+            error.gemini_body(
+                ruling
+                    .fate
+                    .wait()
+                    .and_then(|wait| retry_delay(wait, spec.hints)),
+            ),
+        ),
         Err(error) => json(error.body(draft.anthropic, &request_id)),
     };
 
@@ -82,7 +88,9 @@ pub(super) fn render(
         }
         announce(spec.dialect, &quota, date, &mut field);
     }
-    if let Some(wait) = ruling.fate.wait() {
+    if let Some(wait) = ruling.fate.wait()
+        && spec.dialect != Dialect::Gemini
+    {
         let millis = wait.as_nanos().div_ceil(1_000_000);
         if spec.hints == Hints::Exact {
             field("retry-after-ms", &millis);
@@ -173,7 +181,7 @@ fn announce(
             field("ratelimit", &left);
             return;
         }
-        Dialect::OpenRouter | Dialect::Silent => return,
+        Dialect::OpenRouter | Dialect::Gemini | Dialect::Silent => return,
     };
     field(&header.replace('*', "limit"), &most);
     field(&header.replace('*', "remaining"), &remaining);
@@ -198,7 +206,7 @@ fn limited(
     asked: u64,
     wait: Option<Duration>,
     quotas: &[Quota],
-    hints: Hints,
+    spec: &SimSpec,
 ) -> ApiError {
     let (name, short) = by.names();
     let quota = quotas.iter().find(|quota| quota.limit == by);
@@ -213,7 +221,8 @@ fn limited(
         format!(" per {period}: Limit {limit}, Used {used}, Requested {asked}")
     });
     let numbers = numbers.unwrap_or_default();
-    let message = match (wait, hints) {
+    let message = match (wait, spec.hints) {
+        (Some(wait), hints) if spec.dialect == Dialect::Gemini => of_gemini(by, quota, wait, hints),
         (None, _) => format!(
             "Request too large on {name}{numbers}. \
              The input or output tokens must be reduced in order to run successfully."
@@ -225,6 +234,36 @@ fn limited(
         (Some(_), _) => format!("Rate limit reached on {name}{numbers}."),
     };
     ApiError::new(429, name, message).code("rate_limit_exceeded")
+}
+
+/// In the words of Gemini.
+fn of_gemini(by: Limit, quota: Option<&Quota>, wait: Duration, hints: Hints) -> String {
+    let counted = match by {
+        Limit::Requests => "requests",
+        Limit::Tokens | Limit::InputTokens => "input_token_count",
+        Limit::OutputTokens => "output_token_count",
+    };
+    let metric = format!("generativelanguage.googleapis.com/generate_content_{counted}");
+    let wait = match hints {
+        Hints::Exact | Hints::Words => format!("\nPlease retry in {}.", go_duration(wait)),
+        Hints::Seconds | Hints::Silent => String::new(),
+    };
+    // A limit of 0 would say that the key may not use this model at all.
+    let limit = quota.map_or_else(String::new, |quota| format!(", limit: {}", quota.most));
+    format!(
+        "You exceeded your current quota, please check your plan and billing details.\n\
+         * Quota exceeded for metric: {metric}{limit}{wait}"
+    )
+}
+
+/// The wait in Gemini's `RetryInfo`.
+fn retry_delay(wait: Duration, hints: Hints) -> Option<String> {
+    let millis = wait.as_nanos().div_ceil(1_000_000);
+    match hints {
+        Hints::Exact => Some(format!("{}s", millis as f64 / 1e3)),
+        Hints::Seconds => Some(format!("{}s", millis.div_ceil(1_000).max(1))),
+        Hints::Words | Hints::Silent => None,
+    }
 }
 
 /// In the words of `LiteLLM`, which do not say which of the limits it is.
@@ -349,6 +388,38 @@ mod tests {
         let text = refusal("");
         assert!(text.contains("\r\nretry-after-ms: 1001\r\n"), "{text}");
         assert!(text.contains("\r\nretry-after: 2\r\n"), "{text}");
+    }
+
+    #[test]
+    fn gemini_tells_a_wait_in_the_body_alone() {
+        for (hints, delay, words) in [
+            ("ms", Some("1.001s"), "\nPlease retry in 1.001s."),
+            ("s", Some("2s"), ""),
+            ("words", None, "\nPlease retry in 1.001s."),
+            ("none", None, ""),
+        ] {
+            let text = refusal(&format!("headers=gemini,hints={hints}"));
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 429 "), "{head}");
+            assert!(
+                !head.contains("retry") && !head.contains("ratelimit"),
+                "{head}"
+            );
+            let body: Value = serde_json::from_str(body).unwrap();
+            let error = &body[0]["error"];
+            assert_eq!(
+                (&error["code"], &error["status"]),
+                (&429.into(), &"RESOURCE_EXHAUSTED".into())
+            );
+            let message = error["message"].as_str().unwrap();
+            let quota = "generativelanguage.googleapis.com/generate_content_requests, limit: 600";
+            assert!(message.ends_with(&format!("{quota}{words}")), "{message}");
+            let details = delay.map(|delay| {
+                let kind = "type.googleapis.com/google.rpc.RetryInfo";
+                serde_json::json!([{"@type": kind, "retryDelay": delay}])
+            });
+            assert_eq!(error.get("details").cloned(), details, "{hints}");
+        }
     }
 
     #[test]

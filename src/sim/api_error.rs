@@ -78,6 +78,24 @@ impl ApiError {
         }
     }
 
+    /// The answer's body in the shape of Gemini's endpoint for `OpenAI`'s requests: an array, with a
+    /// wait among the details.
+    pub(super) fn gemini_body(&self, retry_delay: Option<String>) -> Value {
+        let status = match self.status {
+            404 => "NOT_FOUND",
+            429 => "RESOURCE_EXHAUSTED",
+            503 => "UNAVAILABLE",
+            500.. => "INTERNAL",
+            _ => "INVALID_ARGUMENT",
+        };
+        let mut error = json!({"code": self.status, "message": self.message, "status": status});
+        if let Some(delay) = retry_delay {
+            let kind = "type.googleapis.com/google.rpc.RetryInfo";
+            error["details"] = json!([{"@type": kind, "retryDelay": delay}]);
+        }
+        json!([{ "error": error }])
+    }
+
     /// Anthropic has one type for each status.
     fn anthropic_kind(&self) -> &'static str {
         match self.status {

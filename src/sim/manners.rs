@@ -31,11 +31,15 @@ pub enum Dialect {
     OpenRouter,
     /// `ratelimit` and `ratelimit-policy`.
     Ietf,
+    /// None at all, as Gemini's endpoint for `OpenAI`'s requests. Its errors have Gemini's shape, and
+    /// those that refuse tell the wait in their body: as `RetryInfo`, and in words.
+    Gemini,
     /// None at all.
     Silent,
 }
 
-/// How a refusal says how long to wait.
+/// How a refusal says how long to wait. What others tell in headers, [`Dialect::Gemini`] tells in
+/// the `RetryInfo` of the body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hints {
     /// `retry-after-ms`, `retry-after`, and in words.
@@ -43,7 +47,7 @@ pub enum Hints {
     Exact,
     /// `retry-after` in whole seconds.
     Seconds,
-    /// In the words of the body alone, as Gemini's.
+    /// In the words of the body alone.
     Words,
     /// Not at all.
     Silent,

@@ -16,8 +16,8 @@
 //! | `GET /v1/models`, `GET /v1/models/{id}` | three models; 404 for the id of another |
 //!
 //! Any key is taken, or none. Requests for answers may name any model. Everything else that a
-//! request holds is accepted and ignored. Errors have the shape of OpenAI's, or of Anthropic's on
-//! its paths; there 529 stands for 503. Texts start with "Simulated answer".
+//! request holds is accepted and ignored. Errors have the shape of OpenAI's, with
+//! `headers=gemini` of Gemini's, or of Anthropic's on its paths; there 529 stands for 503. Texts start with "Simulated answer".
 //!
 //! JSON that a request asks for by a schema has the fields, types and values of that schema, except
 //! for a `pattern`. A tool is called if `tool_choice` demands a call; a request that leaves the
@@ -66,5 +66,7 @@ mod window;
 pub(crate) use generate::NATURAL;
 pub use manners::{Dialect, Hints, Judged};
 pub use server::{SimServer, SimServerBuilder};
+#[cfg(feature = "cli")]
+pub(crate) use spec::SimPlan;
 pub use spec::SimSpec;
 pub use stats::SimStats;

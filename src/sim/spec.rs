@@ -27,7 +27,7 @@ settings! {
     /// | `burst` | requests that `rps` or `rpm` allows at once; a window has none | two seconds' worth, at least 2 |
     /// | `window` | how the limits are judged: `bucket`, or in windows of their period, `fixed` or `sliding` | `bucket` |
     /// | `refused` | `count` if refused requests count against the limits | they do not |
-    /// | `headers` | whose headers tell of the limits: `openai`, `azure`, `groq`, `anthropic`, `openrouter`, `ietf`, `none` | `openai` |
+    /// | `headers` | whose headers tell of the limits: `openai`, `azure`, `groq`, `anthropic`, `openrouter`, `ietf`, `gemini` (none; its refusals tell the wait in their body, as `RetryInfo`), `none` | `openai` |
     /// | `hints` | how a refusal says how long to wait: `ms` (exactly), `s` (in whole seconds), `words` (in the body), `none` | `ms` |
     /// | `cut` | only a share of the limits holds for a time: `20s-40s@0.33`; with `@0` all requests are answered 503, limits or not; up to 16 in their order, with `+` between them: `20s-40s@0.33+60s-80s@0.5` | none |
     /// | `places` | requests worked on at once, more are answered 429: `3`; `3@60s` also asks for a wait of 60 s | no limit |
@@ -160,11 +160,27 @@ settings! {
     seed: u64 = 7;
 }
 
+/// What a plan goes by.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub(crate) struct SimPlan {
+    pub(crate) latency: Duration,
+    pub(crate) jitter: f64,
+    /// The share of attempts that fail.
+    pub(crate) failing: f64,
+    /// The limits on requests and on model tokens.
+    pub(crate) rates: [Option<Rate>; 2],
+    /// Those on the model tokens of prompts and of answers.
+    pub(crate) apart: [Option<Rate>; 2],
+    /// The fields that a plan does not go by.
+    pub(crate) left_out: Vec<&'static str>,
+}
+
 const SHARE: &str = "a number from 0 to 1, at most 1 for errors, strays and faults together";
 const WHOLE: &str = "a whole number from 0 to 18446744073709551615";
 const RATE: &str = "a number of at most 1,000,000,000 a second, and at least 0.000001";
 const WINDOWS: &str = "bucket, fixed, sliding";
-const DIALECTS: &str = "openai, azure, groq, anthropic, openrouter, ietf, none";
+const DIALECTS: &str = "openai, azure, groq, anthropic, openrouter, ietf, gemini, none";
 const HINTS: &str = "ms, s, words, none";
 const AT_ONCE: &str = "a number of requests above 0, and behind an @ a wait above 0 if refusals \
                        ask for one, such as 3@60s";
@@ -204,17 +220,24 @@ const FIELDS: [(&str, &str); 20] = [
 const LONGEST_LATENCY: Duration = Duration::from_secs(3600);
 
 impl SimSpec {
-    /// What a plan goes by: the mean latency and its jitter, the share of attempts that fail, and
-    /// the limits on requests and on model tokens.
     #[cfg(feature = "cli")]
-    pub(crate) fn to_plan(self) -> (Duration, f64, f64, [Option<Rate>; 2]) {
-        let failing = self.errors + self.faults;
-        (
-            self.latency,
-            self.jitter,
-            failing,
-            [self.requests, self.tokens],
-        )
+    pub(crate) fn to_plan(self) -> SimPlan {
+        let others = [
+            ("load", self.load.is_some()),
+            ("cut", self.cuts != Cuts::NONE),
+            ("places", self.places.is_some()),
+            ("overload", self.overload.is_some()),
+            ("strays", self.strays > 0.0),
+        ];
+        let left_out = others.into_iter().filter(|(_, is_set)| *is_set);
+        SimPlan {
+            latency: self.latency,
+            jitter: self.jitter,
+            failing: self.errors + self.faults,
+            rates: [self.requests, self.tokens],
+            apart: [self.input_tokens, self.output_tokens],
+            left_out: left_out.map(|(field, _)| field).collect(),
+        }
     }
 
     /// Refuses what cannot be simulated, naming the field.
@@ -241,7 +264,7 @@ impl SimSpec {
             return Err(unusable(field));
         }
         for rate in self.rates().into_iter().flatten() {
-            rate.checked("simulated")?;
+            rate.checked()?;
         }
         let flaw = self.cuts.overlap().or_else(|| self.without_effect());
         flaw.map_or(Ok(self), |what| Err(wrong(what)))
@@ -310,7 +333,7 @@ impl SimSpec {
 
     /// With one of the [`FIELDS`] as it is typed; `None` if the value is not what it takes.
     fn with(self, field: &str, value: &str) -> Option<Self> {
-        use Dialect::{Anthropic, Azure, Groq, Ietf, OpenAi, OpenRouter};
+        use Dialect::{Anthropic, Azure, Gemini, Groq, Ietf, OpenAi, OpenRouter};
         const WINDOW: [Judged; 3] = [Judged::Bucket, Judged::Fixed, Judged::Sliding];
         const HINT: [Hints; 4] = [Hints::Exact, Hints::Seconds, Hints::Words, Hints::Silent];
         let dialects = [
@@ -320,6 +343,7 @@ impl SimSpec {
             Anthropic,
             OpenRouter,
             Ietf,
+            Gemini,
             Dialect::Silent,
         ];
         Some(match field {

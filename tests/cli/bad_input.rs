@@ -393,6 +393,42 @@ fn an_output_that_cannot_be_written_has_one_exit_code_with_every_command() {
         .never_says(&["succeeded", "time"]);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_standard_output_is_told_by_every_command() {
+    let folder = Folder::new();
+    folder.requests(2);
+    let done = ["run", "p.jsonl", "--simulate=latency=1ms", "-o", "r.jsonl"];
+    folder.tool(&done).run().code(0);
+    for arguments in [
+        &["check", "p.jsonl"][..],
+        &["check", "p.jsonl", "--json"],
+        &["plan", "p.jsonl"],
+        &["plan", "p.jsonl", "--json"],
+        &["extract", "r.jsonl"],
+        &["extract", "r.jsonl", "--csv"],
+        &["merge", "r.jsonl"],
+        &["report", "r.jsonl", "-o", "-"],
+        &["run", "p.jsonl", "--dry-run", "--simulate"],
+        &["run", "p.jsonl", "--simulate=latency=1ms", "-o", "-"],
+        &["simulate", "latency=1ms"],
+        &["demo"],
+        &["completions", "bash"],
+        &["man"],
+        &["--help"],
+        &["plan", "-h"],
+        &["--version"],
+    ] {
+        let full = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let ended = folder.tool(arguments).stdout(full).run().code(4);
+        let told = ended.says(&["standard output", "No space left on device"]);
+        told.never_says(&["panicked"]);
+    }
+}
+
 #[test]
 fn what_a_run_reads_its_key_or_certificates_from_is_never_written_over() {
     let folder = Folder::new();

@@ -199,6 +199,11 @@ fn prompts_and_streams_are_checked_too() {
     check(&folder, &["p.txt", "--provider", "openai"])
         .code(2)
         .says(&["--provider", ".txt"]);
+    for endpoint in ["", "https://evil.example/"] {
+        check(&folder, &["p.txt", "--endpoint", endpoint])
+            .code(2)
+            .says(&["--endpoint", "must be a path"]);
+    }
     let lines = ["a", "a"].map(request).concat();
     let ended = folder.tool(&["check", "-"]).fed(lines.as_bytes()).code(1);
     assert!(ended.stdout.contains("line 2: has the"), "{ended:#?}");

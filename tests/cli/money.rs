@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -145,6 +146,74 @@ fn a_failure_that_says_what_it_took_counts() {
     folder.tool(&arguments).at(&server).run().code(3);
     assert_eq!(server.count(), 2);
     assert_eq!(folder.json("s.json")["cost_usd"], 0.04);
+}
+
+#[test]
+fn an_attempt_that_hedging_cuts_off_is_in_the_cost_as_an_estimate() {
+    let folder = Folder::new();
+    folder.requests(40);
+    let ok = Reply::ok_chat("hello").after(Duration::from_millis(5));
+    let run = |flags: &[&str]| {
+        let server = Faultd::replies([Reply::stall(), ok.clone()]);
+        let arguments = [&with(flags)[..], &["--price", PRICE]].concat();
+        folder.tool(&arguments).at(&server).run().code(0)
+    };
+    let ended = run(&["--hedge"]);
+    let summary = folder.json("s.json");
+    let number = |key: &str| summary[key].as_f64().expect(key);
+    let cut = number("hedges_cut");
+    assert!(cut >= 1.0, "{summary}");
+    assert!(number("unanswered") <= cut && number("unanswered") >= 1.0);
+    let answers = number("prompt_tokens") / 10.0;
+    assert!(answers >= 40.0, "{summary}");
+    let (all, part) = (number("cost_usd"), number("estimated_cost_usd"));
+    assert!((all - part - 0.02 * answers).abs() < 1e-9, "{summary}");
+    // What is usual is learned from the answers before it. The first guess of an answer is 500 tokens.
+    assert!(part > 0.0 && part < 0.5 * cut, "{summary}");
+    let tokens = ["estimated_prompt_tokens", "estimated_completion_tokens"].map(number);
+    assert!(
+        (tokens[0] / 1e3 + tokens[1] / 500.0 - part).abs() < 1e-9,
+        "{summary}"
+    );
+    ended.says(&[
+        "cost       $0.8",
+        ", of that some $",
+        "without an answer, which may have been billed\n",
+    ]);
+
+    let ended = folder.tool(&with(&["--price", PRICE, "--overwrite"]));
+    let server = Faultd::replies([ok]);
+    ended
+        .at(&server)
+        .run()
+        .code(0)
+        .says(&["cost       $0.8000\n"]);
+    let summary = folder.json("s.json");
+    assert_eq!(summary["estimated_cost_usd"], 0.0, "{summary}");
+}
+
+#[test]
+fn an_attempt_whose_answer_is_lost_counts_against_the_budget() {
+    for budget in [&["--token-budget", "15"][..], &["--max-cost", "0.05"]] {
+        let folder = Folder::new();
+        folder.requests(3);
+        let server = Faultd::replies([Reply::stall(), Reply::ok_chat("hello")]);
+        let arguments = [
+            &with(budget)[..],
+            &["-c", "1", "--timeout", "300ms", "--price", PRICE],
+        ];
+        let ended = folder.tool(&arguments.concat()).at(&server).run().code(3);
+        ended.says(&[
+            "error: this run has ",
+            " by estimate, for attempts without an answer: 1), and its ",
+            budget[0],
+        ]);
+        assert_eq!(server.count(), 1);
+        let summary = folder.json("s.json");
+        assert_eq!(summary["prompt_tokens"], 0);
+        assert_eq!(summary["cost_usd"], summary["estimated_cost_usd"]);
+        assert_eq!(summary["unanswered"], 1);
+    }
 }
 
 #[test]

@@ -268,6 +268,10 @@ fn what_cannot_be_meant_is_refused_by_its_flag_or_file() {
         (&["missing.jsonl"], "missing.jsonl"),
         (&["p.txt"], "--model"),
         (&["p.jsonl", "--like", "missing.jsonl"], "--like"),
+        (
+            &["p.jsonl", "--like", "."],
+            "--like: \".\" cannot be read: it is a directory",
+        ),
         (&["p.jsonl", "--like", "out.jsonl"], "holds no results"),
         (&["p.jsonl", "--endpoint", "v1"], "--endpoint"),
     ] {
@@ -428,6 +432,32 @@ fn a_dry_run_against_the_simulated_provider_knows_how_that_behaves() {
         before.contains("answers    0.05 s on average"),
         "{ended:#?}"
     );
+}
+
+#[test]
+fn a_dry_run_keeps_to_the_simulated_limits_on_prompts_and_answers_apart() {
+    let folder = Folder::new();
+    folder.requests(300);
+    let dry = |spec: &str| {
+        let spec = format!("--simulate=latency=50ms,{spec}");
+        let tool = folder.tool(&["run", "p.jsonl", "--dry-run", &spec]);
+        tool.run().code(0).stdout
+    };
+    let quick = dry("jitter=0");
+    assert!(!quick.contains("limit on model tokens"), "{quick}");
+    for (limit, whose) in [("input-tpm=600", "prompts"), ("output-tpm=600", "answers")] {
+        let told = dry(limit);
+        let words =
+            format!("bound by   the limit on model tokens of {whose} for 100 % of the time");
+        assert!(told.contains(&words), "{told}");
+        assert!(
+            told.contains("time       ") && !told.contains("leaves out"),
+            "{told}"
+        );
+    }
+    let told = dry("load=4,places=9,strays=0.1,cut=1s-2s@0");
+    let words = "of --simulate the plan leaves out load, cut, places, strays";
+    assert!(told.contains(words), "{told}");
 }
 
 /// Tokens and cost do not depend on the machine. A run is never faster than the limits of its plan

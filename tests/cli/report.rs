@@ -46,7 +46,11 @@ fn records_say_when_attempts_were_and_the_page_shows_it_from_several_files() {
     let ended = folder
         .tool(&["report", "p.results.jsonl", "other.jsonl"])
         .run();
-    ended.code(0).says(&["p.report.html", "5 rows, 4 answered"]);
+    ended.code(0).says(&[
+        "p.report.html",
+        "5 rows, 4 answered",
+        "1 line of \"other.jsonl\" left out as no record",
+    ]);
     let page = folder.read("p.report.html");
     for words in [
         "5 rows: 4 answered and 1 failed for good.",
@@ -94,7 +98,10 @@ fn the_page_goes_where_it_is_told_and_replaces_pages_only() {
         (&["r.jsonl", "-o", "notes.html"], "no report"),
         (&["r.jsonl", "-o", "r.jsonl"], "no report"),
         (&["none.jsonl"], "none.jsonl"),
-        (&[".", "-o", "page.html"], "cannot read"),
+        (
+            &[".", "-o", "page.html"],
+            "cannot read \".\": it is a directory",
+        ),
         (&["p.jsonl"], "no line is a result"),
         (&["empty.jsonl"], "\"empty.jsonl\": no line is a result"),
         (&["/dev/null"], "-o is missing"),

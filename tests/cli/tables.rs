@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::faultd::{Faultd, Seen};
 use crate::support::reply::Reply;
-use crate::tool::{Ended, Folder, KEY, Running, until};
+use crate::tool::{Ended, Folder, KEY, Running, request, until};
 
 const REVIEWS: &str = "\
 id,text,note
@@ -398,6 +398,37 @@ fn results() -> Folder {
     ];
     folder.write("o.jsonl", lines.concat());
     folder
+}
+
+#[test]
+fn no_requests_results_or_other_tables_are_replaced_by_answers() {
+    let folder = results();
+    folder
+        .requests(2)
+        .write("bom.jsonl", format!("\u{feff}{}", request("a")))
+        .write("in.csv", "id,text\nr2,two\n")
+        .write("old.csv", "id,\"answer\"\nr2,old\n")
+        .write("notes.txt", "mine\n");
+    let records = folder.read("o.jsonl");
+    folder.write("other.jsonl", &records);
+    for (output, why) in [
+        ("p.jsonl", "holds requests or results"),
+        ("bom.jsonl", "holds requests or results"),
+        ("other.jsonl", "holds requests or results"),
+        ("in.csv", "is no table with the column answer"),
+    ] {
+        let before = folder.read(output);
+        let extract = ["extract", "o.jsonl", "-o", output];
+        folder.tool(&extract).run().code(2).says(&[output, why]);
+        assert_eq!(folder.read(output), before);
+    }
+    for output in ["old.csv", "new.csv", "notes.txt", "notes.txt"] {
+        let extract = ["extract", "o.jsonl", "-o", output];
+        folder.tool(&extract).run().code(0).says(&[output]);
+    }
+    let shown = extracted(&folder, &["-o", "-"]);
+    assert_eq!(shown, extracted(&folder, &[]));
+    assert!(!folder.has("-"));
 }
 
 fn extracted(folder: &Folder, more: &[&str]) -> String {

@@ -263,6 +263,23 @@ fn whatever_becomes_a_request_is_sent() {
 }
 
 #[test]
+fn a_chat_has_the_settings_of_its_request() {
+    let bench = bench_with(
+        |builder| builder.tokens_per_minute(1_000),
+        |ask| says(&ask.left.as_secs().to_string()),
+    );
+    let chat = Request::chat("m", "a").with_id("one").timeout(secs(7));
+    let large = chat.clone().reserve_tokens(2_000).with_id("two");
+    let outcomes: Vec<_> = bench.run(|client| client.in_order([chat, large]).unwrap().collect());
+    let ids = outcomes.iter().map(|it| it.input.as_ref().unwrap().id());
+    assert_eq!(ids.collect::<Vec<_>>(), [Some("one"), Some("two")]);
+    let reply = outcomes[0].result.as_ref().unwrap();
+    assert_eq!(reply.text().as_deref(), Some("7"));
+    let error = outcomes[1].result.as_ref().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NeverFits);
+}
+
+#[test]
 fn values_of_any_type_go_out_and_come_back() {
     let bench = bench(|ask| Ok(answer(200, &ask.body())));
     let sent = BTreeMap::from([("a", vec![1, 2]), ("b", vec![])]);
@@ -271,7 +288,8 @@ fn values_of_any_type_go_out_and_come_back() {
     let reply = bench.run(|client| client.send(request)).unwrap();
     assert_eq!(reply.json::<BTreeMap<&str, Vec<i32>>>().unwrap(), sent);
     let wrong = reply.json::<Vec<i32>>().unwrap_err();
-    assert_eq!(wrong.kind(), ErrorKind::Malformed);
+    assert_eq!(wrong.kind(), ErrorKind::WrongType);
+    assert!(!wrong.is_transient(), "the answer would be the same");
 
     let value = serde_json::json!({"a": 1});
     let reply = bench.run(|client| client.send(Request::post("/v1/x", value.clone())));

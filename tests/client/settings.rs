@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use tollgate::{
-    Client, ClientBuilder, Clock, ErrorKind, HttpResponse, Limiter, MemoryTransport, Provider,
-    ProxyPolicy, Rate, Request, Retry,
+    Client, ClientBuilder, Clock, ErrorKind, HttpResponse, Limiter, LimiterBuilder,
+    MemoryTransport, Provider, ProxyPolicy, Rate, Request, Retry,
 };
 
 /// The headers of one POST by a client with these settings.
@@ -151,6 +151,80 @@ fn settings_that_cancel_each_other_are_refused_by_name() {
         for name in names {
             assert!(error.to_string().contains(name), "{names:?}: {error}");
         }
+    }
+}
+
+#[test]
+fn a_setting_that_cannot_be_used_is_named() {
+    let open = || Client::builder().base_url("http://127.0.0.1").no_auth();
+    let base_url = |url: &str| Client::builder().no_auth().base_url(url);
+    let proxy = ProxyPolicy::Url("ftp://h".to_owned());
+    let unlimited = Limiter::builder().build().unwrap();
+    let cases: [(ClientBuilder, &[&str]); 19] = [
+        (base_url("no-scheme"), &["base_url"]),
+        (base_url("https://user@h"), &["base_url"]),
+        (base_url("http://h"), &["allow_insecure_http"]),
+        (Client::builder().provider(Provider::Azure), &["base_url"]),
+        (Client::builder(), &["api_key", "no_auth"]),
+        (Client::builder().api_key(" "), &["api_key"]),
+        (open().header("a b", "c"), &["header"]),
+        (open().concurrency(0), &["concurrency"]),
+        (open().concurrency(20_000), &["concurrency"]),
+        (open().limiter(unlimited), &["concurrency"]),
+        (open().requests_per_second(0), &["requests_per_second"]),
+        (open().requests_per_minute(0), &["requests_per_minute"]),
+        (open().request_rate(Rate::per_day(0)), &["request_rate"]),
+        (open().burst(3), &["request_rate", "burst"]),
+        (open().requests_per_second(9).burst(0), &["burst"]),
+        (open().tokens_per_minute(0), &["tokens_per_minute"]),
+        (
+            open().retry(Retry::new().max_attempts(0)),
+            &["max_attempts"],
+        ),
+        (
+            open().retry(Retry::new().stop_alike(Some(0))),
+            &["stop_alike"],
+        ),
+        (
+            base_url("http://h").allow_insecure_http().proxy(proxy),
+            &["proxy"],
+        ),
+    ];
+    for (builder, names) in cases {
+        let error = builder.build().unwrap_err();
+        let said = (error.kind(), error.settings());
+        assert_eq!(said, (ErrorKind::Config, names), "{error}");
+    }
+
+    let limiter = Limiter::builder;
+    let rate = Rate::per_second(9);
+    let cases: [(LimiterBuilder, &[&str]); 6] = [
+        (limiter().requests(Rate::per_day(0)), &["requests"]),
+        (limiter().burst(3), &["requests", "burst"]),
+        (limiter().requests(rate).burst(0), &["burst"]),
+        (limiter().tokens(Rate::per_day(0)), &["tokens"]),
+        (limiter().token_burst(3), &["tokens", "token_burst"]),
+        (limiter().tokens(rate).token_burst(0), &["token_burst"]),
+    ];
+    for (builder, names) in cases {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.settings(), names, "{error}");
+    }
+}
+
+#[test]
+#[cfg(feature = "rustls")]
+fn a_file_that_cannot_be_used_is_named_with_its_setting() {
+    let open = || Client::builder().no_auth();
+    let (none, text) = ("/no/such/file", "Cargo.toml");
+    for (builder, name) in [
+        (open().ca_file(none), "ca_file"),
+        (open().ca_file(text), "ca_file"),
+        (open().client_cert(none), "client_cert"),
+        (open().client_cert(text), "client_cert"),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.settings(), [name], "{error}");
     }
 }
 

@@ -1,8 +1,10 @@
 //! Where the time of a request and of a run goes, and what binds.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
 use std::time::Duration;
 
+use serde_json::Value;
 use tollgate::{Binding, ErrorKind, Event, Rate, VirtualClock};
 
 use crate::bench::*;
@@ -47,6 +49,71 @@ fn the_time_of_a_request_is_split_by_what_it_waited_for() {
     // The run had nothing else to do.
     assert_eq!(bench.progress().bound, times);
     assert_eq!(bench.progress().binding, Some(Binding::Pause));
+}
+
+/// A provider that refuses half of the 20 requests that come first, all at once, with these headers.
+fn crowded(headers: &'static [(&'static str, &'static str)]) -> Bench {
+    let all_there = Barrier::new(20);
+    bench(move |ask| {
+        if ask.index < 20 {
+            all_there.wait();
+        }
+        match ask.index {
+            10..20 => with(error(429, "slow", "slow"), headers),
+            _ => says("ok"),
+        }
+    })
+}
+
+#[test]
+fn all_of_what_a_refused_request_waits_is_told() {
+    for headers in [&[][..], &[("retry-after", "2")]] {
+        let bench = crowded(headers);
+        let prompts = prompts(60);
+        let replies = bench.run(|client| client.chat_all("m", &prompts));
+        let mut sent = HashMap::<String, Vec<Duration>>::new();
+        for seen in bench.seen() {
+            let body: Value = serde_json::from_slice(&seen.body).unwrap();
+            let prompt = body["messages"][0]["content"].as_str().unwrap();
+            sent.entry(prompt.to_owned()).or_default().push(seen.at);
+        }
+        for (prompt, reply) in prompts.iter().zip(replies) {
+            let (times, sent) = (reply.unwrap().times(), &sent[prompt]);
+            if let [first, .., last] = sent[..] {
+                let waited = last.saturating_sub(first);
+                assert!(times.waited() >= waited, "{times:?} {sent:?}");
+                // One of them may count as stray, depending on which is heard first.
+                let asked = times.of(Binding::Pause) + times.of(Binding::Backoff);
+                assert!(asked >= waited.min(ms(250)), "{times:?} {sent:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_request_is_sent_sooner_than_an_observer_was_told() {
+    for headers in [&[][..], &[("retry-after", "2")]] {
+        let bench = crowded(headers);
+        let clock = bench.time.clock();
+        let until = Mutex::new(HashMap::new());
+        let early = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&early);
+        let client = bench.client.clone().with_observer(move |event: &Event| {
+            let (now, mut until) = (clock.now(), until.lock().unwrap());
+            match *event {
+                Event::Retry { index, wait, .. } => {
+                    until.insert(index, now + wait);
+                }
+                Event::AttemptStarted { index, .. } => {
+                    let told = until.get(&index).filter(|told| now < **told);
+                    log.lock().unwrap().extend(told.map(|told| *told - now));
+                }
+                _ => {}
+            }
+        });
+        bench.run_on(&client, |client| client.chat_all("m", &prompts(60)));
+        assert_eq!(*early.lock().unwrap(), [], "{headers:?}");
+    }
 }
 
 #[test]

@@ -147,6 +147,25 @@ fn a_limit_that_only_refusals_tell_is_kept() {
 }
 
 #[test]
+fn a_wait_that_only_geminis_body_tells_is_kept() {
+    for (told, waits) in [("@7s", true), ("@7s,hints=s", true), (",hints=none", false)] {
+        let spec = format!("latency=100ms,headers=gemini,places=1{told}");
+        let run = run(&spec, 2, |builder| builder.concurrency(2));
+        assert_eq!((run.failed, run.stats.limited > 0), (0, true), "{spec}");
+        assert_eq!(run.took >= s(7), waits, "{spec}: {:?}", run.took);
+    }
+    let run = run(
+        "latency=100ms,rps=50,burst=10,headers=gemini",
+        1_500,
+        |builder| builder,
+    );
+    let (refused, admitted) = settled(&run, 10);
+    assert_eq!(run.failed, 0);
+    assert!(refused < 0.1, "{refused}");
+    assert!(admitted >= 0.85 * 50.0, "{admitted}");
+}
+
+#[test]
 fn a_window_that_only_refusals_tell_is_kept() {
     refused("rpm=120,window=fixed,hints=none", 2.0, 300, 60);
     refused("rpm=120,window=sliding", 2.0, 300, 60);

@@ -100,18 +100,18 @@ fn an_answer_to_an_upload_that_nobody_reads_is_read_whatever_it_says() {
 }
 
 #[test]
-fn an_odd_head_may_come_byte_by_byte_or_before_the_request_is_sent() {
-    let odd = "HTTP/1.1 100 Continue\r\na: b\r\n\r\nHTTP/1.1 413 Too Large\r\nx a: b\r\n\
-               x-b :\r\n c\r\ncontent-length: 4\r\n\r\nx y:";
+fn a_head_may_come_byte_by_byte_or_before_the_request_is_sent() {
+    let heads = "HTTP/1.1 100 Continue\r\na: b\r\n\r\nHTTP/1.1 413 Too Large\r\nx-b: c\r\n\
+               content-length: 4\r\n\r\nx y:";
     let address = server(move |number, mut stream| {
         assert_eq!(number, 0, "one connection serves both");
         read_request(&mut stream);
-        for byte in odd.as_bytes().chunks(1) {
+        for byte in heads.as_bytes().chunks(1) {
             let _ = stream.write_all(byte);
             thread::sleep(Duration::from_millis(1));
         }
         stream.read_exact(&mut [0; 1000]).unwrap();
-        let _ = stream.write_all(odd.as_bytes());
+        let _ = stream.write_all(heads.as_bytes());
         thread::sleep(AMPLE);
     });
     let transport = transport();

@@ -184,6 +184,7 @@ mod tests {
             K::Timeout,
             K::Truncated,
             K::Malformed,
+            K::WrongType,
             K::BodyTooLarge,
             K::Protocol,
             K::Tls,

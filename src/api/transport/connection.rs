@@ -1,6 +1,5 @@
 //! The top of every connection, with which ureq deals: it puts the head of the request before its
-//! body, shows ureq whole heads of answers that it can read, and hears an answer to an upload that
-//! nobody reads.
+//! body, shows ureq whole heads of answers, and hears an answer to an upload that nobody reads.
 //!
 //! A server that refuses a request may answer before it has read it, and read no more of it. ureq
 //! would fail to send the rest, or wait for ever to do so, and the answer would be lost. So when
@@ -14,10 +13,9 @@ use ureq::Timeout;
 use ureq::unversioned::transport::time::Duration;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
+use super::TransportStage;
 use super::context;
-use super::error::fail;
 use super::head::{self, Head};
-use super::{TransportErrorKind, TransportStage};
 
 /// How often sending may stall, each time for [`WRITE_TIMEOUT`](super::tcp), while a server that
 /// has begun a success leaves the rest of the request unread. Some servers answer while they read,
@@ -71,27 +69,18 @@ impl Connection {
         head::answer_status(self.inner.buffers().input())
     }
 
-    /// Waits for the head of the answer, and makes it one that ureq can read.
+    /// Waits for the whole head of the answer; interim ones are passed over.
     fn await_head(&mut self, limit: NextTimeout) -> Result<bool, ureq::Error> {
         while self.awaits_head {
             let input = self.inner.buffers().input();
             if !input.is_empty() {
                 context::with(|context| context.stage = TransportStage::Answering);
             }
-            let head = head::read(input).map_err(|wrong| {
-                let why = format!("the answer's head cannot be read: {wrong}");
-                fail(TransportErrorKind::Protocol, why)
-            })?;
-            match head {
+            match head::read(input) {
                 Head::Interim(length) => self.inner.buffers().input_consume(length),
                 Head::Part if self.inner.await_input(limit)? => {}
                 Head::Part => return Ok(false),
-                Head::Whole(mended) => {
-                    self.awaits_head = false;
-                    if let Some(mended) = mended {
-                        replace(self.inner.buffers(), &mended);
-                    }
-                }
+                Head::Whole => self.awaits_head = false,
             }
         }
         Ok(true)
@@ -136,15 +125,5 @@ impl Transport for Connection {
 
     fn is_tls(&self) -> bool {
         self.inner.is_tls()
-    }
-}
-
-/// Puts `bytes`, which are no more, in the place of the input.
-fn replace(buffers: &mut dyn Buffers, mut bytes: &[u8]) {
-    buffers.input_consume(buffers.input().len());
-    // A slice takes what fits, and the room grows.
-    while let Ok(count @ 1..) = buffers.input_append_buf().write(bytes) {
-        buffers.input_appended(count);
-        bytes = &bytes[count..];
     }
 }

@@ -17,8 +17,8 @@ use super::error::fail;
 use super::proxy::{NamedProxy, Proxies};
 use super::request::USER_AGENT;
 use super::{
-    HttpConfig, HttpRequest, HttpResponse, Transport, TransportError, TransportErrorKind,
-    TransportStage, request, response,
+    HttpConfig, HttpRequest, HttpResponse, ProxyPolicy, Transport, TransportError,
+    TransportErrorKind, TransportStage, request, response,
 };
 use crate::error;
 use crate::opaque::opaque;
@@ -103,9 +103,15 @@ impl HttpTransport {
     /// URL or holds a user name or password, if it is `https` and the crate was built without
     /// `rustls`, or if its proxy's URL is unusable.
     pub fn check_url(&self, url: &str) -> error::Result<()> {
-        let uri = request::parse(url).map_err(error::config)?;
+        let unusable = |why| error::config(why).with_settings(&["base_url"]);
+        let uri = request::parse(url).map_err(unusable)?;
         let proxy = self.proxies.of(&uri);
-        proxy.map(drop).map_err(|why| error::config(why.to_owned()))
+        proxy.map(drop).map_err(|why| {
+            let is_set = matches!(self.config.proxy, ProxyPolicy::Url(_));
+            // The message names the variable.
+            let settings: &[_] = if is_set { &["proxy"] } else { &[] };
+            error::config(why.to_owned()).with_settings(settings)
+        })
     }
 
     /// In a frame of its own, for later ones are deep.

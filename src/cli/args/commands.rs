@@ -23,7 +23,8 @@ Examples:
   tollgate check reviews.csv --prompt 'Classify: {{ text }}'
                                                      does the template fit every row?
 
-Exit codes: 0 nothing is wrong, 1 something is, 2 the file cannot be read.")]
+Exit codes: 0 nothing is wrong, 1 something is, 2 the command line is wrong or INPUT cannot be
+read, 4 standard output cannot be written.")]
 pub(crate) struct Check {
     /// The requests, one a line, or in a .txt file one prompt a line, or with --prompt the rows of
     /// a table; - reads standard input
@@ -76,8 +77,9 @@ pub(crate) struct Extract {
     #[arg(value_name = "RESULTS")]
     pub(crate) results: PathBuf,
 
-    /// Write to FILE, as a table if its name ends in .csv or .tsv. An existing FILE is replaced
-    /// [default: standard output]
+    /// Write to FILE, as a table if its name ends in .csv or .tsv; - is standard output. An existing
+    /// FILE is replaced, but for requests, results and tables without a column answer [default:
+    /// standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
@@ -126,8 +128,8 @@ pub(crate) struct Merge {
     #[arg(value_name = "RESULTS", required = true)]
     pub(crate) results: Vec<PathBuf>,
 
-    /// Write to FILE. An existing FILE is replaced if all of its answers are among the merged ones
-    /// [default: standard output]
+    /// Write to FILE; - is standard output. An existing FILE is replaced if all of its answers are
+    /// among the merged ones [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
@@ -170,7 +172,7 @@ pub(crate) struct Report {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 SPEC holds any of these, with commas between them:
-  latency=T         mean time to an answer [default: 500ms]
+  latency=T         mean time to an answer, at most 1h [default: 500ms]
   jitter=J          spread of the latency: standard deviation / mean, 0 to 3 [default: 0.3]
   load=N or N@F     the latency rises when more than N requests are worked on at once: in
                     proportion to their number, or to F times, F above 1 [default: it does not]
@@ -184,7 +186,8 @@ SPEC holds any of these, with commas between them:
                     sliding, which have no burst [default: bucket]
   refused=count     refused requests count against the limits [default: they do not]
   headers=H         whose headers announce the limits: openai, azure, groq, anthropic, openrouter,
-                    ietf or none [default: openai]
+                    ietf, gemini (none; a refusal tells the wait in its body) or none [default:
+                    openai]
   hints=H           how a refusal says how long to wait: ms, s, words or none [default: ms]
   cut=FROM-TO@S     only the share S of the limits holds for a time, such as 20s-40s@0.33; with @0
                     all requests get status 503, limits or not. Up to 16 cuts in their order, with a
@@ -195,8 +198,14 @@ SPEC holds any of these, with commas between them:
   errors=S          share of requests that get status 500, 502 or 503, 0 to 1 [default: 0]
   strays=S          share of requests that get status 429 and a wait of a second although they are
                     within the limits, 0 to 1 [default: 0]
-  faults=S          share of connections that break, 0 to 1 [default: 0]
-  seed=N            the same seed gives the same chances [default: 7]")]
+  faults=S          share of connections that break, 0 to 1; with errors and strays at most 1
+                    [default: 0]
+  seed=N            the same seed gives the same chances [default: 7]
+T is a time such as 500ms, 2s or 1m; a bare number is seconds. A field that has no effect beside the
+others is an error.
+
+Exit codes: 0 a signal ended it, 2 the command line is wrong, 4 it cannot listen on the port, or
+standard output cannot be written.")]
 pub(crate) struct Simulate {
     /// How it behaves, such as latency=2s,rpm=600,errors=0.02
     #[arg(value_name = "SPEC", default_value = "", hide_default_value = true)]

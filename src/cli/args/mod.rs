@@ -67,13 +67,13 @@ pub(crate) enum Command {
     Man,
 }
 
-/// Ends the program with what is wrong with its arguments, and what may have been meant.
-pub(crate) fn fail(mut error: clap::Error) -> Cli {
+/// What is wrong with the arguments, and what may have been meant.
+pub(crate) fn with_tip(mut error: clap::Error) -> clap::Error {
     if let Some(tip) = tip(&error, std::env::args()) {
         let tip = ContextValue::StyledStrs(vec![tip.into()]);
         error.insert(ContextKind::Suggested, tip);
     }
-    error.exit()
+    error
 }
 
 /// What may have been meant with these `arguments`, where clap cannot know it.

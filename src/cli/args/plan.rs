@@ -32,7 +32,8 @@ Examples:
   tollgate plan prompts.jsonl --like pilot.results.jsonl --rpm 30000 -c 200 --processes 8
   tollgate plan prompts.jsonl --like pilot.results.jsonl --json | jq .duration_s.p50
 
-Exit codes: 0 planned, 2 the command line or a file is wrong.")]
+Exit codes: 0 planned, 2 the command line or a file is wrong, 4 a local file cannot be read to its
+end, or standard output cannot be written.")]
 pub(crate) struct Plan {
     /// The requests, as `run` takes them; - reads standard input. Required unless there is
     /// --requests

@@ -173,7 +173,8 @@ pub(crate) struct Money {
 
     /// Stop when this run has spent this many US dollars by --price. Requests in flight finish, so
     /// it may spend a little more. A rerun carries on and may spend as much again. An answer that
-    /// does not report its usage counts as nothing
+    /// does not report its usage counts as nothing. A request whose answer was lost or cut off
+    /// counts as an estimate
     #[arg(long, value_name = "USD", requires = "price", value_parser = parse::dollars, allow_negative_numbers = true, help_heading = MONEY)]
     pub(crate) max_cost: Option<Usd>,
 

@@ -30,7 +30,11 @@ impl TlsConnector {
         let why = "certificates are of no use without TLS: build with the feature `rustls`";
         match (&config.ca_file, &config.client_cert, &config.client_key) {
             (None, None, None) => Ok(Self),
-            _ => Err(crate::error::config(why)),
+            _ => Err(crate::error::config(why).with_settings(&[
+                "ca_file",
+                "client_cert",
+                "client_key",
+            ])),
         }
     }
 

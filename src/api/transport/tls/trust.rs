@@ -23,6 +23,9 @@ use rustls::{
 use super::super::HttpConfig;
 use crate::error::{Error, Result, config};
 
+/// Files, by what they are called in a message.
+const CERT: &str = "client certificate";
+const KEY: &str = "client key";
 const NO_CERTIFICATE: &str = "holds no certificate in PEM (-----BEGIN CERTIFICATE-----) of X.509 version \
      3, or one that is broken off or garbled. Save UTF-16 as UTF-8, convert DER with `openssl x509 \
      -inform der -in FILE -out NEW`, and each TRUSTED CERTIFICATE of OpenSSL's own with `openssl x509 \
@@ -158,7 +161,6 @@ impl ServerCertVerifier for CaFile {
 
 /// What is shown to servers that ask for a certificate, if there is anything.
 fn identity(settings: &HttpConfig, provider: &CryptoProvider) -> Result<Option<SingleCertAndKey>> {
-    const ROLE: &str = "client key";
     let (cert, key) = match (&settings.client_cert, &settings.client_key) {
         (None, None) => return Ok(None),
         (None, Some(_)) => {
@@ -167,18 +169,18 @@ fn identity(settings: &HttpConfig, provider: &CryptoProvider) -> Result<Option<S
         }
         (Some(cert), key) => (cert, key.as_ref().unwrap_or(cert)),
     };
-    let chain = certificates("client certificate", cert)?;
-    let secret = PrivateKeyDer::from_pem_slice(&read(ROLE, key)?).map_err(|_| {
+    let chain = certificates(CERT, cert)?;
+    let secret = PrivateKeyDer::from_pem_slice(&read(KEY, key)?).map_err(|_| {
         let why = "holds no private key in PEM (-----BEGIN PRIVATE KEY-----), or one with a passphrase: \
                    name the file with the key, or make one without with `openssl pkey -in FILE -out NEW`";
-        unusable(ROLE, key, why)
+        unusable(KEY, key, why)
     })?;
     let certified = CertifiedKey::from_der(chain, secret, provider).map_err(|_| {
         let why = format!(
             "is not the key of the certificate in {cert:?}, or of a kind that is not supported (RSA, \
              P-256, P-384 and Ed25519 are)"
         );
-        unusable(ROLE, key, &why)
+        unusable(KEY, key, &why)
     })?;
     Ok(Some(certified.into()))
 }
@@ -210,5 +212,10 @@ fn read(role: &str, path: &Path) -> Result<Vec<u8>> {
 }
 
 fn unusable(role: &str, path: &Path, why: &str) -> Error {
-    config(format!("the {role} {path:?} {why}"))
+    let setting = match role {
+        CERT => &["client_cert"],
+        KEY => &["client_key"],
+        _ => &["ca_file"],
+    };
+    config(format!("the {role} {path:?} {why}")).with_settings(setting)
 }
