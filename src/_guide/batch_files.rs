@@ -185,7 +185,7 @@
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
 //! | `time_s` | where its seconds went: `wire` is the time in which it was sent and answered; the others are waits, named by [what binds](super::limits#what-binds) (`requests`, `tokens`, `input_tokens`, `output_tokens`, `in_flight`, `shared_limit`, `queue`, `pause`, `backoff`, `warmup`). What is shorter than 1 ms is left out | always |
 //! | `binding` | the longest of them: what held the row back | always, unless nothing took time |
-//! | `timeline` | the attempts that were sent, in their order. Each has a `start_ms` and an `end_ms`, which are times of day in milliseconds since the start of 1970 in UTC. One that failed has the `status` of its answer too, or a `code` of the list below. At most 100 are kept. An attempt is left out if another one [beside it](super::limits#hedging) decided | if one was sent |
+//! | `timeline` | the attempts that were sent, in the order in which they ended. Each has a `start_ms` and an `end_ms`, which are times of day in milliseconds since the start of 1970 in UTC. One that failed has the `status` of its answer too, or a `code` of the list below. At most 100 are kept. The last one decided about the row. One that was cut off because another [beside it](super::limits#hedging) was answered first has `cut`, which is `true`, and stands before that | if one was sent |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
 //! | `body` | the body of an answer of no use, kept as is said below | in Anthropic's form, if a 2xx was of no use |
 //! | `code` | the provider's code for the failure, such as `rate_limit_exceeded`; in Anthropic's form, if it gave none, the `error.code` of the list below | if the row failed and there is one |
@@ -428,9 +428,10 @@
 //! the run ended.
 //!
 //! With `-v` the failed attempts are shown, with `-vv` all attempts. Each has the time, and the
-//! line and the id of its row. With `-vv` it also has its status, how long it took, how long the
-//! row has waited so far, and those headers of the answer that speak of limits, waits, times and
-//! the request's id:
+//! line and the id of its row. With `-vv` each has a line with its status, how long it took, how
+//! long the row has waited so far, and those headers of the answer that speak of limits, waits,
+//! times and the request's id. A failed attempt has two lines then: why it failed, and this one. Of
+//! an answer that broke off it says `status 200 and a part of the answer`.
 //!
 //! ```text
 //! 2026-11-27T16:58:03.120Z line 2 ("r1"), /v1/chat/completions, attempt 1: status 200 in 0.512 s after a wait of 0.051 s; x-request-id: req_1; x-ratelimit-remaining-requests: 59

@@ -105,7 +105,7 @@
 //! - If the server refused the request (429, another 4xx but 408, or an overload such as 529), or
 //!   nothing was sent, all tokens are refunded.
 //! - If nothing says how many were used, and some may have been (a timeout, a server's error, a
-//!   panic), the estimate stands.
+//!   panic), the estimate stands. What a request allows beyond its estimate is given back.
 //! - The request itself is never refunded.
 //!
 //! A cost above the burst waits for a full bucket and leaves it below zero. A cost above what a
@@ -136,7 +136,8 @@
 //! There is no burst after a pause: the buckets are empty when it ends. A limiter without a rate of
 //! requests has no bucket for them. After a pause it lets the requests in flight grow up to the
 //! concurrency evenly, in as much time as the pause took, one second at most, and by no more than
-//! 1,000 requests a second.
+//! 1,000 requests a second. Each answer that comes meanwhile, and is no refusal, lets two more go
+//! at once.
 //!
 //! # Limits that are learned
 //!

@@ -20,29 +20,44 @@ pub(super) fn names_tokens(message: &str) -> bool {
 /// The limit on model tokens that a refusal names, for the limiter to keep to. Less of it is left
 /// than was asked for.
 pub(super) fn named_tokens(message: &str) -> Option<Announced> {
-    let named = announced_limit(message).filter(|it| it.is_tokens)?;
+    let (limit, counted, period_s) = named(message)?;
     let text = message.to_ascii_lowercase().replace(',', "");
     let used = text.split_once(" used ").and_then(|(_, used)| {
         let digits = used.split(|c: char| !c.is_ascii_digit()).next();
         digits?.parse().ok()
     });
-    Some(Announced {
-        counted: Counted::Tokens,
+    (counted != Counted::Requests).then(|| Announced {
+        counted,
         scope: NAMED,
-        limit: named.number,
-        remaining: Some(named.number.saturating_sub(used.unwrap_or(named.number))),
+        limit,
+        remaining: Some(limit.saturating_sub(used.unwrap_or(limit))),
         reset: None,
-        window: Some(Duration::from_secs(named.period_s)),
+        window: Some(Duration::from_secs(period_s)),
     })
 }
 
-/// `60 requests per minute`, `60 RPM`, `on tokens per min (TPM): Limit 30,000, Used ..`.
+/// The limit that a refusal names, as a setting: there is none for the tokens of prompts or of
+/// answers alone.
 pub(super) fn announced_limit(message: &str) -> Option<AnnouncedLimit> {
+    let (number, counted, period_s) = named(message)?;
+    let is_one = matches!(counted, Counted::Requests | Counted::Tokens);
+    is_one.then_some(AnnouncedLimit {
+        number,
+        is_tokens: counted == Counted::Tokens,
+        period_s,
+    })
+}
+
+/// `60 requests per minute`, `60 RPM`, `on tokens per min (TPM): Limit 30,000, Used ..`, `of 40,000
+/// input tokens per minute`: how many, of what, and in how many seconds.
+fn named(message: &str) -> Option<(u64, Counted, u64)> {
     // What may stand between a period and the number before it, or behind it.
-    const COUNTED: [&str; 7] = [
-        "request", "requests", "req", "calls", "token", "tokens", "api",
+    const COUNTED: [&str; 9] = [
+        "request", "requests", "req", "calls", "token", "tokens", "api", "input", "output",
     ];
-    const LIMIT: [&str; 7] = ["rpm", "tpm", "rps", "limit", "is", "of", "exceeded"];
+    const LIMIT: [&str; 9] = [
+        "rpm", "tpm", "itpm", "otpm", "rps", "limit", "is", "of", "exceeded",
+    ];
     if message.contains("rpm_limit") {
         return in_fields(message);
     }
@@ -55,15 +70,22 @@ pub(super) fn announced_limit(message: &str) -> Option<AnnouncedLimit> {
         .split(|c: char| !c.is_ascii_alphanumeric())
         .filter(|word| !word.is_empty())
         .collect();
+    let counted_before = |at: usize| match words[at.saturating_sub(2)..at] {
+        ["input", word] if word.starts_with("token") => Counted::InputTokens,
+        ["output", word] if word.starts_with("token") => Counted::OutputTokens,
+        [.., word] if word.starts_with("token") => Counted::Tokens,
+        _ => Counted::Requests,
+    };
     (0..words.len()).find_map(|at| {
-        let (counted, period) = (at.checked_sub(1), words.get(at + 1).copied());
-        let counted = counted.map_or("", |before| words[before]);
-        let (is_tokens, period_s) = match (words[at], period) {
-            ("rpm", _) => (false, 60),
-            ("tpm", _) => (true, 60),
-            ("rps", _) => (false, 1),
-            ("per" | "a", Some("min" | "minute")) => (counted.starts_with("token"), 60),
-            ("per" | "a", Some("s" | "sec" | "second")) => (counted.starts_with("token"), 1),
+        let period = words.get(at + 1).copied();
+        let (counted, period_s) = match (words[at], period) {
+            ("rpm", _) => (Counted::Requests, 60),
+            ("tpm", _) => (Counted::Tokens, 60),
+            ("itpm", _) => (Counted::InputTokens, 60),
+            ("otpm", _) => (Counted::OutputTokens, 60),
+            ("rps", _) => (Counted::Requests, 1),
+            ("per" | "a", Some("min" | "minute")) => (counted_before(at), 60),
+            ("per" | "a", Some("s" | "sec" | "second")) => (counted_before(at), 1),
             _ => return None,
         };
         let mut before = words[..at].iter().rev();
@@ -72,33 +94,24 @@ pub(super) fn announced_limit(message: &str) -> Option<AnnouncedLimit> {
         let after = words[at + 1..].iter().find(is_other);
         let mut numbers = [before, after].into_iter().flatten();
         let number = numbers.find_map(|word| word.parse().ok().filter(|number| *number > 0))?;
-        Some(AnnouncedLimit {
-            number,
-            is_tokens,
-            period_s,
-        })
+        Some((number, counted, period_s))
     })
 }
 
 /// `LiteLLM`: `{'current_tpm': 1770, 'tpm_limit': inf, 'current_rpm': 59, 'rpm_limit': 60}`. Where
 /// both are limited, it is not certain which one is meant.
-fn in_fields(message: &str) -> Option<AnnouncedLimit> {
+fn in_fields(message: &str) -> Option<(u64, Counted, u64)> {
     let value = |name: &str| {
         let (_, behind) = message.split_once(name)?;
         let behind = behind.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
         let number = behind.split(|c: char| !c.is_ascii_digit()).next();
         number?.parse().ok().filter(|number| *number > 0)
     };
-    let (number, is_tokens) = match (value("rpm_limit"), value("tpm_limit")) {
-        (Some(requests), None) => (requests, false),
-        (None, Some(tokens)) => (tokens, true),
-        _ => return None,
-    };
-    Some(AnnouncedLimit {
-        number,
-        is_tokens,
-        period_s: 60,
-    })
+    match (value("rpm_limit"), value("tpm_limit")) {
+        (Some(requests), None) => Some((requests, Counted::Requests, 60)),
+        (None, Some(tokens)) => Some((tokens, Counted::Tokens, 60)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -111,15 +124,33 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_named_limit_on_tokens_is_read_from_words() {
-        let told = |message| named_tokens(message).map(|it| (it.limit, it.remaining, it.window));
-        let of_a_minute = |limit, left| Some((limit, Some(left), Some(Duration::from_secs(60))));
+        let told = |message| {
+            named_tokens(message).map(|it| (it.limit, it.counted, it.remaining, it.window))
+        };
+        let a_minute = Some(Duration::from_secs(60));
+        let all = Counted::Tokens;
+        let of = |limit, counted, left| Some((limit, counted, Some(left), a_minute));
         for (message, limit) in [
             (
                 "Rate limit reached for m on tokens per min (TPM): Limit 30,000, Used 29,500, \
                  Requested 900. Please try again in 800ms.",
-                of_a_minute(30_000, 500),
+                of(30_000, all, 500),
             ),
-            ("limit of 40000 tokens per minute", of_a_minute(40_000, 0)),
+            ("limit of 40000 tokens per minute", of(40_000, all, 0)),
+            (
+                "This request would exceed the rate limit for your organization (7f54-4a) of 40,000 \
+                 input tokens per minute. For details, refer to: https://docs.claude.com/en/api.",
+                of(40_000, Counted::InputTokens, 0),
+            ),
+            (
+                "your rate limit of 8,000 output tokens per minute",
+                of(8_000, Counted::OutputTokens, 0),
+            ),
+            (
+                "Rate limit reached on input-tokens per min (ITPM): Limit 40000, Used 39000, \
+                 Requested 2000.",
+                of(40_000, Counted::InputTokens, 1_000),
+            ),
             (
                 "on requests per min (RPM): Limit 3, Used 3, Requested 1.",
                 None,

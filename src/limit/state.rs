@@ -124,7 +124,9 @@ impl LimiterState {
         if self.places.let_in(start.place, start.at, now) {
             self.pace = Pace::default();
         }
-        self.keep_pace(now)
+        let started = self.slow_start.as_mut();
+        let is_faster = started.is_some_and(|it| it.let_in(start.at));
+        self.keep_pace(now) || is_faster
     }
 
     /// Takes note that a request was refused, and asked to wait or not. With what follows comes
@@ -549,6 +551,32 @@ mod tests {
             Admission::Now,
             "and then freely"
         );
+    }
+
+    #[test]
+    fn the_start_after_a_pause_is_faster_with_each_answer_that_lets_one_in() {
+        let mut limits = LimiterState::new(64);
+        let (latency, mut starts) = (SECOND / 10, Vec::new());
+        assert_eq!(limits.admit(Cost::ONE, 0), Admission::Now);
+        let early = limits.start();
+        limits.pause(SECOND, 0);
+        limits.let_in(early, SECOND);
+        limits.release();
+        for now in (SECOND..).step_by(1_000_000).take(500) {
+            while limits.admit(Cost::ONE, now) == Admission::Now {
+                starts.push(limits.start());
+            }
+            for start in starts.extract_if(.., |it| it.at + latency <= now) {
+                limits.let_in(start, now);
+                limits.release();
+            }
+            match (now - SECOND) / 1_000_000 {
+                99 => assert_eq!(starts.len(), 7, "no answer has come"),
+                210 => assert!((15..30).contains(&starts.len()), "{}", starts.len()),
+                499 => assert!(starts.len() > 55, "{}", starts.len()),
+                _ => {}
+            }
+        }
     }
 
     #[test]

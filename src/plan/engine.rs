@@ -265,7 +265,11 @@ impl<'a> Engine<'a> {
             Err(verdict) => {
                 // What was answered with a refusal was not worked on.
                 let is_worked_on = verdict == Verdict::Retry;
-                let used = if is_worked_on { cost } else { Cost::tokens(0) };
+                let used = if is_worked_on {
+                    cost.with_held(0)
+                } else {
+                    Cost::tokens(0)
+                };
                 self.result.counted_tokens += used.model_tokens();
                 self.limits.end(cost, used, (start, false), now);
                 return self.fail(flight, verdict);

@@ -102,10 +102,14 @@ impl Attempt<'_> {
         self.reach.get() != Reach::NotSent
     }
 
-    /// What it counts against the limits, as far as it is known: else what was reserved.
+    /// What it counts against the limits, as far as it is known: else what was reserved. What is held
+    /// until the answer is there is given back in any case, as the attempt has ended.
     pub(super) fn final_cost(&self) -> Cost {
         let used = self.used.get().map(|tokens| self.cost.with_used(tokens));
-        self.counted.get().or(used).unwrap_or(self.cost)
+        self.counted
+            .get()
+            .or(used)
+            .unwrap_or(self.cost.with_held(0))
     }
 
     /// 1 for the item's first attempt. One in which nothing was sent is not counted.

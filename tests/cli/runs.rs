@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::faultd::{Faultd, Seen, refused_addr};
 use crate::support::reply::Reply;
@@ -557,6 +557,51 @@ fn an_answer_that_does_not_come_is_hedged_and_holds_nothing_up() {
         .tool(&["run", "p.jsonl", "--hedge", "--max-attempts", "1"])
         .at(&server);
     error.run().code(2).says(&["--hedge", "--max-attempts"]);
+}
+
+#[test]
+fn a_timeline_has_both_attempts_of_a_race_and_says_which_was_cut_off() {
+    let ok = |ms| Reply::ok_chat("hello").after(Duration::from_millis(ms));
+    let broken = Reply::error(500, "server_error", "oops", "no");
+    for (first, copy, won, other) in [
+        (Reply::stall(), ok(5), true, ("cut", json!(true))),
+        (ok(2_000), Reply::stall(), false, ("cut", json!(true))),
+        (ok(2_000), broken, false, ("status", json!(500))),
+    ] {
+        let folder = Folder::new();
+        folder.requests(40);
+        // Copies go when all rows have.
+        let server = Faultd::script(move |seen| match seen.index {
+            0 => first.clone(),
+            1..40 => ok(5),
+            _ => copy.clone(),
+        });
+        folder
+            .tool(&["run", "p.jsonl", "--hedge"])
+            .at(&server)
+            .run()
+            .code(0);
+        let records = folder.records("p.results.jsonl");
+        let extras = records.iter().map(|record| &record["tollgate"]);
+        let mut raced = extras.filter(|it| it["attempts"] == 2 && (it["hedge_won"] == true) == won);
+        let extras = raced.next().expect("a record that says so");
+        let timeline = extras["timeline"].as_array().expect("a timeline");
+        let [beside, last] = &timeline[..] else {
+            panic!("{extras}");
+        };
+        assert_eq!(beside[other.0], other.1, "{extras}");
+        let start = |span: &Value| span["start_ms"].as_u64().expect("a time");
+        assert_eq!(start(beside) < start(last), won, "{extras}");
+        assert!(
+            beside["end_ms"].as_u64() <= last["end_ms"].as_u64(),
+            "{extras}"
+        );
+        assert_eq!(
+            last.as_object().map(serde_json::Map::len),
+            Some(2),
+            "{extras}"
+        );
+    }
 }
 
 #[test]
