@@ -79,6 +79,21 @@ impl fmt::Display for Binding {
 /// The time of a request is split into what it waited for, and the [`Wire`](Binding::Wire). The
 /// time of a run is split by what held it back at each moment. Time of the program itself, such as
 /// that of starting threads, is not in it.
+///
+/// ```
+/// use tollgate::{Cost, Limiter, Rate};
+///
+/// let limiter = Limiter::builder().requests(Rate::per_second(100)).burst(1).build()?;
+/// let first = limiter.acquire(Cost::ONE)?;
+/// let second = limiter.acquire(Cost::ONE)?;
+/// let waited = second.waited();
+/// for (binding, time) in waited.iter() {
+///     println!("{binding}: {time:?}"); // requests: 9.98ms
+/// }
+/// assert_eq!(waited.total(), waited.waited(), "a permit has seen no wire");
+/// # drop(first);
+/// # Ok::<(), tollgate::Error>(())
+/// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times([u64; Binding::NAMES.len()]);
 

@@ -427,6 +427,17 @@
 //! `advice`: that sentence, or null. Its time is the whole time from the start to the end, however
 //! the run ended.
 //!
+//! The exit code of `tollgate run` is
+//!
+//! | Exit code | Meaning |
+//! |---|---|
+//! | 0 | all requests succeeded |
+//! | 1 | some failed, in this run or in an earlier one |
+//! | 2 | the command line or the input is wrong; so is a file to read that cannot be opened, or a directory that does not exist |
+//! | 3 | the run stopped early: run it again to carry on |
+//! | 4 | a local file could not be written, or read to its end |
+//! | 129, 130, 143 | SIGHUP, Ctrl-C or SIGTERM ended it |
+//!
 //! With `-v` the failed attempts are shown, with `-vv` all attempts. Each has the time, and the
 //! line and the id of its row. With `-vv` each has a line with its status, how long it took, how
 //! long the row has waited so far, and those headers of the answer that speak of limits, waits,

@@ -188,6 +188,22 @@ impl FileProgress {
 ///
 /// A run that stopped early has a summary, too: [`stopped`](Summary::stopped) says why it stopped.
 /// A rerun carries on.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let (input, output) = (folder.path().join("p.txt"), folder.path().join("p.results.jsonl"));
+/// # std::fs::write(&input, "Say hi\nSay bye\n").unwrap();
+/// # let echo = tollgate::MemoryTransport::new(|_| Ok(tollgate::HttpResponse {
+/// #     body: br#"{"choices":[{"message":{"content":"Hi!"}}]}"#.to_vec(), ..Default::default() }));
+/// # let client = tollgate::Client::builder().no_auth().transport(echo).build()?;
+/// let summary = client.jsonl(&input, &output).prompts("a-model", None, None).run()?;
+/// match &summary.stopped {
+///     None => println!("{} of {} answered", summary.progress.succeeded, summary.requests),
+///     Some(error) => println!("{} rows are left: {error}", summary.not_attempted),
+/// }
+/// # assert_eq!(summary.progress.succeeded, 2);
+/// # Ok::<(), tollgate::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Summary {

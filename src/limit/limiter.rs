@@ -64,6 +64,20 @@ use crate::shared::{SharedStatus, Store};
 pub struct Limiter(Arc<Users>);
 
 /// Why [`Limiter::try_acquire`] gave no permit.
+///
+/// ```
+/// use tollgate::{Cost, Limiter, Rate, Refusal};
+///
+/// let limiter = Limiter::builder().requests(Rate::per_hour(1)).build()?;
+/// let _permit = limiter.try_acquire(Cost::ONE).expect("the first of this hour");
+/// match limiter.try_acquire(Cost::ONE) {
+///     Ok(_permit) => println!("send it now"),
+///     Err(Refusal::NotUntil(when)) => println!("do something else until {when:?}"),
+///     Err(refusal) => println!("{refusal}"),
+/// }
+/// assert!(matches!(limiter.try_acquire(Cost::ONE), Err(Refusal::NotUntil(_))));
+/// # Ok::<(), tollgate::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Refusal {

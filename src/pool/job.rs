@@ -149,6 +149,23 @@ impl Attempt<'_> {
 }
 
 /// Why an item has no result.
+///
+/// ```
+/// use tollgate::{Failure, Pool, Verdict};
+///
+/// let words = ["12", "seven"];
+/// let numbers = Pool::new(2)?.try_map(&words, |word| word.parse::<u32>(), |_| Verdict::Fail);
+/// for number in &numbers {
+///     match number {
+///         Ok(number) => println!("{number}"),
+///         Err(Failure::Job(error)) => println!("the closure's own error: {error}"),
+///         Err(Failure::Panicked(panicked)) => println!("the closure panicked: {panicked}"),
+///         Err(other) => println!("it was not completed: {other}"),
+///     }
+/// }
+/// assert!(matches!(numbers[1], Err(Failure::Job(_))));
+/// # Ok::<(), tollgate::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure<E> {
