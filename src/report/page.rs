@@ -42,6 +42,8 @@ impl Report {
             figures.push(distribution(&stats.answers)?);
         }
         let tokens = stats.prompt_tokens.saturating_add(stats.completion_tokens);
+        let facts = info.facts.iter();
+        let facts = facts.map(|(label, fact)| (label, printable(fact, LONGEST_MESSAGE)));
         let files = (self.files.iter()).map(|file| {
             json!([
                 printable(&file.name.to_string_lossy(), 200),
@@ -75,7 +77,7 @@ impl Report {
             "whole_rows": percentiles(&stats.rows),
             "over_time": over_time.as_ref().map(|it| told(stats, it)),
             "figures": figures.iter().map(|it| [it.title, &it.caption, &it.svg]).collect::<Vec<_>>(),
-            "facts": info.facts,
+            "facts": facts.collect::<Vec<_>>(),
             "where": times(stats),
             "failures": reasons(&stats.failures),
             "retries": reasons(&stats.retries),
