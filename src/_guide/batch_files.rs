@@ -387,6 +387,7 @@
 //! | `in_flight`, `waiting`, `backing_off` | requests sent and not yet answered; rows that wait for the limiter; rows that wait for their next attempt |
 //! | `concurrency.low`, `concurrency.high`, `concurrency.now` | how many requests may be in flight at once, as set, and the number that holds now |
 //! | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
+//! | `hedges` | of the attempts, copies of those that took too long, which are no retries ([hedging](super::limits#hedging)) |
 //! | `prompt_tokens`, `completion_tokens` | model tokens in this run, as the provider counted them |
 //! | `cost_usd` | their cost in US dollars, with that of [attempts without an answer](#money-and-time); null without `--price` |
 //! | `learned.requests_per_s`, `learned.tokens_per_s` | limits that the provider's headers announce, if they are lower than those set |

@@ -240,8 +240,9 @@
 //! summary say what was learned: `3 at once learned from refusals`.
 //!
 //! - The first refusals do not tell whether the limit is a rate or a number of places. Everyone
-//!   waits for them. After the wait, as many requests are in flight as the server had let in. If it
-//!   let in more at once within the last minute, the limit is a rate.
+//!   waits for them. Meanwhile the bar says both, `0.75/s or 3 at once learned from refusals`, and
+//!   which `-c` helps if it is places. After the wait, as many requests are in flight as the server
+//!   had let in. If it let in more at once within the last minute, the limit is a rate.
 //! - Then one request more is tried while the others are in flight. After a refused try the next
 //!   one comes 0.25 s later, and this wait doubles with each. It is never shorter than the server
 //!   asks. A server with places refuses the try. A server that limits a rate lets it in: after

@@ -46,8 +46,9 @@ struct Sample {
     /// Rows this run has dealt with. Skipped ones cost no time.
     done: u64,
     tokens: u64,
+    /// Those that were not refused for their pace: most servers refuse at once.
     attempts: u64,
-    /// Time in these attempts, summed over them.
+    /// Time in attempts, summed over them.
     wire: Duration,
 }
 
@@ -60,7 +61,7 @@ impl Sample {
             held: held[0] + held[1],
             done: progress.finished(),
             tokens: progress.prompt_tokens + progress.completion_tokens,
-            attempts: engine.attempts,
+            attempts: engine.attempts.saturating_sub(engine.throttled),
             wire: engine.wire,
         }
     }
@@ -432,6 +433,14 @@ mod tests {
         is_about(eta(6_000, input), 1_200.0);
         let output = apart(900_000, 90_000, Binding::OutputTokens);
         is_about(eta(6_000, output), 3_600.0);
+    }
+
+    #[test]
+    fn what_is_refused_at_once_does_not_make_answers_quicker() {
+        let mut places = grown(Binding::InFlight);
+        (places.engine.attempts, places.engine.throttled) = (1_500, 900);
+        places.learned.at_once = Some(3);
+        is_about(eta(3_000, places), 1_500.0);
     }
 
     #[test]

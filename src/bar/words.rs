@@ -60,6 +60,7 @@ pub(crate) fn details(progress: &FileProgress, speed: &Speed, remedy: Remedy) ->
     let counts = [
         (engine.backing_off, "backing off", "backing off"),
         (engine.retries, "retry", "retries"),
+        (engine.hedges, "hedging copy", "hedging copies"),
         (progress.failed, "failed", "failed"),
         (progress.skipped, "done before", "done before"),
     ];

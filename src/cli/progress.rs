@@ -109,6 +109,7 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
         "shared_limit": progress.shared.as_ref().map(shared_limit),
         "attempts": engine.attempts,
         "retries": engine.retries,
+        "hedges": engine.hedges,
         "throttled": engine.throttled,
         "prompt_tokens": progress.prompt_tokens,
         "completion_tokens": progress.completion_tokens,
@@ -282,6 +283,15 @@ mod tests {
             "413/1,415  10.0/s  ETA 1 min 40 s  \
              limit: tokens, 20 in flight, 2,000 tokens/s, 4 retries, 1 failed, 12 done before"
         );
+    }
+
+    #[test]
+    fn copies_are_told_beside_retries() {
+        let mut progress = progress(None);
+        progress.engine.hedges = 2;
+        let words = ", 4 retries, 2 hedging copies, 1 failed, ";
+        assert!(told(&progress).contains(words), "{}", told(&progress));
+        assert_eq!(object(&progress)["hedges"], 2);
     }
 
     #[test]

@@ -63,6 +63,7 @@ impl Report {
             "failed": stats.failed(),
             "permanent": stats.permanent,
             "simulated": stats.simulated,
+            "by_copy": stats.by_copy,
             "attempts": stats.attempts,
             "retried": stats.retried,
             "undated": stats.undated,

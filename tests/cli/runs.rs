@@ -529,9 +529,14 @@ fn an_answer_that_does_not_come_is_hedged_and_holds_nothing_up() {
     folder.requests(40);
     let ok = Reply::ok_chat("hello").after(Duration::from_millis(5));
     let server = Faultd::replies([Reply::stall(), ok]);
-    let arguments = ["run", "p.jsonl", "--hedge", "--summary", "s.json"];
+    let mut arguments = vec!["run", "p.jsonl", "--hedge", "--summary", "s.json"];
+    arguments.extend(["--report", "r.html"]);
     let ended = folder.tool(&arguments).at(&server).run().code(0);
     let summary = folder.json("s.json");
+    let page = std::fs::read_to_string(folder.path("r.html")).unwrap();
+    for words in ["<li>hedging: ", " hedging cop", " cut off, which"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
     let ended = ended.says(&[
         "hedging    ",
         " sent, ",
