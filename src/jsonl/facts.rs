@@ -84,7 +84,14 @@ impl Facts {
         let [id, .., extras] = parts;
         let [attempts, hedge_won, time_s, timeline, cost, line] = members(
             extras,
-            &["attempts", "hedge_won", "time_s", "timeline", "cost_usd", "line"],
+            &[
+                "attempts",
+                "hedge_won",
+                "time_s",
+                "timeline",
+                "cost_usd",
+                "line",
+            ],
         );
         let id = id.and_then(string).unwrap_or_default();
         Self {
