@@ -15,6 +15,8 @@ use crate::{Binding, Usd};
 pub(super) struct Forecast {
     pub(super) scenario: Scenario,
     pub(super) prediction: Prediction,
+    /// Who sets the limit on model tokens, as far as there is one.
+    pub(super) tokens_by: &'static str,
     /// What the answers are expected to be like.
     pub(super) from: String,
     /// What is not known, or left out.
@@ -162,7 +164,8 @@ impl Forecast {
         let never = limit.map(|limit| {
             let requests = counted(run.never_fit, "request never fits", "requests never fit");
             let (limit, largest) = (count(limit.units()), count(run.largest));
-            format!("--tpm {limit}: {requests}, counted as up to {largest} tokens")
+            let by = self.tokens_by;
+            format!("{by} {limit}: {requests}, counted as up to {largest} tokens")
         });
         let shares = by_share(plan).into_iter().map(share);
         let all: Vec<String> = never.into_iter().chain(shares).collect();
@@ -323,6 +326,7 @@ mod tests {
                 scaled: None,
                 is_main_scaled: false,
             },
+            tokens_by: "--tpm",
             from: "the flags".to_owned(),
             caveats: Vec::new(),
             scenario: Scenario {

@@ -117,7 +117,8 @@ pub(crate) fn concurrencies_around(concurrency: usize) -> Vec<usize> {
 /// Runs it in virtual time, with this seed and with others, and at each of `concurrencies`.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be, and for a run of
+/// centuries.
 pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Prediction> {
     let all = scenario.requests.count;
     let main = variant(scenario, scenario.concurrency, true);

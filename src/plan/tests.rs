@@ -174,6 +174,23 @@ fn what_is_larger_than_a_period_of_the_providers_own_limit_fails_at_once() {
 }
 
 #[test]
+fn a_run_of_centuries_is_refused() {
+    for (request_rate, latency) in [
+        (Some(Rate::try_per_second(0.000_001).unwrap()), 1.0),
+        (None, 1e9),
+    ] {
+        let scenario = Scenario {
+            request_rate,
+            latency: Dist::constant(latency),
+            timeout: Duration::MAX,
+            ..scenario(30_000)
+        };
+        let error = predict::predict(&scenario, &[]).unwrap_err();
+        assert!(error.to_string().contains("more than 500 years"), "{error}");
+    }
+}
+
+#[test]
 fn what_fails_is_tried_again_as_often_as_the_policy_says() {
     let always = Scenario {
         failing: 1.0,

@@ -454,6 +454,11 @@ fn a_dry_run_keeps_to_the_simulated_limits_on_prompts_and_answers_apart() {
             "{told}"
         );
     }
+    for (more, by) in [(&["--tpm", "3"][..], "--tpm"), (&[], "the simulated tpm")] {
+        let run = ["run", "p.jsonl", "--dry-run", "--simulate=tpm=4"];
+        let told = folder.tool(&[&run, more].concat()).run().code(0).stdout;
+        assert!(told.contains(&format!("bound by   {by} ")), "{told}");
+    }
     let told = dry("load=4,places=9,strays=0.1,cut=1s-2s@0");
     let words = "of --simulate the plan leaves out load, cut, places, strays";
     assert!(told.contains(words), "{told}");
