@@ -167,8 +167,7 @@ impl Forecast {
             let by = self.tokens_by;
             format!("{by} {limit}: {requests}, counted as up to {largest} tokens")
         });
-        let shares = by_share(plan).into_iter();
-        let shares = shares.map(|it| share(it, plan.tokens_bound));
+        let shares = by_share(plan).into_iter().map(share);
         let all: Vec<String> = never.into_iter().chain(shares).collect();
         if all.is_empty() {
             return "nothing".to_owned();
@@ -256,14 +255,12 @@ fn told(range: Range, show: impl Fn(f64) -> String) -> String {
     format!("{p50}; 5 % of runs stay below {p5}, 95 % below {p95}")
 }
 
-fn share((binding, share): (Binding, f64), whose_tokens: Option<&str>) -> String {
-    let percent = 100.0 * share;
-    if let (Binding::Tokens, Some(whose)) = (binding, whose_tokens) {
-        return format!("the limit on model tokens of {whose} for {percent:.0} % of the time");
-    }
+fn share((binding, share): (Binding, f64)) -> String {
     let what = match binding {
         Binding::Requests => "the limit on requests",
         Binding::Tokens => "the limit on model tokens",
+        Binding::InputTokens => "the limit on input tokens",
+        Binding::OutputTokens => "the limit on output tokens",
         Binding::InFlight => "the concurrency",
         Binding::Backoff => "backoff",
         Binding::Pause => "pauses",
@@ -271,7 +268,7 @@ fn share((binding, share): (Binding, f64), whose_tokens: Option<&str>) -> String
         Binding::Wire => "the last answers",
         other => other.as_str(),
     };
-    format!("{what} for {percent:.0} % of the time")
+    format!("{what} for {:.0} % of the time", 100.0 * share)
 }
 
 /// Those that bind for more than half a percent of the time, the one that binds longest first.
@@ -325,7 +322,6 @@ mod tests {
                 },
                 in_flight_mean: 7.5,
                 concurrency_needed: Some(7.2),
-                tokens_bound: None,
                 capacity: None,
                 scaled: None,
                 is_main_scaled: false,
