@@ -200,6 +200,8 @@
 //!   the server does not say. The 0.25 s double with each such refusal, up to 8 s or `max_backoff`,
 //!   until something is let in. If nothing has been let in for a second, the doubled wait counts if
 //!   it is longer than what the server asks.
+//! - A server that says that it is overloaded, and not for how long, is down if nothing has been let
+//!   in for 4 s. Its refusals then lower no learned rate.
 //! - Such a refusal may lower a learned rate by 7 %, or by up to a half if much less was let in.
 //! - An item that was refused once goes first after the wait. After its second refusal others go,
 //!   until 20 in a row have succeeded that were sent since the last refusal. Each further refusal
