@@ -332,7 +332,7 @@ impl Limiter {
     /// What the provider's answers have said of its limits, where those are lower than the ones
     /// that are set. The limiter goes by the lower of both.
     pub fn learned(&self) -> Learned {
-        self.0.lock().limits.learned()
+        self.0.lock().limits.learned(self.0.now())
     }
 
     /// How many processes share the limits, and whether their store can be reached. `None` if the
