@@ -638,9 +638,10 @@ mod tests {
                 let_in += 1;
                 limits.let_in(start, *now);
             } else {
-                let heard = match is_down {
-                    true => limits.overloaded(start, None, *now).0,
-                    false => limits.refused(start, None, *now).0,
+                let (heard, _) = if is_down {
+                    limits.overloaded(start, None, *now)
+                } else {
+                    limits.refused(start, None, *now)
                 };
                 if let Heard::Held(pause) = heard {
                     limits.pause(*now + u64::try_from(pause.as_nanos()).unwrap(), *now);
