@@ -136,8 +136,9 @@
 //! There is no burst after a pause: the buckets are empty when it ends. A limiter without a rate of
 //! requests has no bucket for them. After a pause it lets the requests in flight grow up to the
 //! concurrency evenly, in as much time as the pause took, one second at most, and by no more than
-//! 1,000 requests a second. Each answer that comes meanwhile, and is no refusal, lets two more go
-//! at once.
+//! 1,000 requests a second. If the pause was for no
+//! [cascade](#limits-that-refusals-tell), and fewer than a quarter of the last 20 answers are
+//! refusals, each answer that comes meanwhile and is no refusal lets two more go at once.
 //!
 //! # Limits that are learned
 //!

@@ -104,8 +104,9 @@ fn a_rate_that_was_cut_to_a_fiftieth_comes_back_in_less_time_than_the_cut_took()
         let came = trial(&mut provider, 100 * SECOND);
         let rate = came.admitted_rate(90 * SECOND, 100 * SECOND) / 50.0;
         assert!(rate > 0.9, "{hint:?}: {rate}");
+        // A few of the fifteen that the cut lets in meanwhile.
         let refused = came.refused_share(45 * SECOND, 60 * SECOND);
-        assert!(refused < 0.25, "{hint:?}: {refused}");
+        assert!(refused < 0.4, "{hint:?}: {refused}");
     }
 }
 
