@@ -10,8 +10,12 @@ use std::time::Duration;
 pub enum Binding {
     /// The limit on requests in a time: set, announced by the server, or learned from its refusals.
     Requests,
-    /// The limit on model tokens in a time.
+    /// The limit on model tokens in a time: on those of prompts and answers together.
     Tokens,
+    /// The limit on the model tokens of prompts, where the provider limits these apart.
+    InputTokens,
+    /// The limit on the model tokens of answers, where the provider limits these apart.
+    OutputTokens,
     /// The concurrency: as many requests are in flight as may be.
     InFlight,
     /// The store of a limit that several processes share: it has not answered yet, or is gone.
@@ -36,9 +40,11 @@ pub enum Binding {
 
 impl Binding {
     /// All of them in their order, each with its name.
-    const NAMES: [(Self, &'static str); 11] = [
+    const NAMES: [(Self, &'static str); 13] = [
         (Self::Requests, "requests"),
         (Self::Tokens, "tokens"),
+        (Self::InputTokens, "input_tokens"),
+        (Self::OutputTokens, "output_tokens"),
         (Self::InFlight, "in_flight"),
         (Self::SharedLimit, "shared_limit"),
         (Self::Queue, "queue"),
@@ -54,8 +60,9 @@ impl Binding {
         Self::NAMES.into_iter().map(|(binding, _)| binding)
     }
 
-    /// Its name in records and summaries: `requests`, `tokens`, `in_flight`, `shared_limit`,
-    /// `queue`, `pause`, `backoff`, `outage`, `input`, `warmup` or `wire`.
+    /// Its name in records and summaries: `requests`, `tokens`, `input_tokens`, `output_tokens`,
+    /// `in_flight`, `shared_limit`, `queue`, `pause`, `backoff`, `outage`, `input`, `warmup` or
+    /// `wire`.
     pub fn as_str(self) -> &'static str {
         Self::NAMES[self as usize].1
     }
@@ -72,6 +79,21 @@ impl fmt::Display for Binding {
 /// The time of a request is split into what it waited for, and the [`Wire`](Binding::Wire). The
 /// time of a run is split by what held it back at each moment. Time of the program itself, such as
 /// that of starting threads, is not in it.
+///
+/// ```
+/// use tollgate::{Cost, Limiter, Rate};
+///
+/// let limiter = Limiter::builder().requests(Rate::per_second(100)).burst(1).build()?;
+/// let first = limiter.acquire(Cost::ONE)?;
+/// let second = limiter.acquire(Cost::ONE)?;
+/// let waited = second.waited();
+/// for (binding, time) in waited.iter() {
+///     println!("{binding}: {time:?}"); // requests: 9.98ms
+/// }
+/// assert_eq!(waited.total(), waited.waited(), "a permit has seen no wire");
+/// # drop(first);
+/// # Ok::<(), tollgate::Error>(())
+/// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times([u64; Binding::NAMES.len()]);
 

@@ -157,6 +157,13 @@
 //! Whatever is hard is a pure core in a thin shell of threads: bucket and limiter, ledger and file,
 //! schedule and worker, decider and worker, table and client, model and server.
 //!
+//! # What a change needs
+//!
+//! `.ci/run` passes. Each new test has been seen to fail, with the code that it guards broken. A
+//! change that a user can notice adds a line to the [changelog](super::changelog). On a Linux
+//! machine that is otherwise idle, `cargo bench` measures each part on its own, and `cargo run
+//! --release --manifest-path benches/peers/Cargo.toml` measures it beside other clients.
+//!
 //! # Where new things go
 //!
 //! | A new | goes into | and needs |

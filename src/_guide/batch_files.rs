@@ -183,9 +183,9 @@
 //! | `attempts` | requests sent for the row by the run that wrote the record; 0 for a line that is no request | always |
 //! | `hedge_won` | `true` if the answer is that of a second attempt beside the first ([hedging](super::limits#hedging)) | such answers |
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
-//! | `time_s` | where its seconds went: `wire` is the time in which it was sent and answered; the others are waits, named by [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `shared_limit`, `queue`, `pause`, `backoff`, `warmup`). What is shorter than 1 ms is left out | always |
+//! | `time_s` | where its seconds went: `wire` is the time in which it was sent and answered; the others are waits, named by [what binds](super::limits#what-binds) (`requests`, `tokens`, `input_tokens`, `output_tokens`, `in_flight`, `shared_limit`, `queue`, `pause`, `backoff`, `warmup`). What is shorter than 1 ms is left out | always |
 //! | `binding` | the longest of them: what held the row back | always, unless nothing took time |
-//! | `timeline` | the attempts that were sent, in their order. Each has a `start_ms` and an `end_ms`, which are times of day in milliseconds since the start of 1970 in UTC. One that failed has the `status` of its answer too, or a `code` of the list below. At most 100 are kept. An attempt is left out if another one [beside it](super::limits#hedging) decided | if one was sent |
+//! | `timeline` | the attempts that were sent, in the order in which they ended. Each has a `start_ms` and an `end_ms`, which are times of day in milliseconds since the start of 1970 in UTC. One that failed has the `status` of its answer too, or a `code` of the list below. At most 100 are kept. The last one decided about the row. One that was cut off because another [beside it](super::limits#hedging) was answered first has `cut`, which is `true`, and stands before that | if one was sent |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
 //! | `body` | the body of an answer of no use, kept as is said below | in Anthropic's form, if a 2xx was of no use |
 //! | `code` | the provider's code for the failure, such as `rate_limit_exceeded`; in Anthropic's form, if it gave none, the `error.code` of the list below | if the row failed and there is one |
@@ -387,10 +387,13 @@
 //! | `in_flight`, `waiting`, `backing_off` | requests sent and not yet answered; rows that wait for the limiter; rows that wait for their next attempt |
 //! | `concurrency.low`, `concurrency.high`, `concurrency.now` | how many requests may be in flight at once, as set, and the number that holds now |
 //! | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
+//! | `hedges` | of the attempts, copies of those that took too long, which are no retries ([hedging](super::limits#hedging)) |
 //! | `prompt_tokens`, `completion_tokens` | model tokens in this run, as the provider counted them |
 //! | `cost_usd` | their cost in US dollars, with that of [attempts without an answer](#money-and-time); null without `--price` |
 //! | `learned.requests_per_s`, `learned.tokens_per_s` | limits that the provider's headers announce, if they are lower than those set |
+//! | `learned.input_tokens_per_s`, `learned.output_tokens_per_s` | the same, of a provider that limits the model tokens of prompts and answers apart |
 //! | `learned.from_refusals_per_s`, `learned.at_once` | requests a second, and requests in flight, as learned from refusals |
+//! | `learned.maybe_at_once` | how many requests were let in at once when others were refused, as long as nobody knows whether that was for their rate or for their number |
 //! | `learned.tokens_from_refusals_per_s` | the limit on model tokens that refusals name |
 //! | `learned.ignored` | announcements that made no sense |
 //! | `shared_limit` | null unless the limits are [shared](super::sharing_a_limit) with other processes |
@@ -425,10 +428,22 @@
 //! `advice`: that sentence, or null. Its time is the whole time from the start to the end, however
 //! the run ended.
 //!
+//! The exit code of `tollgate run` is
+//!
+//! | Exit code | Meaning |
+//! |---|---|
+//! | 0 | all requests succeeded |
+//! | 1 | some failed, in this run or in an earlier one |
+//! | 2 | the command line or the input is wrong; so is a file to read that cannot be opened, or a directory that does not exist |
+//! | 3 | the run stopped early: run it again to carry on |
+//! | 4 | a local file could not be written, or read to its end |
+//! | 129, 130, 143 | SIGHUP, Ctrl-C or SIGTERM ended it |
+//!
 //! With `-v` the failed attempts are shown, with `-vv` all attempts. Each has the time, and the
-//! line and the id of its row. With `-vv` it also has its status, how long it took, how long the
-//! row has waited so far, and those headers of the answer that speak of limits, waits, times and
-//! the request's id:
+//! line and the id of its row. With `-vv` each has a line with its status, how long it took, how
+//! long the row has waited so far, and those headers of the answer that speak of limits, waits,
+//! times and the request's id. A failed attempt has two lines then: why it failed, and this one. Of
+//! an answer that broke off it says `status 200 and a part of the answer`.
 //!
 //! ```text
 //! 2026-11-27T16:58:03.120Z line 2 ("r1"), /v1/chat/completions, attempt 1: status 200 in 0.512 s after a wait of 0.051 s; x-request-id: req_1; x-ratelimit-remaining-requests: 59

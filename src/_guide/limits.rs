@@ -105,7 +105,7 @@
 //! - If the server refused the request (429, another 4xx but 408, or an overload such as 529), or
 //!   nothing was sent, all tokens are refunded.
 //! - If nothing says how many were used, and some may have been (a timeout, a server's error, a
-//!   panic), the estimate stands.
+//!   panic), the estimate stands. What a request allows beyond its estimate is given back.
 //! - The request itself is never refunded.
 //!
 //! A cost above the burst waits for a full bucket and leaves it below zero. A cost above what a
@@ -244,8 +244,9 @@
 //! summary say what was learned: `3 at once learned from refusals`.
 //!
 //! - The first refusals do not tell whether the limit is a rate or a number of places. Everyone
-//!   waits for them. After the wait, as many requests are in flight as the server had let in. If it
-//!   let in more at once within the last minute, the limit is a rate.
+//!   waits for them. Meanwhile the bar says both, `0.75/s or 3 at once learned from refusals`, and
+//!   which `-c` helps if it is places. After the wait, as many requests are in flight as the server
+//!   had let in. If it let in more at once within the last minute, the limit is a rate.
 //! - Then one request more is tried while the others are in flight. After a refused try the next
 //!   one comes 0.25 s later, and this wait doubles with each. It is never shorter than the server
 //!   asks. A server with places refuses the try. A server that limits a rate lets it in: after
@@ -394,6 +395,7 @@
 //! |---|---|---|
 //! | `requests` | the limit on requests, set or learned | a higher one, if the provider grants it |
 //! | `tokens` | the limit on model tokens | the same; smaller `max_tokens` |
+//! | `input_tokens`, `output_tokens` | the limit on the model tokens of prompts or of answers, where the provider limits these apart | the same; shorter prompts, or smaller `max_tokens` |
 //! | `in_flight` | the concurrency: as many requests are in flight as may be | a higher [`concurrency`](crate::ClientBuilder::concurrency) |
 //! | `shared_limit` | the store of a limit that several processes share: it has not answered yet, or is gone | a store that is nearer |
 //! | `queue` | it is the turn of another run on the same limiter | |

@@ -13,7 +13,7 @@ use super::key::ApiKey;
 use super::limit_headers::BEGINNINGS;
 use super::reply::Reply;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::escape::printable;
 use crate::pool::Attempt;
 
@@ -69,9 +69,14 @@ pub(super) fn log_attempt(
             Ok(reply) => Some(reply.status),
             Err(failed) => failed.error.status(),
         };
+        // Of an answer that was cut off the status says only how it began.
+        let part = match outcome {
+            Err(failed) if is_cut_off(&failed.error) => " and a part of the answer",
+            _ => "",
+        };
         let status = status.map_or_else(
             || "no answer".to_owned(),
-            |it| format!("status {}", it.as_u16()),
+            |it| format!("status {}{part}", it.as_u16()),
         );
         let took = seconds(clock.now().saturating_duration_since(attempt.began));
         let waited = seconds(attempt.waited);
@@ -81,6 +86,19 @@ pub(super) fn log_attempt(
             "{}: {status} in {took} after a wait of {waited}{headers}", what()
         );
     }
+}
+
+/// Whether the answer broke off, whatever its status.
+fn is_cut_off(error: &Error) -> bool {
+    use ErrorKind as K;
+    let kinds = [
+        K::Timeout,
+        K::Network,
+        K::Truncated,
+        K::Cancelled,
+        K::BodyTooLarge,
+    ];
+    error.body_is_cut() && kinds.contains(&error.kind())
 }
 
 fn seconds(time: Duration) -> String {

@@ -57,7 +57,7 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
     };
     for path in named {
-        Location::File(path.clone()).open_results()?;
+        Location::new(path).open_results()?;
         add(path);
         let beside = errors_beside(path);
         if beside.is_file() {

@@ -39,11 +39,24 @@ pub(crate) fn simulate(args: &Simulate, console: &Console) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// What became of the requests. Of what there seldom is, it tells what there was.
 fn totals(stats: &SimStats) -> String {
     let requests = counted(stats.requests, "request", "requests");
     let (answered, limited) = (count(stats.answered), count(stats.limited));
     let at_once = count(stats.in_flight_peak as u64);
-    format!("{requests}: {answered} answered, {limited} over a limit; at most {at_once} at once")
+    let others = [
+        (stats.refused, "wrong"),
+        (stats.errors, "answered with an error"),
+        (stats.faults, "cut off"),
+        (stats.unsent, "given up by the client"),
+        (stats.in_flight as u64, "without an answer yet"),
+    ];
+    let others = others.into_iter().filter(|(number, _)| *number > 0);
+    let others = others.map(|(number, what)| format!(", {} {what}", count(number)));
+    let others: String = others.collect();
+    format!(
+        "{requests}: {answered} answered, {limited} over a limit{others}; at most {at_once} at once"
+    )
 }
 
 const LATENCY: Duration = Duration::from_millis(50);
@@ -162,6 +175,18 @@ mod tests {
             totals(&stats),
             "1,200 requests: 1,000 answered, 200 over a limit; at most 20 at once"
         );
+        let all = SimStats {
+            requests: 1_215,
+            refused: 1,
+            errors: 2,
+            faults: 3,
+            unsent: 4,
+            in_flight: 5,
+            ..stats
+        };
+        let told = "1,000 answered, 200 over a limit, 1 wrong, 2 answered with an error, 3 cut off, \
+                    4 given up by the client, 5 without an answer yet; at most 20 at once";
+        assert_eq!(totals(&all), format!("1,215 requests: {told}"));
     }
 
     #[test]

@@ -105,9 +105,9 @@ impl Answers {
         for same in entries.chunk_by(|one, other| one.0 == other.0) {
             if same.iter().filter(|(_, place)| place.is_answer).count() > 1 {
                 repeated.ids += 1;
-                if repeated.first.len() < REPEATED_KEPT {
-                    repeated.first.push(same[0].1);
-                }
+                repeated.first.push(same[0].1);
+                repeated.first.sort_unstable();
+                repeated.first.truncate(REPEATED_KEPT);
             }
         }
         entries.dedup_by_key(|(id, _)| *id);

@@ -198,7 +198,7 @@ impl RecordWriter {
             match span.failure {
                 Some((_, Some(status))) if !is_success(status) => object.field("status", &status),
                 Some((kind, status)) => object.field("code", record_code(kind, status.is_some())),
-                None => {}
+                None => object.if_known("cut", span.is_cut.then_some(true)),
             }
         });
     }
@@ -531,11 +531,16 @@ mod tests {
             began: start + Duration::from_millis(began),
             ended: start + Duration::from_millis(ended),
             failure,
+            is_cut: false,
         };
         let spans = [
             span(0, 250, Some((ErrorKind::RateLimited, Some(429)))),
             span(300, 900, Some((ErrorKind::Timeout, None))),
             span(1_000, 1_001, Some((ErrorKind::Malformed, Some(200)))),
+            Span {
+                is_cut: true,
+                ..span(4_000, 6_500, None)
+            },
             span(5_000, 6_500, None),
         ];
         // The record is written later, as that of a row that waits for its turn.
@@ -553,6 +558,7 @@ mod tests {
             {"start_ms": at(0), "end_ms": at(250), "status": 429},
             {"start_ms": at(300), "end_ms": at(900), "code": "timeout"},
             {"start_ms": at(1_000), "end_ms": at(1_001), "code": "invalid_response"},
+            {"start_ms": at(4_000), "end_ms": at(6_500), "cut": true},
             {"start_ms": at(5_000), "end_ms": at(6_500)},
         ]);
         assert_eq!(value["tollgate"]["timeline"], expected);

@@ -12,6 +12,18 @@ use crate::error::{Result, config};
 /// the low end, grows while the throughput grows with it, and shrinks when the latency rises and
 /// the throughput does not. The guide's page on
 /// [limits](crate::_guide::limits#a-range-of-concurrency) says how.
+///
+/// ```
+/// use tollgate::{Concurrency, Limiter};
+///
+/// let range = Concurrency::from(4..=200);
+/// assert_eq!((range.low(), range.high(), range.is_range()), (4, 200, true));
+/// assert!(!Concurrency::from(20).is_range());
+///
+/// let limiter = Limiter::builder().concurrency(range).build()?;
+/// limiter.set_concurrency(8)?;
+/// # Ok::<(), tollgate::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concurrency {
     low: usize,

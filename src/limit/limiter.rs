@@ -64,6 +64,20 @@ use crate::shared::{SharedStatus, Store};
 pub struct Limiter(Arc<Users>);
 
 /// Why [`Limiter::try_acquire`] gave no permit.
+///
+/// ```
+/// use tollgate::{Cost, Limiter, Rate, Refusal};
+///
+/// let limiter = Limiter::builder().requests(Rate::per_hour(1)).build()?;
+/// let _permit = limiter.try_acquire(Cost::ONE).expect("the first of this hour");
+/// match limiter.try_acquire(Cost::ONE) {
+///     Ok(_permit) => println!("send it now"),
+///     Err(Refusal::NotUntil(when)) => println!("do something else until {when:?}"),
+///     Err(refusal) => println!("{refusal}"),
+/// }
+/// assert!(matches!(limiter.try_acquire(Cost::ONE), Err(Refusal::NotUntil(_))));
+/// # Ok::<(), tollgate::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -317,7 +331,7 @@ impl Limiter {
     /// What the provider's answers have said of its limits, where those are lower than the ones
     /// that are set. The limiter goes by the lower of both.
     pub fn learned(&self) -> Learned {
-        self.0.lock().limits.learned()
+        self.0.lock().limits.learned(self.0.now())
     }
 
     /// How many processes share the limits, and whether their store can be reached. `None` if the

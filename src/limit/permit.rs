@@ -13,6 +13,18 @@ use crate::binding::{Binding, Times};
 /// [`settle`](Permit::settle) replaces the estimate of model tokens by the real usage. A permit
 /// that is dropped without it, by a panic too, keeps its estimate. The request itself is never
 /// refunded.
+///
+/// ```
+/// use tollgate::{Cost, Limiter, Rate};
+///
+/// let limiter = Limiter::builder().tokens(Rate::per_minute(60_000)).concurrency(2).build()?;
+/// let permit = limiter.acquire(Cost::tokens(900))?; // waits for its turn
+/// assert_eq!(limiter.in_flight(), 1);
+/// // ... send the request, read its usage ...
+/// permit.settle(420);
+/// assert_eq!(limiter.in_flight(), 0);
+/// # Ok::<(), tollgate::Error>(())
+/// ```
 #[must_use = "a permit ends when it is dropped"]
 pub struct Permit {
     pub(super) users: Arc<Users>,
@@ -75,7 +87,9 @@ impl Drop for Permit {
             locked.limits.end(reserved, used, end, now);
             let head = locked.head_if(|reason| match reason {
                 Binding::InFlight => true,
-                Binding::Tokens => sooner || used.model_tokens() < reserved.model_tokens(),
+                Binding::Tokens | Binding::InputTokens | Binding::OutputTokens => {
+                    sooner || used.model_tokens() < reserved.model_tokens()
+                }
                 _ => sooner,
             });
             ((), head)

@@ -235,7 +235,7 @@ impl LimiterState {
 
     /// The rates that answers announce, here or to those who share the limits, where they are
     /// lower than those that are set.
-    pub(super) fn learned(&self) -> Learned {
+    pub(super) fn learned(&self, now: Nanos) -> Learned {
         let [requests, tokens] = self.set.rates();
         let lower = |learned: Option<Rate>, than: Option<Rate>| {
             let is_lower = |learned: &Rate| {
@@ -243,21 +243,28 @@ impl LimiterState {
             };
             learned.filter(is_lower)
         };
-        let announced = lower(
-            self.announced.lowest(|it| it == Counted::Requests),
-            requests,
-        );
+        let headers = |counted| self.announced.lowest(counted, now);
+        let told = |counted| headers(counted).map(|(rate, _)| rate);
+        let announced = lower(told(Counted::Requests), requests);
         let announced = self.set.followed(0).or(announced);
+        // What is left of a day's limit goes as fast as the refusals let it.
+        let binds = headers(Counted::Requests).is_none_or(|(_, binds)| binds);
         let paced = self.paced.as_ref().map(Bucket::rate);
-        let announced_tokens = self.announced.lowest(|it| it != Counted::Requests);
-        let announced_tokens = (self.set.followed(1)).or(lower(announced_tokens, tokens));
+        let paced = lower(paced, announced.filter(|_| binds).or(requests));
+        let announced_tokens = lower(told(Counted::Tokens), tokens);
+        let announced_tokens = self.set.followed(1).or(announced_tokens);
         let at_once = self.places.most();
+        let named = self.announced.named(now);
+        let fewer = |at_once: &usize| *at_once < self.concurrency.high();
         Learned {
             requests: announced,
-            at_once: at_once.filter(|at_once| *at_once < self.concurrency.high()),
-            from_refusals: lower(paced, announced.or(requests)),
+            at_once: at_once.filter(fewer),
+            maybe_at_once: self.places.counted(now).filter(fewer),
+            from_refusals: paced,
             tokens: announced_tokens,
-            tokens_from_refusals: lower(self.announced.named(), announced_tokens.or(tokens)),
+            input_tokens: lower(told(Counted::InputTokens), tokens),
+            output_tokens: lower(told(Counted::OutputTokens), tokens),
+            tokens_from_refusals: lower(named, announced_tokens.or(tokens)),
             ignored: self.ignored,
         }
     }
@@ -619,6 +626,63 @@ mod tests {
     }
 
     #[test]
+    fn while_a_rate_and_a_number_at_once_explain_the_refusals_both_are_told() {
+        let mut limits = LimiterState::new(20);
+        let mut starts = Vec::new();
+        while limits.admit(Cost::ONE, 0) == Admission::Now {
+            starts.push(limits.start());
+        }
+        let wait = Duration::from_secs(60);
+        for start in starts.split_off(3) {
+            limits.refused(start, Some(wait), 1);
+            limits.release();
+        }
+        limits.pause(60 * SECOND, 1);
+        let told = |limits: &LimiterState, now| {
+            let learned = limits.learned(now);
+            (learned.at_once, learned.maybe_at_once)
+        };
+        assert_eq!(told(&limits, 2), (None, None), "more may be refused yet");
+        assert_eq!(told(&limits, SECOND), (None, Some(3)));
+        assert!(limits.learned(SECOND).from_refusals.is_some());
+        for start in starts {
+            limits.let_in(start, SECOND);
+            limits.release();
+        }
+        assert_eq!(told(&limits, 59 * SECOND), (None, Some(3)));
+        assert_eq!(limits.admit(Cost::ONE, 61 * SECOND), Admission::Now);
+        assert_eq!(told(&limits, 61 * SECOND), (Some(3), None));
+        assert_eq!(limits.learned(61 * SECOND).from_refusals, None);
+    }
+
+    #[test]
+    fn a_rate_from_refusals_is_told_beside_a_day_of_which_something_is_left() {
+        let mut limits = LimiterState::new(64);
+        let day = Announced {
+            counted: Counted::Requests,
+            scope: 0,
+            limit: 86_400,
+            remaining: Some(86_000),
+            reset: None,
+            window: Some(Duration::from_secs(86_400)),
+        };
+        limits.announced(&day, 0, 0);
+        limits.paced = Some(Bucket::full(Rate::per_second(30), 1, 0));
+        let told = |limits: &LimiterState| limits.learned(SECOND).from_refusals;
+        assert_eq!(
+            told(&limits),
+            Some(Rate::per_second(30)),
+            "the day's is lower"
+        );
+        let over = Announced {
+            remaining: Some(0),
+            ..day
+        };
+        limits.announced(&over, 1, 1);
+        assert_eq!(told(&limits), None);
+    }
+
+    #[test]
     fn what_was_sent_before_a_limit_was_announced_tells_no_rate() {
         let mut limits = LimiterState::new(64);
         let mut starts = Vec::new();
@@ -640,6 +704,6 @@ mod tests {
                 _ => drop(limits.let_in(start, 1)),
             }
         }
-        assert_eq!(limits.learned().from_refusals, None);
+        assert_eq!(limits.learned(0).from_refusals, None);
     }
 }

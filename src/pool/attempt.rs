@@ -93,6 +93,7 @@ impl<J: Job> RunShared<'_, J> {
                 began: attempt.began,
                 ended,
                 failure: failure.map(|error| (error.kind(), status(error))),
+                is_cut: false,
             });
         }
         let sent_again = sent && item.billed == Billed::Possibly;

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::outcomes::Span;
 use crate::cancel::Cancel;
 use crate::classes::Classes;
 
@@ -78,8 +79,8 @@ pub(super) type RaceId = (Instant, u64);
 /// What an attempt that does not decide adds to its item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Withdrawn {
-    /// Requests sent.
-    pub(super) attempts: u32,
+    /// When it was under way, if it was sent.
+    pub(super) span: Option<Span>,
     pub(super) possibly_billed: bool,
 }
 
@@ -88,6 +89,8 @@ pub(super) struct Withdrawn {
 pub(super) struct Pair<C> {
     /// What becomes the copy, until it has gone.
     spare: Option<C>,
+    /// When the copy has gone.
+    pub(super) copied: Option<Instant>,
     /// How many of the two are under way.
     pub(super) under_way: u32,
     /// Of the one that has failed while the other one was under way.
@@ -137,6 +140,7 @@ impl<C> Hedging<C> {
         self.sent += 1;
         let pair = Pair {
             spare: Some(spare),
+            copied: None,
             under_way: 1,
             withdrawn: None,
         };
@@ -170,12 +174,13 @@ impl<C> Hedging<C> {
         pair.spare.take().map(Ok)
     }
 
-    /// Whether a copy that has its permit may go: not if the first attempt has ended meanwhile.
-    pub(super) fn copy_sent(&mut self, id: RaceId) -> bool {
+    /// Whether a copy that has its permit may go now: not if the first attempt has ended meanwhile.
+    pub(super) fn copy_sent(&mut self, id: RaceId, now: Instant) -> bool {
         let Some(pair) = self.pairs.get_mut(&id) else {
             return false;
         };
         pair.under_way += 1;
+        pair.copied = Some(now);
         self.copies += 1;
         true
     }
@@ -290,12 +295,12 @@ mod tests {
             is_copy: true,
             cut: Cancel::new(),
         };
-        assert!(hedging.copy_sent(race.id));
+        assert!(hedging.copy_sent(race.id, race.id.0));
         race
     }
 
     const FAILED: Withdrawn = Withdrawn {
-        attempts: 1,
+        span: None,
         possibly_billed: true,
     };
 
@@ -328,7 +333,7 @@ mod tests {
         assert_eq!(put_off(&mut hedging), None);
         hedging.ended(first, ms(1), true, FAILED);
         assert_eq!(hedging.put_off(first.id, 0, now), Some(0));
-        assert!(!hedging.copy_sent(first.id));
+        assert!(!hedging.copy_sent(first.id, now));
     }
 
     #[test]

@@ -102,10 +102,14 @@ impl Attempt<'_> {
         self.reach.get() != Reach::NotSent
     }
 
-    /// What it counts against the limits, as far as it is known: else what was reserved.
+    /// What it counts against the limits, as far as it is known: else what was reserved. What is held
+    /// until the answer is there is given back in any case, as the attempt has ended.
     pub(super) fn final_cost(&self) -> Cost {
         let used = self.used.get().map(|tokens| self.cost.with_used(tokens));
-        self.counted.get().or(used).unwrap_or(self.cost)
+        self.counted
+            .get()
+            .or(used)
+            .unwrap_or(self.cost.with_held(0))
     }
 
     /// 1 for the item's first attempt. One in which nothing was sent is not counted.
@@ -145,6 +149,23 @@ impl Attempt<'_> {
 }
 
 /// Why an item has no result.
+///
+/// ```
+/// use tollgate::{Failure, Pool, Verdict};
+///
+/// let words = ["12", "seven"];
+/// let numbers = Pool::new(2)?.try_map(&words, |word| word.parse::<u32>(), |_| Verdict::Fail);
+/// for number in &numbers {
+///     match number {
+///         Ok(number) => println!("{number}"),
+///         Err(Failure::Job(error)) => println!("the closure's own error: {error}"),
+///         Err(Failure::Panicked(panicked)) => println!("the closure panicked: {panicked}"),
+///         Err(other) => println!("it was not completed: {other}"),
+///     }
+/// }
+/// assert!(matches!(numbers[1], Err(Failure::Job(_))));
+/// # Ok::<(), tollgate::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure<E> {

@@ -29,6 +29,24 @@ use crate::sync::Mutex;
 pub struct Monitor(Arc<Counters>);
 
 /// What a [`Monitor`] saw at one moment.
+///
+/// ```
+/// use std::{thread, time::Duration};
+/// use tollgate::{Monitor, Pool};
+///
+/// let monitor = Monitor::new();
+/// let pool = Pool::new(4)?.with_monitor(&monitor);
+/// thread::scope(|scope| {
+///     let run = scope.spawn(|| pool.map(&[1, 2, 3], |n| n * n));
+///     while !run.is_finished() {
+///         let now = monitor.snapshot();
+///         println!("{} done, {} in flight", now.succeeded, now.in_flight);
+///         thread::sleep(Duration::from_millis(5));
+///     }
+/// });
+/// assert_eq!(monitor.snapshot().succeeded, 3);
+/// # Ok::<(), tollgate::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {

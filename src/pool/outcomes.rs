@@ -55,21 +55,23 @@ pub struct Outcome<I, T, E> {
     pub(crate) billed: Billed,
     /// Its answer is that of a copy of the first attempt.
     pub(crate) by_copy: bool,
-    /// The attempts that were sent, in their order.
+    /// The attempts that were sent.
     pub(crate) spans: Spans,
 }
 
-/// The attempts at one item. The last is the one that decided about it. One that ran beside it and
-/// did not is left out.
+/// The attempts at one item. The last is the one that decided about it; one that ran beside it
+/// stands before it.
 pub(crate) type Spans = Vec<Span>;
 
 /// An attempt that was sent: when it was under way, and how it failed, if it did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) began: Instant,
     pub(crate) ended: Instant,
     /// Its kind, and the status of its answer.
     pub(crate) failure: Option<(ErrorKind, Option<u16>)>,
+    /// It was cut off, as another attempt beside it had decided.
+    pub(crate) is_cut: bool,
 }
 
 impl<I, T, E> Outcome<I, T, E> {

@@ -8,6 +8,7 @@ use super::hedge::{End, Race, Withdrawn};
 use super::item::Item;
 use super::job::{Attempt, Billed, Caught, Job};
 use super::leader::{JobItem, RunShared};
+use super::outcomes::Span;
 use crate::binding::Binding;
 use crate::clock::unpark;
 use crate::error::Error;
@@ -62,9 +63,10 @@ impl<J: Job> RunShared<'_, J> {
     pub(super) fn admit_copy(&self, copy: JobItem<J>) -> Option<(JobItem<J>, Permit)> {
         let limiter = &self.settings.limiter;
         let admitted = limiter.try_acquire(copy.cost.unwrap_or(Cost::ONE));
+        let now = limiter.clock().now();
         let until = match &admitted {
             Err(Refusal::NotUntil(at)) => *at,
-            _ => limiter.clock().now() + PUT_OFF,
+            _ => now + PUT_OFF,
         };
         // Dropped after the lock.
         let _unused;
@@ -73,7 +75,7 @@ impl<J: Job> RunShared<'_, J> {
             && let Some(race) = &copy.race
         {
             match admitted {
-                Ok(permit) if hedging.copy_sent(race.id) => return Some((copy, permit)),
+                Ok(permit) if hedging.copy_sent(race.id, now) => return Some((copy, permit)),
                 // The first attempt has ended meanwhile.
                 Ok(permit) => _unused = (Some(permit), Some(copy)),
                 Err(_) => _unused = (None, hedging.put_off(race.id, copy, until)),
@@ -96,8 +98,9 @@ impl<J: Job> RunShared<'_, J> {
         };
         let succeeded = matches!(result, Ok(Ok(_)));
         let stops = matches!(result, Ok(Err((_, verdict))) if self.stops_run(*verdict));
+        let span = item.spans.last().filter(|_| attempt.was_sent()).copied();
         let withdrawn = Withdrawn {
-            attempts: u32::from(attempt.was_sent()),
+            span,
             possibly_billed: self.shown(result).is_some_and(Error::possibly_billed),
         };
         let now = self.settings.limiter.clock().now();
@@ -112,15 +115,29 @@ impl<J: Job> RunShared<'_, J> {
             Some(withdrawn) => withdrawn,
             None if is_cut => {
                 race.cut.abort();
+                let began = if race.is_copy {
+                    Some(race.id.0)
+                } else {
+                    pair.copied
+                };
                 Withdrawn {
-                    attempts: 1,
+                    span: began.map(|began| Span {
+                        began,
+                        ended: span.map_or(now, |own| own.ended),
+                        failure: None,
+                        is_cut: true,
+                    }),
                     // A row that has its answer lost none.
                     possibly_billed: !succeeded,
                 }
             }
             None => return end,
         };
-        item.history.attempts += other.attempts;
+        if let Some(span) = other.span {
+            item.history.attempts += 1;
+            let own = usize::from(attempt.was_sent());
+            item.spans.insert(item.spans.len() - own, span);
+        }
         if race.is_copy {
             // Until it was sent the item waited for its first attempt.
             let before = attempt.began.saturating_duration_since(race.id.0);

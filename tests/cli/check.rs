@@ -81,6 +81,10 @@ fn many_findings_of_a_kind_are_counted_and_some_are_named() {
         "{ended:#?}"
     );
     assert!(ended.stdout.contains("line 5002: has the"), "{ended:#?}");
+    assert!(
+        ended.stdout.starts_with("the input seems to be"),
+        "{ended:#?}"
+    );
     assert!(ended.stdout.lines().count() < 40, "{ended:#?}");
     let report = report(&folder, &["p.jsonl"], 1);
     assert_eq!(report["findings_total"], 5_002);

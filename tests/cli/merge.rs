@@ -99,6 +99,15 @@ fn what_counts_of_an_id_is_its_last_answer_wherever_it_is() {
         .code(1)
         .says(&["4 records of 2 files"])
         .never_says(&["several"]);
+    // The first few are named, in the order of the files.
+    let all = |answers: &str| ["q", "r", "s", "t", "u", "v", "w"].map(|id| answer(id, answers));
+    folder
+        .write("c.jsonl", all("1").concat())
+        .write("d.jsonl", all("2").concat());
+    let lines = [1, 2, 3, 4, 5].map(|line| format!("\"d.jsonl\", line {line}: "));
+    let ended = merge(&folder, &["c.jsonl", "d.jsonl"]).code(0);
+    let told = ended.says(&lines.each_ref().map(String::as_str)).stderr;
+    assert!(lines.map(|line| told.find(&line)).is_sorted(), "{told}");
     // The other way round it is the other answer.
     let ended = merge(&folder, &["b.jsonl", "a.results.jsonl"]).code(1);
     assert!(ended.stdout.contains("old") && !ended.stdout.contains("new"));
@@ -196,6 +205,7 @@ fn no_file_is_replaced_that_is_read_or_has_answers_of_its_own() {
         (&["a.jsonl", "p.jsonl"], "\"p.jsonl\" holds no results"),
         (&["a.jsonl", "none.jsonl"], "none.jsonl"),
         (&["a.jsonl", "d"], "is no file"),
+        (&["a.jsonl", "-"], "- is no file"),
         (&["a.jsonl", "--ordered-by", "none.jsonl"], "none.jsonl"),
         (&["a.jsonl", "--model", "m"], "--ordered-by"),
         (&[], "RESULTS"),

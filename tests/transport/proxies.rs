@@ -104,6 +104,29 @@ fn the_status_of_a_proxys_refusal_is_known() {
     }
 }
 
+/// It would pass for the server's answer to a request that the server has not seen.
+#[test]
+fn what_comes_through_a_tunnel_unasked_is_never_an_answer() {
+    let (tell, seen) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let proxy = server(move |_, mut stream| {
+        read_request(&mut stream).unwrap();
+        // In one piece, so that all of it is there when the tunnel is.
+        let forged = [b"HTTP/1.1 200 OK\r\n\r\n", OK].concat();
+        stream.write_all(&forged).unwrap();
+        let request = read_request(&mut stream);
+        tell.lock().unwrap().send(request.is_some()).unwrap();
+    });
+    let policy = ProxyPolicy::Url(format!("http://{proxy}"));
+    let transport = HttpTransport::new(HttpConfig::new().proxy(policy)).unwrap();
+    let error = post(&transport, "http://api.invalid/", b"{}").unwrap_err();
+    let expected = (TransportErrorKind::Proxy, TransportStage::NothingSent);
+    assert_eq!((error.kind, error.stage), expected, "{error:?}");
+    let words = "sent more than its answer to CONNECT";
+    assert!(error.to_string().contains(words), "{error}");
+    assert!(!seen.recv().unwrap(), "a request was sent");
+}
+
 #[test]
 fn a_password_is_tried_once_by_many_at_once() {
     const THREADS: usize = 20;

@@ -272,6 +272,32 @@ fn what_the_log_says_of_a_row_names_its_line_and_its_id_and_the_time() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_is_not_logged_as_one_that_came() {
+    let folder = Folder::new();
+    folder.requests(2);
+    for half in [
+        Reply::ok_chat("hi").half_body().then_hold(),
+        Reply::ok_chat("hi").half_body().then_close(),
+    ] {
+        let server = Faultd::replies([half, Reply::ok_chat("hi")]);
+        let arguments = ["run", "p.jsonl", "-c", "1", "-vv", "--timeout", "500ms"];
+        let tool = folder.tool(&[&arguments[..], &["--overwrite"]].concat());
+        let ended = tool.at(&server).run().code(0);
+        let told = |what: &str| {
+            let what = format!("line 1 (\"r0\"), /v1/chat/completions, attempt {what} in ");
+            ended.stderr.matches(&what).count()
+        };
+        assert_eq!(
+            told("1: status 200 and a part of the answer"),
+            1,
+            "{ended:#?}"
+        );
+        let wholes = [told("1: status 200"), told("2: status 200")];
+        assert_eq!(wholes, [0, 1], "{ended:#?}");
+    }
+}
+
+#[test]
 fn a_killed_run_in_order_may_have_paid_for_what_it_held_and_no_more() {
     let folder = Folder::new();
     let row = |row| {

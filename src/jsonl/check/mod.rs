@@ -83,7 +83,7 @@ fn check<R: Read>(
     let refusal = refusal.map_err(|error| location.unreadable(error))?;
     let mut report = Report::default();
     if let Some(refusal) = refusal {
-        let finding = Finding::new("no_requests", None, refusal);
+        let finding = Finding::new("no_requests", None, format!("the input {refusal}"));
         report.findings.note(finding);
     }
     // With their lines.
