@@ -127,7 +127,8 @@ impl LimiterState {
         if self.places.let_in(start.place, start.at, now) {
             self.pace = Pace::default();
         }
-        let started = self.slow_start.as_mut();
+        let may_be_faster = self.pace.has_held_for_few();
+        let started = self.slow_start.as_mut().filter(|_| may_be_faster);
         let is_faster = started.is_some_and(|it| it.let_in(start.at));
         self.keep_pace(now) || is_faster
     }
@@ -570,15 +571,24 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_start_after_a_pause_is_faster_with_each_answer_that_lets_one_in() {
+    /// How many of 64 are in flight 99, 210 and 499 ms after a pause of a second for so many
+    /// refusals, if each answer takes a tenth of a second.
+    fn started_after(refusals: usize) -> [usize; 3] {
         let mut limits = LimiterState::new(64);
         let (latency, mut starts) = (SECOND / 10, Vec::new());
-        assert_eq!(limits.admit(Cost::ONE, 0), Admission::Now);
-        let early = limits.start();
-        limits.pause(SECOND, 0);
-        limits.let_in(early, SECOND);
-        limits.release();
+        while limits.admit(Cost::ONE, 0) == Admission::Now {
+            starts.push(limits.start());
+        }
+        for (n, start) in starts.drain(..).enumerate() {
+            if n < refusals {
+                limits.refused(start, Some(Duration::from_secs(1)), 0);
+                limits.pause(SECOND, 0);
+            } else if refusals < 64 {
+                limits.let_in(start, 0);
+            }
+            limits.release();
+        }
+        let mut started = [0; 3];
         for now in (SECOND..).step_by(1_000_000).take(500) {
             while limits.admit(Cost::ONE, now) == Admission::Now {
                 starts.push(limits.start());
@@ -587,12 +597,23 @@ mod tests {
                 limits.let_in(start, now);
                 limits.release();
             }
-            match (now - SECOND) / 1_000_000 {
-                99 => assert_eq!(starts.len(), 7, "no answer has come"),
-                210 => assert!((15..30).contains(&starts.len()), "{}", starts.len()),
-                499 => assert!(starts.len() > 55, "{}", starts.len()),
-                _ => {}
+            let at = [99, 210, 499].map(|ms| SECOND + ms * 1_000_000);
+            if let Some(at) = at.iter().position(|at| *at == now) {
+                started[at] = starts.len();
             }
+        }
+        started
+    }
+
+    #[test]
+    fn the_start_after_few_refusals_is_faster_with_each_answer_that_lets_one_in() {
+        let [first, second, third] = started_after(3);
+        assert_eq!(first, 7, "no answer has come");
+        assert!((15..30).contains(&second) && third > 50, "{second} {third}");
+        // Where many were refused it is six or seven in a tenth of a second, whatever is answered.
+        for many in [16, 64] {
+            let started = started_after(many);
+            assert!(started.iter().all(|it| *it <= 8), "{many}: {started:?}");
         }
     }
 
