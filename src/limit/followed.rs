@@ -196,7 +196,7 @@ struct FollowedLimit {
 impl FollowedLimit {
     fn new(announced: &Announced, sent: Nanos, now: Nanos) -> Option<Self> {
         let mut window = Window::default();
-        window.note(announced, sent);
+        window.note(announced, sent, now);
         let is_spread = announced.counted == Counted::Requests;
         let (rate, burst) = shape(announced.limit, window.length, is_spread)?;
         let mut bucket = Bucket::full(rate, burst, now);
@@ -231,12 +231,12 @@ impl FollowedLimit {
 
     fn note(&mut self, announced: &Announced, sent: Nanos, now: Nanos) -> bool {
         if sent < self.sent {
-            self.window.note_late(announced);
+            self.window.note_late(announced, sent, now);
             return false;
         }
         self.sent = sent;
         let before = (self.limit, self.window.length);
-        self.window.note(announced, sent);
+        self.window.note(announced, sent, now);
         let after = (announced.limit, self.window.length);
         let mut sooner = false;
         if before != after
@@ -323,6 +323,18 @@ mod tests {
             limits.note(announced, *at, 0, *at);
         }
         limits.0[0].window.length.as_secs()
+    }
+
+    #[test]
+    fn two_a_second_are_not_taken_for_two_a_minute() {
+        let one_used = requests(2, 1, 900);
+        assert_eq!(window(&[(0, one_used), (31 * S, one_used)]), 1);
+        // Of a minute one has nearly come back when the answer to it takes half of it.
+        let mut slow = FollowedLimits::default();
+        for at in [0, 31 * S] {
+            slow.note(&one_used, at, 0, at + 29_500_000_000);
+        }
+        assert_eq!(slow.0[0].window.length, MINUTE);
     }
 
     #[test]

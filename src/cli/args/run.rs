@@ -285,8 +285,8 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "R", group = "rate", value_parser = parse::rate(Rate::try_per_minute), allow_negative_numbers = true)]
     pub(crate) rpm: Option<Rate>,
 
-    /// Requests that may start at once after a pause [default: one second's worth of --rps or
-    /// --rpm]
+    /// Requests that may start at once after an idle time [default: one second's worth of --rps
+    /// or --rpm]
     #[arg(long, value_name = "N", requires = "rate", value_parser = parse::up_to::<u64>(u64::MAX))]
     pub(crate) burst: Option<u64>,
 
