@@ -10,8 +10,12 @@ use std::time::Duration;
 pub enum Binding {
     /// The limit on requests in a time: set, announced by the server, or learned from its refusals.
     Requests,
-    /// The limit on model tokens in a time.
+    /// The limit on model tokens in a time: on those of prompts and answers together.
     Tokens,
+    /// The limit on the model tokens of prompts, where the provider limits these apart.
+    InputTokens,
+    /// The limit on the model tokens of answers, where the provider limits these apart.
+    OutputTokens,
     /// The concurrency: as many requests are in flight as may be.
     InFlight,
     /// The store of a limit that several processes share: it has not answered yet, or is gone.
@@ -36,9 +40,11 @@ pub enum Binding {
 
 impl Binding {
     /// All of them in their order, each with its name.
-    const NAMES: [(Self, &'static str); 11] = [
+    const NAMES: [(Self, &'static str); 13] = [
         (Self::Requests, "requests"),
         (Self::Tokens, "tokens"),
+        (Self::InputTokens, "input_tokens"),
+        (Self::OutputTokens, "output_tokens"),
         (Self::InFlight, "in_flight"),
         (Self::SharedLimit, "shared_limit"),
         (Self::Queue, "queue"),
@@ -54,8 +60,9 @@ impl Binding {
         Self::NAMES.into_iter().map(|(binding, _)| binding)
     }
 
-    /// Its name in records and summaries: `requests`, `tokens`, `in_flight`, `shared_limit`,
-    /// `queue`, `pause`, `backoff`, `outage`, `input`, `warmup` or `wire`.
+    /// Its name in records and summaries: `requests`, `tokens`, `input_tokens`, `output_tokens`,
+    /// `in_flight`, `shared_limit`, `queue`, `pause`, `backoff`, `outage`, `input`, `warmup` or
+    /// `wire`.
     pub fn as_str(self) -> &'static str {
         Self::NAMES[self as usize].1
     }

@@ -74,8 +74,9 @@
 //! | no text at all: gzip, a spreadsheet, UTF-16 | it begins so |
 //! | no requests: pretty-printed objects, CSV, commas at the ends of lines, lines that end in CR alone, results, plain text | of the first 1,000 lines that are not blank, fewer than one in ten is a request; if there are fewer than 10 lines, none |
 //!
-//! Of a file the first 8 MiB are judged at most, of a stream the first 64 KiB. The run does not wait
-//! for all of them: it begins as soon as one line in ten of those that have come is a request.
+//! Of a file the first 8 MiB are judged at most, of a stream the first 64 KiB. The run does not
+//! wait for all of them: it begins as soon as one line in ten of those that have come is a
+//! request.
 //!
 //! Each `custom_id` must be unique, because nothing else connects a result with its request. If a
 //! file has the same id twice, the run ends before anything is sent, with an error that names the
@@ -183,7 +184,7 @@
 //! | `attempts` | requests sent for the row by the run that wrote the record; 0 for a line that is no request | always |
 //! | `hedge_won` | `true` if the answer is that of a second attempt beside the first ([hedging](super::limits#hedging)) | such answers |
 //! | `wait_s` | seconds that the row waited, for the limiter and between attempts | always |
-//! | `time_s` | where its seconds went: `wire` is the time in which it was sent and answered; the others are waits, named by [what binds](super::limits#what-binds) (`requests`, `tokens`, `in_flight`, `shared_limit`, `queue`, `pause`, `backoff`, `warmup`). What is shorter than 1 ms is left out | always |
+//! | `time_s` | where its seconds went: `wire` is the time in which it was sent and answered; the others are waits, named by [what binds](super::limits#what-binds) (`requests`, `tokens`, `input_tokens`, `output_tokens`, `in_flight`, `shared_limit`, `queue`, `pause`, `backoff`, `warmup`). What is shorter than 1 ms is left out | always |
 //! | `binding` | the longest of them: what held the row back | always, unless nothing took time |
 //! | `timeline` | the attempts that were sent, in the order in which they ended. Each has a `start_ms` and an `end_ms`, which are times of day in milliseconds since the start of 1970 in UTC. One that failed has the `status` of its answer too, or a `code` of the list below. At most 100 are kept. The last one decided about the row. One that was cut off because another [beside it](super::limits#hedging) was answered first has `cut`, which is `true`, and stands before that | if one was sent |
 //! | `status` | the HTTP status of the last answer | in Anthropic's form, if there was an answer |
@@ -354,8 +355,8 @@
 //! what the limit allows, from the first second on. For model tokens it goes by what the rows so
 //! far have taken, and for the concurrency by the mean time of an attempt. A limit that is learned,
 //! or changes, counts from then on. If anything else binds, such as the input, the ETA goes by the
-//! last 30 s. A pause is added to it. It is unknown as long as nothing tells. A run that is stopping
-//! (after Ctrl-C, or for an error that ends it) has none: what is left is left undone.
+//! last 30 s. A pause is added to it. It is unknown as long as nothing tells. A run that is
+//! stopping (after Ctrl-C, or for an error that ends it) has none: what is left is left undone.
 //!
 //! On a narrow terminal the less important is left out. There is no colour, so `NO_COLOR` changes
 //! nothing. With `TERM=dumb`, or without a terminal, there are lines in place of the bar;
@@ -387,10 +388,13 @@
 //! | `in_flight`, `waiting`, `backing_off` | requests sent and not yet answered; rows that wait for the limiter; rows that wait for their next attempt |
 //! | `concurrency.low`, `concurrency.high`, `concurrency.now` | how many requests may be in flight at once, as set, and the number that holds now |
 //! | `attempts`, `retries`, `throttled` | requests sent; of these, all but the first of each row; answers that said to slow down |
+//! | `hedges` | of the attempts, copies of those that took too long, which are no retries ([hedging](super::limits#hedging)) |
 //! | `prompt_tokens`, `completion_tokens` | model tokens in this run, as the provider counted them |
 //! | `cost_usd` | their cost in US dollars, with that of [attempts without an answer](#money-and-time); null without `--price` |
 //! | `learned.requests_per_s`, `learned.tokens_per_s` | limits that the provider's headers announce, if they are lower than those set |
+//! | `learned.input_tokens_per_s`, `learned.output_tokens_per_s` | the same, of a provider that limits the model tokens of prompts and answers apart |
 //! | `learned.from_refusals_per_s`, `learned.at_once` | requests a second, and requests in flight, as learned from refusals |
+//! | `learned.maybe_at_once` | how many requests were let in at once when others were refused, as long as nobody knows whether that was for their rate or for their number |
 //! | `learned.tokens_from_refusals_per_s` | the limit on model tokens that refusals name |
 //! | `learned.ignored` | announcements that made no sense |
 //! | `shared_limit` | null unless the limits are [shared](super::sharing_a_limit) with other processes |
@@ -529,10 +533,10 @@
 //! # The report page
 //!
 //! `tollgate report RESULTS...` makes one HTML page of files of results. For `p.results.jsonl` it
-//! is `p.report.html`, unless `-o` names another. It replaces only such a page. Lines that are no records are left out,
-//! and a warning and the page say how many. `tollgate run
-//! --report FILE` makes the page when a run ends or stops, of all that is in the output then. If
-//! the page cannot be written, the results are there all the same, and the exit code is 4.
+//! is `p.report.html`, unless `-o` names another. It replaces only such a page. Lines that are no
+//! records are left out, and a warning and the page say how many. `tollgate run --report FILE`
+//! makes the page when a run ends or stops, of all that is in the output then. If the page cannot
+//! be written, the results are there all the same, and the exit code is 4.
 //!
 //! The page holds all that it needs: it loads nothing and runs no script, so it can be mailed, and
 //! read without a network. It follows the light or dark mode of the browser, and fits a phone. It

@@ -136,8 +136,9 @@
 //! There is no burst after a pause: the buckets are empty when it ends. A limiter without a rate of
 //! requests has no bucket for them. After a pause it lets the requests in flight grow up to the
 //! concurrency evenly, in as much time as the pause took, one second at most, and by no more than
-//! 1,000 requests a second. Each answer that comes meanwhile, and is no refusal, lets two more go
-//! at once.
+//! 1,000 requests a second. If the pause was for no
+//! [cascade](#limits-that-refusals-tell), and fewer than a quarter of the last 20 answers are
+//! refusals, each answer that comes meanwhile and is no refusal lets two more go at once.
 //!
 //! # Limits that are learned
 //!
@@ -162,8 +163,8 @@
 //! - A *window* is the time for which a limit counts. If the headers do not name it, it is the one
 //!   in which limit, remaining and reset fit together, or else a minute. Groq's limit on requests
 //!   is one of a day. A window of 1 to 30 s is found when its resets have been watched for 3 s more
-//!   than the longest of them. It shows only if several requests go in one window. With one request at
-//!   a time, the window is taken for a minute.
+//!   than the longest of them. It shows only if what was used would take longer to come back in a
+//!   minute: a limit of one request is taken for one of a minute.
 //! - Requests are spread evenly over a window of up to a minute. After a pause they start without a
 //!   burst.
 //! - Requests of a longer window are not spread: as many may go at once as the server says are
@@ -200,6 +201,8 @@
 //!   the server does not say. The 0.25 s double with each such refusal, up to 8 s or `max_backoff`,
 //!   until something is let in. If nothing has been let in for a second, the doubled wait counts if
 //!   it is longer than what the server asks.
+//! - A server that says that it is overloaded, and not for how long, is down if nothing has been
+//! let in for 4 s. Its refusals then lower no learned rate.
 //! - Such a refusal may lower a learned rate by 7 %, or by up to a half if much less was let in.
 //! - An item that was refused once goes first after the wait. After its second refusal others go,
 //!   until 20 in a row have succeeded that were sent since the last refusal. Each further refusal
@@ -214,10 +217,13 @@
 //!   counts half (the geometric mean of the rates with it and without it).
 //! - From there a higher rate is tried, at first up to twice the rate. If a try is refused, the
 //!   rate goes back. A try is half of the way to the lowest rate that is known to be too much, the
-//!   ceiling. A refused rate is such a ceiling. Beyond the ceiling each try is twice as large as the
-//!   one before, and four times if that one was more than 5 %. A small try lasts for a second and 20
-//!   requests at least, but no longer than 8 s for those. Beyond the ceiling it lasts as long as the
-//!   server asked to wait. Once the tries are small, the next one comes after 10 s.
+//!   ceiling. A refused rate is such a ceiling. Beyond the ceiling each try is twice as large as
+//!   the one before, and four times if that one was more than 5 %. A small try lasts for a second
+//!   and 20 requests at least, but no longer than 8 s for those. Beyond the ceiling it lasts as
+//!   long as the server asked to wait. Once the tries are small, the next one comes after 10 s.
+//! - A rate that is less than an eighth of one at which 40 requests were let in is doubled after
+//!   2 s. If that is refused, the rate goes back, and is doubled again after twice the time. So a
+//!   limit that was cut to little and has come back is found in no more time than it was cut.
 //! - If six cuts follow each other and lower the rate to a 64th, the server does not refuse for the
 //!   rate. It is forgotten, and none is learned for 30 s.
 //!
@@ -240,8 +246,9 @@
 //! summary say what was learned: `3 at once learned from refusals`.
 //!
 //! - The first refusals do not tell whether the limit is a rate or a number of places. Everyone
-//!   waits for them. After the wait, as many requests are in flight as the server had let in. If it
-//!   let in more at once within the last minute, the limit is a rate.
+//!   waits for them. Meanwhile the bar says both, `0.75/s or 3 at once learned from refusals`, and
+//!   which `-c` helps if it is places. After the wait, as many requests are in flight as the server
+//!   had let in. If it let in more at once within the last minute, the limit is a rate.
 //! - Then one request more is tried while the others are in flight. After a refused try the next
 //!   one comes 0.25 s later, and this wait doubles with each. It is never shorter than the server
 //!   asks. A server with places refuses the try. A server that limits a rate lets it in: after
@@ -277,8 +284,9 @@
 #![doc = include_str!("plots/cut.svg")]
 //!
 //! Two processes with one key do not know of each other. Together they keep to the limit all the
-//! same, because each learns from its own refusals. They need not get the same share. At a few requests a second, one of them may get nearly all, and both
-//! together less than the limit. A [shared limit](super::sharing_a_limit) gives each its part.
+//! same, because each learns from its own refusals. They need not get the same share. At a few
+//! requests a second, one of them may get nearly all, and both together less than the limit. A
+//! [shared limit](super::sharing_a_limit) gives each its part.
 //!
 #![doc = include_str!("plots/two.svg")]
 //!
@@ -348,7 +356,8 @@
 #![doc = include_str!("plots/range.svg")]
 //!
 //! A single number, `concurrency(20)`, holds from the start, and latencies never change it.
-//! [`Limiter::most_in_flight`] and a [`Monitor`](crate::Monitor) tell the concurrency that holds now.
+//! [`Limiter::most_in_flight`] and a [`Monitor`](crate::Monitor) tell the concurrency that holds
+//! now.
 //!
 //! # Hedging
 //!
@@ -390,6 +399,7 @@
 //! |---|---|---|
 //! | `requests` | the limit on requests, set or learned | a higher one, if the provider grants it |
 //! | `tokens` | the limit on model tokens | the same; smaller `max_tokens` |
+//! | `input_tokens`, `output_tokens` | the limit on the model tokens of prompts or of answers, where the provider limits these apart | the same; shorter prompts, or smaller `max_tokens` |
 //! | `in_flight` | the concurrency: as many requests are in flight as may be | a higher [`concurrency`](crate::ClientBuilder::concurrency) |
 //! | `shared_limit` | the store of a limit that several processes share: it has not answered yet, or is gone | a store that is nearer |
 //! | `queue` | it is the turn of another run on the same limiter | |

@@ -52,8 +52,8 @@
 //! A store keeps one shared limit. Use one file, or one `key`, for each key of a provider, and for
 //! each model that has limits of its own.
 //!
-//! The directory of a file must be on a disk of this machine. NFS and other network file systems are
-//! not supported: their locks and clocks are not good enough.
+//! The directory of a file must be on a disk of this machine. NFS and other network file systems
+//! are not supported: their locks and clocks are not good enough.
 //!
 //! A server is Redis 5 or newer, or Valkey. The limit takes one key of some 200 bytes, and 100 more
 //! for each process. The server deletes it a day after its last use. A user of the server must be
@@ -82,8 +82,9 @@
 //!   the burst is worth. So leases that are used late never add up to more than one burst.
 //! - **Model tokens come back late.** A request that used less than it reserved gives tokens back
 //!   when it ends. By then its part of the axis may have lapsed. The store then
-//!   leases the same amount again, out of the time to come. Tokens as *used* keep to the rate over time, but a window that begins
-//!   soon after may hold that much more than the burst. Requests are not concerned.
+//!   leases the same amount again, out of the time to come. Tokens as *used* keep to the rate over
+//!   time, but a window that begins soon after may hold that much more than the burst. Requests
+//!   are not concerned.
 //! - **A dead process needs no care.** Its lease lapses by itself, and no other process gets it. A
 //!   process that ends, or has nothing to send, gives back what it has not used.
 //! - **The queue is the axis.** When processes want more than there is, a lease has a date in the

@@ -7,11 +7,12 @@
 //!
 //! This crate is for programs that have no async runtime: tools, build scripts, plugins, services
 //! written with threads. To those, async brings mutexes and a sleep of its own, or a runtime hidden
-//! in a library. Nor is it needed here. A request to a model takes seconds. A thread that waits for a
-//! socket takes no CPU, and as much memory as it has touched of its stack. In practice threads become
-//! expensive by the buffers that are kept for each, and by threads that are woken for nothing. So
-//! here a thread borrows a buffer only while bytes move, and a permit wakes one thread. [Threads or
-//! async?](super::threads_or_async) has the figures, and where async is the better tool.
+//! in a library. Nor is it needed here. A request to a model takes seconds. A thread that waits
+//! for a socket takes no CPU, and as much memory as it has touched of its stack. In practice
+//! threads become expensive by the buffers that are kept for each, and by threads that are woken
+//! for nothing. So here a thread borrows a buffer only while bytes move, and a permit wakes one
+//! thread. [Threads or async?](super::threads_or_async) has the figures, and where async is the
+//! better tool.
 //!
 //! # Why are requests not rayon tasks?
 //!
@@ -43,13 +44,13 @@
 //! one may wait for ever. A queue gives everyone a bound. It is also cheap: only the first in the
 //! queue has a timed wait, and a permit wakes one thread.
 //!
-//! A limiter that cannot wait, such as governor, makes its threads check and sleep. At 1,000 permits
-//! a second that took 7 times the CPU for a permit with 64 threads, and 34 times with 1,000 (medians
-//! of three runs each, 28 November 2026, on a machine that others used, too). It served nobody in
-//! turn: some of the 1,000 threads got no permit, and one got 28. A trial that woke every thread
-//! for each permit took some twenty times the CPU, and gave 70 % of the permits that the rate
-//! allowed. `cargo bench --bench admission` measures what a permit takes, and `benches/peers` has
-//! the same with governor.
+//! A limiter that cannot wait, such as governor, makes its threads check and sleep. At 1,000
+//! permits a second that took 7 times the CPU for a permit with 64 threads, and 34 times with
+//! 1,000 (medians of three runs each, 28 November 2026, on a machine that others used, too). It
+//! served nobody in turn: some of the 1,000 threads got no permit, and one got 28. A trial that
+//! woke every thread for each permit took some twenty times the CPU, and gave 70 % of the permits
+//! that the rate allowed. `cargo bench --bench admission` measures what a permit takes, and
+//! `benches/peers` has the same with governor.
 //!
 //! # Why is the burst a second's worth, and not a minute's?
 //!

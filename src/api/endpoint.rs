@@ -224,7 +224,7 @@ impl Endpoint {
                 }
                 Ok(Reply {
                     status: response.status,
-                    head: Head::of(&response.headers),
+                    head: Head::of(&response.headers, self.key.as_ref()),
                     body: response.body,
                     usage,
                     attempts: attempt.number,
@@ -242,6 +242,8 @@ impl Endpoint {
                 let words = failed.error.quote().unwrap_or_default();
                 if is_full {
                     attempt.refused_for.set(RefusedFor::Places);
+                } else if failed.error.kind() == ErrorKind::Overloaded {
+                    attempt.refused_for.set(RefusedFor::Load);
                 } else if failed.error.is_rate_limited() && names_tokens(words) {
                     attempt.refused_for.set(RefusedFor::Tokens);
                     let is_in_headers = announced.iter().any(|it| it.counted != Counted::Requests);
@@ -286,8 +288,10 @@ impl Endpoint {
                 let words = facts.quote.as_deref().unwrap_or_default();
                 facts.announced_limit = is_limited.then(|| announced_limit(words)).flatten();
                 facts.status = Some(response.status);
+                let id = request_id(|name| text(&response.headers, name));
+                let key = self.key.as_ref();
                 facts.request_id =
-                    request_id(|name| text(&response.headers, name)).map(str::to_owned);
+                    id.map(|id| key.map_or_else(|| id.to_owned(), |key| key.scrub_str(id)));
                 facts.body = Some(self.kept(&response.body));
                 // The transport cuts the body of an error status at this length, so a body that
                 // long was cut.

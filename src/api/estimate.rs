@@ -164,12 +164,14 @@ impl Estimates {
 
     /// Takes note of a refusal that says how many tokens the provider counts for a request.
     pub(super) fn refused(&mut self, size: &Size, requested: u64) {
-        let (prompt, output) = self.tokens(size);
+        let (_, output) = self.tokens(size);
         // If most of it is likely to be written, both kinds of provider count about the same.
-        if size.max_output.is_some() && allowed(size) / 2 > output {
-            // OpenAI counts the larger of prompt and output, others the sum.
-            let more = output + (allowed(size) - output) / 4;
-            self.counting.allowed = requested > prompt.saturating_add(more);
+        if let Some(most) = size.max_output
+            && allowed(size) / 2 > output
+        {
+            // OpenAI counts the larger of prompt and output, others the sum. Less than that may be
+            // what a long answer takes.
+            self.counting.allowed = requested >= most;
         }
     }
 }
@@ -419,7 +421,14 @@ mod tests {
         let request = size(100, Some(4_096));
         for base_url in [OTHER, "https://api.openai.com/v1"] {
             let mut estimates = after(100, base_url, &request, used(100, 50));
-            for (requested, reserved) in [(4_196, 4_096), (150, 51), (4_096, 4_096), (90, 51)] {
+            // The last is a long answer's, at a provider that counts what is written.
+            for (requested, reserved) in [
+                (4_196, 4_096),
+                (150, 51),
+                (4_096, 4_096),
+                (90, 51),
+                (1_300, 51),
+            ] {
                 estimates.refused(&request, requested);
                 assert_eq!(tokens(&estimates, &request).1, reserved, "{requested}");
             }

@@ -1,16 +1,23 @@
 //! Reads an answer's headers, and keeps them in little memory.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::key::ApiKey;
+
+/// Under what names providers send the id of an answer, to quote to their support: `x-request-id`
+/// (OpenAI and most), `request-id` (Anthropic), `apim-request-id` (Azure).
+const REQUEST_IDS: [&str; 3] = ["x-request-id", "request-id", "apim-request-id"];
 
 /// The first value under `name`, if it is visible ASCII.
 pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The provider's id of the answer, to quote to its support: `x-request-id` (OpenAI and most),
-/// `request-id` (Anthropic), `apim-request-id` (Azure).
+/// The provider's id of the answer.
 pub(crate) fn request_id<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
-    ["x-request-id", "request-id", "apim-request-id"]
+    REQUEST_IDS
         .iter()
         .find_map(|name| header(name))
         .filter(|id| !id.is_empty())
@@ -21,8 +28,9 @@ pub(crate) fn request_id<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option
 pub(crate) struct Head(Box<str>);
 
 impl Head {
-    /// Those of `headers` whose value is text.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    /// Those of `headers` whose value is text. A provider's id goes into files, so `key` is taken
+    /// out of it.
+    pub(crate) fn of(headers: &HeaderMap, key: Option<&ApiKey>) -> Self {
         let length = |(name, value): (&HeaderName, &HeaderValue)| {
             name.as_str().len() + value.len() + ":\n".len()
         };
@@ -30,7 +38,12 @@ impl Head {
         let mut lines = String::with_capacity(headers.iter().map(length).sum());
         for (name, value) in headers {
             if let Ok(value) = value.to_str() {
-                lines.extend([name.as_str(), ":", value, "\n"]);
+                let name = name.as_str();
+                let value = match key.filter(|_| REQUEST_IDS.contains(&name)) {
+                    Some(key) => Cow::Owned(key.scrub_str(value)),
+                    None => Cow::Borrowed(value),
+                };
+                lines.extend([name, ":", &value, "\n"]);
             }
         }
         Self(lines.into())
@@ -76,7 +89,7 @@ pub(crate) mod tests {
         ] {
             let headers = map(pairs.iter().copied());
             assert_eq!(request_id(|name| text(&headers, name)), id);
-            let head = Head::of(&headers);
+            let head = Head::of(&headers, None);
             assert_eq!(request_id(|name| head.get(name)), id);
         }
     }

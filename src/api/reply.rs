@@ -98,7 +98,8 @@ impl Reply {
         self.head.get(name)
     }
 
-    /// The provider's id of this answer, to quote to its support.
+    /// The provider's id of this answer, to quote to its support. If it repeats the key, that is
+    /// taken out.
     pub fn request_id(&self) -> Option<&str> {
         request_id(|name| self.head.get(name))
     }

@@ -2,7 +2,8 @@
 //!
 //! Pure. An estimate goes by what lies ahead, as far as that is known. Each limit allows so many
 //! rows a second: that of requests its rate, that of model tokens its rate divided by what a row
-//! takes, and the concurrency its number divided by the mean time of an attempt (Little's law).
+//! takes (that of prompts or of answers alone by what the rows so far took of these), and the
+//! concurrency its number divided by the mean time of an attempt (Little's law).
 //! Rows that are sent more than once count as often as they are sent. While one of these limits
 //! binds, the run goes at the lowest of them, and a limit that was just learned or has just changed
 //! counts from that moment on. While something else binds, such as the input, nobody knows the rate
@@ -25,6 +26,10 @@ const STEP: Duration = Duration::from_millis(500);
 /// first failures of a run would say that every row fails.
 const SENT_ONCE: f64 = 20.0;
 
+/// The limiter spreads requests over such a window. What is allowed in a longer one is a budget,
+/// which goes as fast as anything else lets it.
+const LONGEST_SPREAD: Duration = Duration::from_secs(60);
+
 /// The recent past of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Speed {
@@ -41,8 +46,9 @@ struct Sample {
     /// Rows this run has dealt with. Skipped ones cost no time.
     done: u64,
     tokens: u64,
+    /// Those that were not refused for their pace: most servers refuse at once.
     attempts: u64,
-    /// Time in these attempts, summed over them.
+    /// Time in attempts, summed over them.
     wire: Duration,
 }
 
@@ -55,7 +61,7 @@ impl Sample {
             held: held[0] + held[1],
             done: progress.finished(),
             tokens: progress.prompt_tokens + progress.completion_tokens,
-            attempts: engine.attempts,
+            attempts: engine.attempts.saturating_sub(engine.throttled),
             wire: engine.wire,
         }
     }
@@ -105,7 +111,10 @@ impl Speed {
         let to_send = left.saturating_sub(progress.engine.in_flight);
         let rate = self.expected(progress)?;
         if to_send == 0 {
-            return Duration::try_from_secs_f64(left as f64 / rate).ok();
+            // They are all under way, however few ended so far.
+            let latency = Some(self.latency()).filter(|it| !it.is_zero());
+            let all = Duration::try_from_secs_f64(left as f64 / rate).ok();
+            return all.into_iter().chain(latency).min();
         }
         // No end can be told of a run that ends before its next request.
         let next_try = match &progress.hold {
@@ -130,24 +139,35 @@ impl Speed {
             rates.reduce(f64::min)
         };
         let [requests, tokens] = progress.rates;
-        let requests = lowest(&[requests, learned.requests, learned.from_refusals]);
+        let is_budget = |rate: &Rate| rate.period() > LONGEST_SPREAD;
+        let announced = learned.requests.filter(|rate| !is_budget(rate));
+        let requests = lowest(&[requests, announced, learned.from_refusals]);
         let tokens = lowest(&[tokens, learned.tokens, learned.tokens_from_refusals])
             .filter(|_| engine.counted_tokens > 0)
             .map(|rate| rate * sent / engine.counted_tokens as f64);
+        let counted = progress.succeeded.saturating_sub(progress.uncounted) as f64;
+        let apart = |rate: Option<Rate>, tokens: u64| {
+            let rate = rate.filter(|_| progress.prompt_tokens > 0 && tokens > 0)?;
+            Some(rate.units_per_second() * counted / tokens as f64)
+        };
+        let input = apart(learned.input_tokens, progress.prompt_tokens);
+        let output = apart(learned.output_tokens, progress.completion_tokens);
         let at_once = engine
             .concurrency
             .min(learned.at_once.unwrap_or(usize::MAX));
         let in_flight = (at_once > 0).then(|| at_once as f64 / self.latency().as_secs_f64());
-        let rates = [requests, tokens, in_flight.filter(|rate| rate.is_finite())];
+        let in_flight = in_flight.filter(|rate| rate.is_finite());
+        let rates = [requests, tokens, input, output, in_flight];
         // Before the first answer the latency is a guess, which is too low.
         let is_known = engine.attempts > 0 || requests.or(tokens).is_some();
         let limit = rates.into_iter().flatten().reduce(f64::min);
         let limit = limit.filter(|_| is_known).map(|rate| rate / per_row);
-        let binds = |binding| {
-            matches!(
-                binding,
-                Binding::Requests | Binding::Tokens | Binding::InFlight
-            )
+        let binds = |binding| match binding {
+            // Nobody tells how long a budget lasts.
+            Binding::Requests => !learned.requests.as_ref().is_some_and(is_budget),
+            Binding::InputTokens => input.is_some(),
+            Binding::OutputTokens => output.is_some(),
+            other => matches!(other, Binding::Tokens | Binding::InFlight),
         };
         if limit.is_some() && engine.binding.is_some_and(binds) {
             return limit;
@@ -396,6 +416,57 @@ mod tests {
         };
         is_about(eta(3_000, learned(at_once)), 2_250.0);
         is_about(eta(3_000, learned(Learned::default())), 225.0);
+    }
+
+    #[test]
+    fn a_limit_on_the_tokens_of_prompts_or_answers_counts_these_alone() {
+        let apart = |input, output, binding| {
+            let mut apart = grown(binding);
+            (apart.prompt_tokens, apart.completion_tokens) = (60_000, 540_000);
+            apart.engine.concurrency = 100;
+            apart.learned.input_tokens = Some(Rate::per_minute(input));
+            apart.learned.output_tokens = Some(Rate::per_minute(output));
+            apart
+        };
+        // A hundred tokens a prompt, and 900 an answer.
+        let input = apart(30_000, 900_000, Binding::InputTokens);
+        is_about(eta(6_000, input), 1_200.0);
+        let output = apart(900_000, 90_000, Binding::OutputTokens);
+        is_about(eta(6_000, output), 3_600.0);
+    }
+
+    #[test]
+    fn what_is_refused_at_once_does_not_make_answers_quicker() {
+        let mut places = grown(Binding::InFlight);
+        (places.engine.attempts, places.engine.throttled) = (1_500, 900);
+        places.learned.at_once = Some(3);
+        is_about(eta(3_000, places), 1_500.0);
+    }
+
+    #[test]
+    fn the_budget_of_a_day_is_no_rate() {
+        let mut groq = grown(Binding::Requests);
+        groq.engine.concurrency = 100;
+        groq.learned.requests = Some(Rate::new(14_400, Duration::from_secs(86_400)));
+        groq.learned.from_refusals = Some(Rate::per_minute(900));
+        is_about(eta(6_000, groq.clone()), 600.0);
+        groq.learned.from_refusals = Some(Rate::per_minute(60));
+        is_about(eta(6_000, groq), 6_000.0);
+    }
+
+    #[test]
+    fn when_all_is_sent_it_takes_as_long_as_an_answer() {
+        // The first went alone.
+        let mut warmed_up = at(10.0, 1);
+        warmed_up.engine = Progress {
+            binding: Some(Binding::Wire),
+            in_flight: 29,
+            concurrency: 50,
+            attempts: 1,
+            wire: Duration::from_secs(7),
+            ..Progress::default()
+        };
+        is_about(eta(29, warmed_up), 7.0);
     }
 
     #[test]

@@ -81,17 +81,28 @@ pub(crate) fn learned(learned: &Learned) -> Option<String> {
     let limits = [
         learned.requests.map(|rate| per_period(rate, "")),
         learned.tokens.map(|rate| per_period(rate, " tokens")),
+        (learned.input_tokens).map(|rate| per_period(rate, " input tokens")),
+        (learned.output_tokens).map(|rate| per_period(rate, " output tokens")),
     ];
+    let at_once = |number: Option<usize>| number.map(|it| format!("{} at once", count(it as u64)));
+    let maybe = at_once(learned.maybe_at_once);
+    let rate = learned.from_refusals.map(|it| per_period(it, ""));
+    let either = match (rate, maybe) {
+        (Some(rate), Some(maybe)) => Some(format!("{rate} or {maybe}")),
+        (None, Some(maybe)) => Some(format!("maybe {maybe}")),
+        (rate, None) => rate,
+    };
     let refused = [
-        learned
-            .at_once
-            .map(|it| format!("{} at once", count(it as u64))),
-        learned.from_refusals.map(|it| per_period(it, "")),
+        at_once(learned.at_once),
+        either,
         (learned.tokens_from_refusals).map(|it| per_period(it, " tokens")),
     ];
     let told = |limits: &[Option<String>], from: &str| {
         let limits: Vec<&str> = limits.iter().flatten().map(String::as_str).collect();
-        (!limits.is_empty()).then(|| format!("{} learned from {from}", limits.join(" and ")))
+        let (last, others) = limits.split_last()?;
+        let others = others.join(", ");
+        let and = if others.is_empty() { "" } else { " and " };
+        Some(format!("{others}{and}{last} learned from {from}"))
     };
     let told = [told(&refused, "refusals"), told(&limits, "headers")];
     let told: Vec<String> = told.into_iter().flatten().collect();

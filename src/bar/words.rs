@@ -60,6 +60,7 @@ pub(crate) fn details(progress: &FileProgress, speed: &Speed, remedy: Remedy) ->
     let counts = [
         (engine.backing_off, "backing off", "backing off"),
         (engine.retries, "retry", "retries"),
+        (engine.hedges, "hedging copy", "hedging copies"),
         (progress.failed, "failed", "failed"),
         (progress.skipped, "done before", "done before"),
     ];
@@ -80,6 +81,8 @@ pub(crate) fn details(progress: &FileProgress, speed: &Speed, remedy: Remedy) ->
 /// What binds, as a person says it.
 fn name(binding: Binding) -> &'static str {
     match binding {
+        Binding::InputTokens => "input tokens",
+        Binding::OutputTokens => "output tokens",
         Binding::InFlight => "concurrency",
         Binding::SharedLimit => "shared limit",
         Binding::Queue => "another run",

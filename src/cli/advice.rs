@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::format::{count, counted, per_period, rate, remedy, time};
+use super::format::{against_pause, count, counted, per_period, rate, remedy, time};
 use crate::plan::concurrency_for;
-use crate::{Binding, Concurrency, ErrorKind, Rate, Summary};
+use crate::{Binding, Concurrency, ErrorKind, Learned, Rate, Summary};
 
 /// The limits that a run was given.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ const FEWEST: u64 = 20;
 const SMALL_SHARE: f64 = 0.2;
 
 /// What to do about the speed of the run. One that stopped, maybe in its first pause, is at least
-/// told the limit that the server has named.
+/// told what helps against that.
 ///
 /// What a file of its own has ended is not judged: its speed was not what was wrong.
 pub(crate) fn advice(summary: &Summary, given: &GivenLimits) -> Option<String> {
@@ -32,10 +32,8 @@ pub(crate) fn advice(summary: &Summary, given: &GivenLimits) -> Option<String> {
     }
     speed(summary, given).or_else(|| {
         let progress = &summary.progress;
-        let named = progress
-            .announced_limit
-            .filter(|_| summary.stopped.is_some());
-        remedy(named?, given.rates, &progress.learned)
+        summary.stopped.as_ref()?;
+        against_pause(progress.announced_limit, given.rates, &progress.learned)
     })
 }
 
@@ -67,6 +65,8 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
     let what = match binding {
         Binding::Requests => limit("requests", run.requests()),
         Binding::Tokens => limit("model tokens", run.tokens()),
+        Binding::InputTokens => limit("input tokens", run.announced(|it| it.input_tokens)),
+        Binding::OutputTokens => limit("output tokens", run.announced(|it| it.output_tokens)),
         Binding::InFlight => {
             let at_once = count(run.concurrency());
             let source = if run.is_learned() {
@@ -97,7 +97,9 @@ fn speed(summary: &Summary, given: &GivenLimits) -> Option<String> {
         Binding::Wire => format!("the server ({each} an answer, everything sent)"),
     };
     let better = match binding {
-        Binding::Requests | Binding::Tokens => run.enough(),
+        Binding::Requests | Binding::Tokens | Binding::InputTokens | Binding::OutputTokens => {
+            run.enough()
+        }
         Binding::InFlight => run.more_at_once(),
         Binding::Pause => run.without_pauses(),
         _ => None,
@@ -137,6 +139,10 @@ impl Run<'_> {
             (None, Some(rate)) => (Some(rate), " learned from headers"),
             (None, None) => (self.given.rates[1], ""),
         }
+    }
+
+    fn announced(&self, of: fn(&Learned) -> Option<Rate>) -> (Option<Rate>, &'static str) {
+        (of(&self.summary.progress.learned), " learned from headers")
     }
 
     /// How many requests might be in flight: of a range the number that was found last, and fewer
@@ -208,6 +214,9 @@ impl Run<'_> {
         if let Some(at_once) = progress.learned.at_once {
             return Some(format!("-c {at_once} would avoid them"));
         }
+        // That would, if it was the number at once that was refused.
+        let at_once = progress.learned.maybe_at_once;
+        let at_once = at_once.map_or(String::new(), |it| format!("-c {it} or "));
         let engine = &progress.engine;
         let let_in = engine.attempts.saturating_sub(engine.throttled) as f64;
         let a_minute = match progress.learned.from_refusals {
@@ -217,7 +226,7 @@ impl Run<'_> {
             None => 60.0 * let_in / self.summary.wall.as_secs_f64(),
         };
         let a_minute = a_minute.floor();
-        (a_minute >= 1.0).then(|| format!("--rpm {a_minute} would avoid them"))
+        (a_minute >= 1.0).then(|| format!("{at_once}--rpm {a_minute} would avoid them"))
     }
 }
 
@@ -229,7 +238,7 @@ fn limit(on: &str, (rate, source): (Option<Rate>, &str)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AnnouncedLimit, Error, ErrorKind, FileProgress, Learned, Progress, Times};
+    use crate::{AnnouncedLimit, Error, ErrorKind, FileProgress, Progress, Times};
 
     const GIVEN: GivenLimits = GivenLimits {
         concurrency: Concurrency::fixed(100),
@@ -426,6 +435,15 @@ mod tests {
             GIVEN,
             "the pauses of the server bound for 62 % of the time; -c 3 would avoid them",
         );
+        says(
+            &changed(summary(Binding::Pause, 62), |it| {
+                it.learned = from_refusals();
+                it.learned.maybe_at_once = Some(3);
+            }),
+            GIVEN,
+            "the pauses of the server bound for 62 % of the time; \
+             -c 3 or --rpm 420 would avoid them",
+        );
     }
 
     #[test]
@@ -476,6 +494,10 @@ mod tests {
         assert_eq!(advice(&ended, &GIVEN), None, "it went on");
         ended.stopped = Some(Error::new(ErrorKind::Deadline, "no time"));
         let told = "the server says 60 a minute: --rpm 60";
+        assert_eq!(advice(&ended, &GIVEN).as_deref(), Some(told));
+        ended.progress.announced_limit = None;
+        ended.progress.learned.maybe_at_once = Some(3);
+        let told = "if that was too many at once: -c 3";
         assert_eq!(advice(&ended, &GIVEN).as_deref(), Some(told));
     }
 

@@ -15,6 +15,8 @@ use crate::{Binding, Usd};
 pub(super) struct Forecast {
     pub(super) scenario: Scenario,
     pub(super) prediction: Prediction,
+    /// Who sets the limit on model tokens, as far as there is one.
+    pub(super) tokens_by: &'static str,
     /// What the answers are expected to be like.
     pub(super) from: String,
     /// What is not known, or left out.
@@ -162,10 +164,10 @@ impl Forecast {
         let never = limit.map(|limit| {
             let requests = counted(run.never_fit, "request never fits", "requests never fit");
             let (limit, largest) = (count(limit.units()), count(run.largest));
-            format!("--tpm {limit}: {requests}, counted as up to {largest} tokens")
+            let by = self.tokens_by;
+            format!("{by} {limit}: {requests}, counted as up to {largest} tokens")
         });
-        let shares = by_share(plan).into_iter();
-        let shares = shares.map(|it| share(it, plan.tokens_bound));
+        let shares = by_share(plan).into_iter().map(share);
         let all: Vec<String> = never.into_iter().chain(shares).collect();
         if all.is_empty() {
             return "nothing".to_owned();
@@ -227,13 +229,13 @@ fn add_processes(keys: &mut Value, capacity: &Capacity) {
 
 /// What budgets leave undone.
 pub(super) fn spent(money: &Money, plan: &Prediction) -> Vec<String> {
-    let tokens = plan.run.prompt_tokens + plan.run.completion_tokens;
+    let tokens = plan.run.prompt_tokens as f64 + plan.run.completion_tokens as f64;
     let cost = plan.cost_usd.map_or(0.0, |cost| cost.p50);
     let most_cost = money.max_cost.map(Usd::as_f64);
     let most_tokens = money.token_budget.map(|most| most as f64);
     let budgets = [
         ("--max-cost", most_cost, cost),
-        ("--token-budget", most_tokens, tokens as f64),
+        ("--token-budget", most_tokens, tokens),
     ];
     let told = budgets.into_iter().filter_map(|(flag, most, all)| {
         let percent = 100.0 * most.filter(|most| *most < all)? / all;
@@ -253,14 +255,12 @@ fn told(range: Range, show: impl Fn(f64) -> String) -> String {
     format!("{p50}; 5 % of runs stay below {p5}, 95 % below {p95}")
 }
 
-fn share((binding, share): (Binding, f64), whose_tokens: Option<&str>) -> String {
-    let percent = 100.0 * share;
-    if let (Binding::Tokens, Some(whose)) = (binding, whose_tokens) {
-        return format!("the limit on model tokens of {whose} for {percent:.0} % of the time");
-    }
+fn share((binding, share): (Binding, f64)) -> String {
     let what = match binding {
         Binding::Requests => "the limit on requests",
         Binding::Tokens => "the limit on model tokens",
+        Binding::InputTokens => "the limit on input tokens",
+        Binding::OutputTokens => "the limit on output tokens",
         Binding::InFlight => "the concurrency",
         Binding::Backoff => "backoff",
         Binding::Pause => "pauses",
@@ -268,7 +268,7 @@ fn share((binding, share): (Binding, f64), whose_tokens: Option<&str>) -> String
         Binding::Wire => "the last answers",
         other => other.as_str(),
     };
-    format!("{what} for {percent:.0} % of the time")
+    format!("{what} for {:.0} % of the time", 100.0 * share)
 }
 
 /// Those that bind for more than half a percent of the time, the one that binds longest first.
@@ -322,11 +322,11 @@ mod tests {
                 },
                 in_flight_mean: 7.5,
                 concurrency_needed: Some(7.2),
-                tokens_bound: None,
                 capacity: None,
                 scaled: None,
                 is_main_scaled: false,
             },
+            tokens_by: "--tpm",
             from: "the flags".to_owned(),
             caveats: Vec::new(),
             scenario: Scenario {
@@ -345,6 +345,19 @@ mod tests {
         (run.succeeded, run.attempts) = (1_000, 999);
         let told = plan.to_text();
         assert!(!told.contains("left ") && !told.contains("attempts fail"));
+    }
+
+    #[test]
+    fn the_tokens_of_the_largest_plan_can_be_added() {
+        let mut plan = forecast(Binding::Tokens, &[]).prediction;
+        (plan.run.prompt_tokens, plan.run.completion_tokens) = (u64::MAX / 2, u64::MAX);
+        let money = Money {
+            price: None,
+            max_cost: None,
+            token_budget: Some(u64::MAX),
+        };
+        let told = ["--token-budget stops the run when about 67 % of it is done"];
+        assert_eq!(spent(&money, &plan), told);
     }
 
     #[test]

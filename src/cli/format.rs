@@ -25,6 +25,18 @@ pub(crate) fn lower(one: Option<Rate>, other: Option<Rate>) -> Option<Rate> {
     rates.min_by(|one, other| one.units_per_second().total_cmp(&other.units_per_second()))
 }
 
+/// The flag that helps against a pause: the one that keeps to the limit which the server has named,
+/// else the number at once, as long as that may be what was too much.
+pub(crate) fn against_pause(
+    named: Option<AnnouncedLimit>,
+    rates: [Option<Rate>; 2],
+    learned: &Learned,
+) -> Option<String> {
+    let named = named.and_then(|named| remedy(named, rates, learned));
+    let at_once = learned.maybe_at_once;
+    named.or_else(|| Some(format!("if that was too many at once: -c {}", at_once?)))
+}
+
 /// The flag that keeps to a limit which the server has named, in words. `None` if the run keeps to
 /// it, because it was told to by `rates` of requests and model tokens, or because it has learned
 /// to.
@@ -47,7 +59,10 @@ pub(crate) fn remedy(
         _ => return None,
     };
     let most = limit.number as f64 / limit.period_s as f64;
-    let mut rates = rates.into_iter().flatten();
+    // A refusal may name one of these as tokens.
+    let apart = [learned.input_tokens, learned.output_tokens];
+    let apart = apart.into_iter().filter(|_| limit.is_tokens);
+    let mut rates = rates.into_iter().chain(apart).flatten();
     let is_kept = rates.any(|rate| rate.units_per_second() <= most);
     let (number, counted) = (limit.number, count(limit.number));
     (!is_kept).then(|| format!("the server says {counted}{what}: {flag} {number}"))

@@ -304,6 +304,7 @@ fn forecast(
     let [requests_set, tokens_set] = limits.rates();
     let [requests_known, tokens_known] = expected.rates;
     let concurrency = limits.concurrency;
+    let token_rate = lower(tokens_set, tokens_known);
     let scenario = Scenario {
         requests,
         latency: expected.latency,
@@ -312,7 +313,7 @@ fn forecast(
         failing_for_good: expected.failing_for_good,
         request_rate: lower(requests_set, requests_known),
         burst: limits.burst,
-        token_rate: lower(tokens_set, tokens_known),
+        token_rate,
         apart: expected.apart,
         concurrency,
         processes,
@@ -333,6 +334,11 @@ fn forecast(
     Ok(Forecast {
         scenario,
         prediction,
+        tokens_by: if token_rate == tokens_set {
+            "--tpm"
+        } else {
+            "the simulated tpm"
+        },
         from: expected.from,
         caveats,
     })

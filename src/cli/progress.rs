@@ -9,7 +9,7 @@ use super::console::{Console, OutputMode, with_causes};
 use super::format;
 use crate::bar::{self, Screen, Speed};
 use crate::jsonl::summary::{concurrency, learned, rounded, seconds, shared_limit};
-use crate::{Binding, FileProgress, ResumeInfo, Usd};
+use crate::{Binding, Error, FileProgress, ResumeInfo, Usd};
 
 /// The console that the arguments and the terminal ask for.
 pub(crate) fn console(args: &Run) -> Console {
@@ -26,8 +26,9 @@ pub(crate) fn console(args: &Run) -> Console {
 
 /// The flag that helps against a hold.
 fn remedy(progress: &FileProgress) -> Option<String> {
-    let error = progress.hold.as_ref()?.error.as_ref()?;
-    format::remedy(error.announced_limit()?, progress.rates, &progress.learned)
+    let hold = progress.hold.as_ref().filter(|hold| hold.is_pause)?;
+    let named = hold.error.as_ref().and_then(Error::announced_limit);
+    format::against_pause(named, progress.rates, &progress.learned)
 }
 
 /// Shows one run's progress: as a bar, in lines or as JSON.
@@ -108,6 +109,7 @@ fn object(progress: &FileProgress, speed: &Speed) -> Value {
         "shared_limit": progress.shared.as_ref().map(shared_limit),
         "attempts": engine.attempts,
         "retries": engine.retries,
+        "hedges": engine.hedges,
         "throttled": engine.throttled,
         "prompt_tokens": progress.prompt_tokens,
         "completion_tokens": progress.completion_tokens,
@@ -161,7 +163,7 @@ fn resume(found: &ResumeInfo) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AnnouncedLimit, Error, ErrorKind, Hold, Progress, Rate, SharedStatus};
+    use crate::{AnnouncedLimit, ErrorKind, Hold, Progress, Rate, SharedStatus};
 
     fn progress(total: Option<u64>) -> FileProgress {
         FileProgress {
@@ -215,6 +217,9 @@ mod tests {
             (Binding::InFlight, "limit: concurrency, 20 in flight"),
             (Binding::SharedLimit, "limit: shared limit, "),
             (Binding::Queue, "limit: another run, "),
+            (Binding::Warmup, "limit: warm-up, "),
+            (Binding::InputTokens, "limit: input tokens, "),
+            (Binding::OutputTokens, "limit: output tokens, "),
             (Binding::Wire, "limit: server, "),
             (Binding::Pause, "limit: pause, "),
         ] {
@@ -230,11 +235,44 @@ mod tests {
         progress.learned.tokens = Some(Rate::per_minute(200_000));
         let words = "500/min and 200,000 tokens/min learned from headers";
         assert!(told(&progress).contains(words), "{}", told(&progress));
-        let object = object(&progress);
-        assert_eq!(object["learned"]["tokens_per_s"], 3_333.333);
+        let told_as = object(&progress);
+        assert_eq!(told_as["learned"]["tokens_per_s"], 3_333.333);
         progress.learned.from_refusals = Some(Rate::new(15, Duration::from_secs(10)));
         progress.learned.at_once = Some(3);
         let words = "3 at once and 1.5/s learned from refusals, 500/min and";
+        assert!(told(&progress).contains(words), "{}", told(&progress));
+    }
+
+    #[test]
+    fn tokens_of_prompts_and_of_answers_are_told_apart() {
+        let mut progress = progress(None);
+        progress.learned.requests = Some(Rate::per_minute(50));
+        progress.learned.input_tokens = Some(Rate::per_minute(30_000));
+        progress.learned.output_tokens = Some(Rate::per_minute(8_000));
+        let words = "50/min, 30,000 input tokens/min and 8,000 output tokens/min learned from";
+        assert!(told(&progress).contains(words), "{}", told(&progress));
+        let learned = &object(&progress)["learned"];
+        assert_eq!(learned["tokens_per_s"], Value::Null);
+        assert_eq!(learned["input_tokens_per_s"], 500.0);
+        assert_eq!(learned["output_tokens_per_s"], 133.333);
+    }
+
+    #[test]
+    fn as_long_as_it_may_be_too_many_at_once_that_is_told() {
+        let mut progress = progress(None);
+        progress.learned.maybe_at_once = Some(3);
+        let words = ", maybe 3 at once learned from refusals, ";
+        assert!(told(&progress).contains(words), "{}", told(&progress));
+        progress.learned.from_refusals = Some(Rate::new(75, Duration::from_secs(100)));
+        let words = ", 0.75/s or 3 at once learned from refusals, ";
+        assert!(told(&progress).contains(words), "{}", told(&progress));
+        assert_eq!(object(&progress)["learned"]["maybe_at_once"], 3);
+        progress.hold = Some(Hold {
+            is_pause: true,
+            error: Some(Error::new(ErrorKind::RateLimited, "slow down")),
+            next_try: Some(Duration::from_secs(55)),
+        });
+        let words = "  on hold for 55 s: if that was too many at once: -c 3 (slow down), ";
         assert!(told(&progress).contains(words), "{}", told(&progress));
     }
 
@@ -245,6 +283,15 @@ mod tests {
             "413/1,415  10.0/s  ETA 1 min 40 s  \
              limit: tokens, 20 in flight, 2,000 tokens/s, 4 retries, 1 failed, 12 done before"
         );
+    }
+
+    #[test]
+    fn copies_are_told_beside_retries() {
+        let mut progress = progress(None);
+        progress.engine.hedges = 2;
+        let words = ", 4 retries, 2 hedging copies, 1 failed, ";
+        assert!(told(&progress).contains(words), "{}", told(&progress));
+        assert_eq!(object(&progress)["hedges"], 2);
     }
 
     #[test]

@@ -129,9 +129,7 @@ mod unix {
                 flag::register_conditional_shutdown(signal, code, Arc::clone(&at_once))?;
                 flag::register(signal, Arc::clone(&at_once))?;
             }
-            // A write beyond the size limit of files (`ulimit -f`) kills the process unless this
-            // has a handler. With one the write fails, and the run reports it as a full disk.
-            flag::register(SIGXFSZ, Arc::default())?;
+            survive_file_limit()?;
             between();
             let mut incoming = Incoming::new(stop_signals().map(|(signal, _)| signal))?;
             let early = early.load(Ordering::Relaxed);
@@ -169,6 +167,12 @@ mod unix {
         }
     }
 
+    /// A write beyond the size limit of files (`ulimit -f`) kills the process unless its signal has
+    /// a handler. With one the write fails, and is reported as that to a full disk.
+    fn survive_file_limit() -> io::Result<()> {
+        flag::register(SIGXFSZ, Arc::default()).map(drop)
+    }
+
     /// Ends the process at the first signal, for a command that has nothing to lose.
     ///
     /// # Errors
@@ -179,7 +183,7 @@ mod unix {
             let code = exit.code().into();
             flag::register_conditional_shutdown(signal, code, always).map_err(cannot_receive)?;
         }
-        Ok(())
+        survive_file_limit().map_err(cannot_receive)
     }
 
     fn stop_signals() -> impl Iterator<Item = (i32, Exit)> {

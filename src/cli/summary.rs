@@ -128,15 +128,19 @@ impl FinalReport {
             return Ok(());
         };
         let [requests, tokens] = self.given.rates;
-        let learned = &summary.progress.learned;
+        let (learned, most) = (&summary.progress.learned, self.given.concurrency.high());
+        // The budget of a day is no rate that a run goes at.
+        let kept = learned.requests.filter(|it| it.period().as_secs() <= 60);
+        let kept = lower(kept, learned.from_refusals);
         let stopped = summary.stopped.as_ref();
         let info = RunInfo {
             title: self.files.output.path().map(name_of).unwrap_or_default(),
             limits: Some(Limits {
-                requests: lower(requests, learned.requests),
-                tokens: lower(tokens, learned.tokens),
-                at_once: Some(self.given.concurrency.high() as u64),
+                requests: lower(requests, kept),
+                tokens: lower(tokens, learned.tokens.or(learned.tokens_from_refusals)),
+                at_once: Some(learned.at_once.map_or(most, |it| it.min(most)) as u64),
             }),
+            facts: explained(summary),
             advice: advice.map(str::to_owned),
             stopped: stopped.map(|why| with_flags(&why.to_string())),
         };
@@ -319,29 +323,7 @@ fn work(summary: &Summary) -> Facts {
         let fact = format!("{text}; at most {at_once} at once, on {threads}");
         facts.push(("attempts", fact));
     }
-    let warmup = engine.bound.of(Binding::Warmup);
-    if !warmup.is_zero() {
-        let fact = format!("{}, in which the others waited", time(warmup));
-        facts.push(("warm-up", fact));
-    }
-    if engine.hedges > 0 {
-        let copies = counted(engine.hedges, "copy", "copies");
-        let mut fact = format!("{copies} sent, {} won", count(engine.hedges_won));
-        if engine.hedges_cut > 0 {
-            let attempts = counted(engine.hedges_cut, "attempt", "attempts");
-            fact = format!("{fact}; {attempts} cut off, which may have been billed");
-        }
-        facts.push(("hedging", fact));
-    }
-    let shared = progress.shared.as_ref();
-    let limits = [
-        learned(&progress.learned),
-        shared.and_then(|shared| sharers(shared.processes_peak)),
-    ];
-    let limits: Vec<String> = limits.into_iter().flatten().collect();
-    if !limits.is_empty() {
-        facts.push(("limits", limits.join(", ")));
-    }
+    facts.extend(explained(summary));
     let (prompt, completion) = (progress.prompt_tokens, progress.completion_tokens);
     let tokens = prompt.saturating_add(completion);
     if tokens > 0 {
@@ -368,6 +350,37 @@ fn work(summary: &Summary) -> Facts {
         let fact = format!("{cost}, of that some {part} for {attempts} without an answer");
         ("cost", format!("{fact}, which may have been billed"))
     }));
+    facts
+}
+
+/// What explains its speed: a warm-up, hedging, and what was learned of limits.
+fn explained(summary: &Summary) -> Facts {
+    let progress = &summary.progress;
+    let engine = &progress.engine;
+    let mut facts = Facts::new();
+    let warmup = engine.bound.of(Binding::Warmup);
+    if !warmup.is_zero() {
+        let fact = format!("{}, in which the others waited", time(warmup));
+        facts.push(("warm-up", fact));
+    }
+    if engine.hedges > 0 {
+        let copies = counted(engine.hedges, "copy", "copies");
+        let mut fact = format!("{copies} sent, {} won", count(engine.hedges_won));
+        if engine.hedges_cut > 0 {
+            let attempts = counted(engine.hedges_cut, "attempt", "attempts");
+            fact = format!("{fact}; {attempts} cut off, which may have been billed");
+        }
+        facts.push(("hedging", fact));
+    }
+    let shared = progress.shared.as_ref();
+    let limits = [
+        learned(&progress.learned),
+        shared.and_then(|shared| sharers(shared.processes_peak)),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    if !limits.is_empty() {
+        facts.push(("limits", limits.join(", ")));
+    }
     facts
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Facts {
     pub(crate) line: Option<u64>,
     pub(crate) state: RecordState,
     pub(crate) simulated: bool,
+    /// Its answer is that of a copy.
+    pub(crate) by_copy: bool,
     /// Of a row without an answer.
     pub(crate) failure: Option<Failed>,
     /// How many requests were sent.
@@ -80,9 +82,16 @@ impl Facts {
 
     fn of(read: &ReadRecord, parts: Parts<'_>) -> Self {
         let [id, .., extras] = parts;
-        let [attempts, time_s, timeline, cost, line] = members(
+        let [attempts, hedge_won, time_s, timeline, cost, line] = members(
             extras,
-            &["attempts", "time_s", "timeline", "cost_usd", "line"],
+            &[
+                "attempts",
+                "hedge_won",
+                "time_s",
+                "timeline",
+                "cost_usd",
+                "line",
+            ],
         );
         let id = id.and_then(string).unwrap_or_default();
         Self {
@@ -90,6 +99,7 @@ impl Facts {
             line: line.and_then(count),
             state: read.state,
             simulated: read.simulated,
+            by_copy: hedge_won.is_some_and(|won| won.get() == "true"),
             failure: (!read.is_done()).then(|| Failed::read(parts)),
             attempts: attempts.and_then(count),
             timeline: timeline.map(spans).unwrap_or_default(),
@@ -167,7 +177,9 @@ mod tests {
             ("a", Some(3), Some(2))
         );
         assert_eq!((read.state, read.simulated), (RecordState::Done, false));
-        assert!(read.failure.is_none());
+        assert!(read.failure.is_none() && !read.by_copy);
+        let won = OURS.replace(r#""wait_s""#, r#""hedge_won":true,"wait_s""#);
+        assert!(facts(&won).by_copy);
         let usage = read.usage.unwrap();
         assert_eq!((usage.prompt_tokens, usage.completion_tokens), (5, 7));
         assert_eq!(usage.total_tokens, 12);

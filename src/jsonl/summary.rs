@@ -255,8 +255,8 @@ impl Summary {
     /// | `in_flight_mean` | how many requests were in flight on average |
     /// | `binding` | what [held the run back](crate::_guide::limits#what-binds) for the longest time, null if nothing did |
     /// | `binding_share` | for which share of the time each limit held it back; those that never did are left out |
-    /// | `wait_s` | `gate_requests`, `gate_tokens`, `pause`: seconds of the run spent waiting for the limiter; `warmup`: seconds of the run in which the others waited for the warm-up; `backoff` (between attempts; outages are included, pauses are not) and `wire`: seconds summed over requests |
-    /// | `learned` | limits that were learned and are lower than those set, each null if none was: `requests_per_s` and `tokens_per_s` from headers, `from_refusals_per_s` (requests), `tokens_from_refusals_per_s` and `at_once` (requests in flight) from refusals. `ignored` counts announcements that made no sense |
+    /// | `wait_s` | `gate_requests`, `gate_tokens`, `gate_input_tokens`, `gate_output_tokens`, `pause`: seconds of the run spent waiting for the limiter; `warmup`: seconds of the run in which the others waited for the warm-up; `backoff` (between attempts; outages are included, pauses are not) and `wire`: seconds summed over requests |
+    /// | `learned` | limits that were learned and are lower than those set, each null if none was: `requests_per_s` and `tokens_per_s` from headers, and of providers that limit them apart `input_tokens_per_s` and `output_tokens_per_s`; `from_refusals_per_s` (requests), `tokens_from_refusals_per_s` and `at_once` (requests in flight) from refusals. `maybe_at_once` is set while refusals may be about requests in flight or about their rate. `ignored` counts announcements that made no sense |
     /// | `shared_limit` | null unless the limits are shared: `store`, `processes` that share them and `processes_peak`, the most at once, `round_trips` to the store, `gone_s` if it is gone and the `error` that says why, and `falls_back` if requests are sent all the same, at the share to fall back on |
     /// | `possibly_billed` | rows that may be paid for more than once: sent again by this run, or to be sent again by a rerun, although an answer was lost on the way |
     /// | `exit` | the exit code |
@@ -305,6 +305,8 @@ impl Summary {
             "wait_s": {
                 "gate_requests": seconds(engine.limiter_wait.of(Binding::Requests)),
                 "gate_tokens": seconds(engine.limiter_wait.of(Binding::Tokens)),
+                "gate_input_tokens": seconds(engine.limiter_wait.of(Binding::InputTokens)),
+                "gate_output_tokens": seconds(engine.limiter_wait.of(Binding::OutputTokens)),
                 "pause": seconds(engine.limiter_wait.of(Binding::Pause)),
                 "warmup": seconds(engine.bound.of(Binding::Warmup)),
                 "backoff": seconds(engine.backoff),
@@ -335,7 +337,10 @@ pub(crate) fn learned(learned: &Learned) -> Value {
         "requests_per_s": rate(learned.requests),
         "from_refusals_per_s": rate(learned.from_refusals),
         "at_once": learned.at_once,
+        "maybe_at_once": learned.maybe_at_once,
         "tokens_per_s": rate(learned.tokens),
+        "input_tokens_per_s": rate(learned.input_tokens),
+        "output_tokens_per_s": rate(learned.output_tokens),
         "tokens_from_refusals_per_s": rate(learned.tokens_from_refusals),
         "ignored": learned.ignored,
     })

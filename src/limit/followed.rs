@@ -77,7 +77,9 @@ impl FollowedLimits {
             let at = it.bucket.earliest(it.counted.of(cost), now);
             let reason = match it.counted {
                 Counted::Requests => Binding::Requests,
-                _ => Binding::Tokens,
+                Counted::Tokens => Binding::Tokens,
+                Counted::InputTokens => Binding::InputTokens,
+                Counted::OutputTokens => Binding::OutputTokens,
             };
             (at, reason)
         })
@@ -145,22 +147,31 @@ impl FollowedLimits {
             .min_by(|a, b| a.0.units_per_second().total_cmp(&b.0.units_per_second()))
     }
 
-    /// The lowest rate of what is counted so, as the server announces it. A limit of a day is not
-    /// told as one of a minute while the window is being found out.
-    pub(super) fn lowest(&self, counted: impl Fn(Counted) -> bool) -> Option<Rate> {
-        self.lowest_of(|it| counted(it.counted) && it.scope != NAMED && !it.window.is_in_doubt())
+    /// The lowest rate of what is counted so, as the server announces it, and whether it binds: a
+    /// budget of which something is left does not. A limit of a day is not told as one of a minute
+    /// while the window is being found out.
+    pub(super) fn lowest(&self, counted: Counted, now: Nanos) -> Option<(Rate, bool)> {
+        let is_told = |it: &FollowedLimit| it.scope != NAMED && !it.window.is_in_doubt();
+        self.lowest_of(|it| it.counted == counted && is_told(it), now)
     }
 
     /// The rate of model tokens that refusals name.
-    pub(super) fn named(&self) -> Option<Rate> {
-        self.lowest_of(|it| it.scope == NAMED)
+    pub(super) fn named(&self, now: Nanos) -> Option<Rate> {
+        let named = self.lowest_of(|it| it.scope == NAMED, now);
+        named.map(|(rate, _)| rate)
     }
 
-    fn lowest_of(&self, which: impl Fn(&FollowedLimit) -> bool) -> Option<Rate> {
+    fn lowest_of(
+        &self,
+        which: impl Fn(&FollowedLimit) -> bool,
+        now: Nanos,
+    ) -> Option<(Rate, bool)> {
         let rates = self.0.iter().filter(|it| which(it));
-        rates
-            .map(|it| Rate::new(it.limit, it.window.length))
-            .min_by(|a, b| a.units_per_second().total_cmp(&b.units_per_second()))
+        let rates = rates.map(|it| (Rate::new(it.limit, it.window.length), it.binds(now)));
+        rates.min_by(|(a, a_binds), (b, b_binds)| {
+            let by_rate = a.units_per_second().total_cmp(&b.units_per_second());
+            b_binds.cmp(a_binds).then(by_rate)
+        })
     }
 }
 
@@ -185,7 +196,7 @@ struct FollowedLimit {
 impl FollowedLimit {
     fn new(announced: &Announced, sent: Nanos, now: Nanos) -> Option<Self> {
         let mut window = Window::default();
-        window.note(announced, sent);
+        window.note(announced, sent, now);
         let is_spread = announced.counted == Counted::Requests;
         let (rate, burst) = shape(announced.limit, window.length, is_spread)?;
         let mut bucket = Bucket::full(rate, burst, now);
@@ -204,6 +215,12 @@ impl FollowedLimit {
         })
     }
 
+    /// Whether it keeps anything back: a longer window than a minute is a budget, and may have
+    /// something left.
+    fn binds(&self, now: Nanos) -> bool {
+        self.window.length <= MINUTE || self.bucket.clone().earliest(1, now) > now
+    }
+
     fn is_spread_now(&self) -> bool {
         self.is_spread && self.window.length <= MINUTE
     }
@@ -214,12 +231,12 @@ impl FollowedLimit {
 
     fn note(&mut self, announced: &Announced, sent: Nanos, now: Nanos) -> bool {
         if sent < self.sent {
-            self.window.note_late(announced);
+            self.window.note_late(announced, sent, now);
             return false;
         }
         self.sent = sent;
         let before = (self.limit, self.window.length);
-        self.window.note(announced, sent);
+        self.window.note(announced, sent, now);
         let after = (announced.limit, self.window.length);
         let mut sooner = false;
         if before != after
@@ -309,6 +326,18 @@ mod tests {
     }
 
     #[test]
+    fn two_a_second_are_not_taken_for_two_a_minute() {
+        let one_used = requests(2, 1, 900);
+        assert_eq!(window(&[(0, one_used), (31 * S, one_used)]), 1);
+        // Of a minute one has nearly come back when the answer to it takes half of it.
+        let mut slow = FollowedLimits::default();
+        for at in [0, 31 * S] {
+            slow.note(&one_used, at, 0, at + 29_500_000_000);
+        }
+        assert_eq!(slow.0[0].window.length, MINUTE);
+    }
+
+    #[test]
     fn requests_are_spread_over_the_window_with_some_to_spare() {
         let mut limits = FollowedLimits::default();
         limits.note(&requests(600, 599, 100), 0, 0, 0);
@@ -383,10 +412,11 @@ mod tests {
         };
         limits.note(&named, 0, 0, 0);
         limits.take(Cost::ONE, 599 * S);
-        assert_eq!(limits.named(), Some(Rate::per_minute(30_000)));
-        assert_eq!(limits.lowest(|_| true), None, "no header announces it");
+        assert_eq!(limits.named(S), Some(Rate::per_minute(30_000)));
+        let announced = limits.lowest(Counted::Tokens, S);
+        assert_eq!(announced, None, "no header announces it");
         limits.take(Cost::ONE, 600 * S);
-        assert_eq!(limits.named(), None);
+        assert_eq!(limits.named(600 * S), None);
     }
 
     #[test]
@@ -395,15 +425,60 @@ mod tests {
         let mut told = |used: u64, reset_ms| {
             let at = used * S;
             limits.note(&requests(14_400, 14_400 - used, reset_ms), at, 0, at);
-            limits.lowest(|_| true).map(Rate::period)
+            let told = limits.lowest(Counted::Requests, at);
+            told.map(|(rate, _)| rate.period())
         };
         assert_eq!(told(1, 6_000), None, "not yet known");
         assert_eq!(told(2, 11_500), None, "not yet known");
         assert_eq!(told(5, 29_500), Some(Duration::from_secs(86_400)));
         let mut limits = FollowedLimits::default();
         limits.note(&requests(14_400, 14_399, 40_000), 0, 0, 0);
-        let told = limits.lowest(|_| true).map(Rate::period);
-        assert_eq!(told, Some(MINUTE), "it fits no day");
+        let told = limits.lowest(Counted::Requests, 0);
+        assert_eq!(
+            told,
+            Some((Rate::per_minute(14_400), true)),
+            "it fits no day"
+        );
+    }
+
+    #[test]
+    fn tokens_of_prompts_and_of_answers_bind_and_are_told_apart() {
+        let mut limits = FollowedLimits::default();
+        limits.note(&said(Counted::InputTokens, 60_000, 100, 0), 0, 0, 0);
+        limits.note(&said(Counted::OutputTokens, 6_000, 6_000, 0), 0, 0, 0);
+        let told = |counted| limits.lowest(counted, 0).map(|(rate, _)| rate);
+        assert_eq!(told(Counted::Tokens), None);
+        let input = told(Counted::InputTokens);
+        assert_eq!(input, Some(Rate::per_minute(60_000)));
+        let output = told(Counted::OutputTokens);
+        assert_eq!(output, Some(Rate::per_minute(6_000)));
+        let mut binding = |cost| {
+            let latest = limits.earliest(cost, 0).max_by_key(|(at, _)| *at);
+            latest.map(|(_, binding)| binding)
+        };
+        assert_eq!(binding(Cost::tokens(2_000)), Some(Binding::InputTokens));
+        let mut answers = Cost::tokens(9_000);
+        answers.output = 9_000;
+        assert_eq!(binding(answers), Some(Binding::OutputTokens));
+    }
+
+    #[test]
+    fn a_day_of_which_something_is_left_does_not_bind() {
+        let mut limits = FollowedLimits::default();
+        let mut note = |scope, limit, remaining, window: u64| {
+            let announced = Announced {
+                scope,
+                window: Some(Duration::from_secs(window)),
+                ..requests(limit, remaining, 1_000)
+            };
+            limits.note(&announced, 0, 0, 0);
+            limits.lowest(Counted::Requests, 0)
+        };
+        let day = Rate::new(1_000, Duration::from_secs(86_400));
+        assert_eq!(note(1, 1_000, 900, 86_400), Some((day, false)));
+        let minute = Some((Rate::per_minute(30), true));
+        assert_eq!(note(2, 30, 20, 60), minute, "though the day's is lower");
+        assert_eq!(note(1, 1_000, 0, 86_400), Some((day, true)));
     }
 
     #[test]

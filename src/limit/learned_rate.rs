@@ -70,6 +70,11 @@ const TELL_CHANCE: u64 = 60;
 const LONGEST_MEMORY: Nanos = 60 * SECOND;
 /// The share of the rate that must be used to tell whether more is possible.
 const BUSY_SHARE: f64 = 0.7;
+/// A rate that is so many times lower than one at which so many requests were let in is doubled, the
+/// first time after so long.
+const FAR_BELOW: f64 = 8.0;
+const MANY_SENT: u64 = 40;
+const FIRST_LEAP: Nanos = 2 * SECOND;
 /// A rate is cut in vain if so many cuts without a step between them bring it to this part of what
 /// it was.
 const CUTS_IN_VAIN: u32 = 6;
@@ -137,6 +142,12 @@ pub(super) struct LearnedRate {
     by_chance: f64,
     /// How long the server takes to show that a rate is too much: as long as it asks for a wait.
     memory: Nanos,
+    /// The highest rate at which many requests were let in.
+    proven: f64,
+    /// When a much lower one is doubled, how long that took since the last time, and whether it is
+    /// being tried.
+    leap: (Nanos, Nanos),
+    leaps: bool,
 }
 
 impl LearnedRate {
@@ -186,7 +197,14 @@ impl LearnedRate {
             cuts: before.map_or(0, |it| it.cuts + 1),
             top: before.filter(|it| it.cuts > 0).map_or(told, |it| it.top),
             memory: (let_in.held.min(LONGEST_MEMORY)).max(before.map_or(0, |it| it.memory / 2)),
+            proven: before.map_or(0.0, |it| it.proven),
+            leap: before.map_or((0, 0), |it| it.leap),
+            leaps: false,
         };
+        if let Some(before) = before.filter(|it| it.leaps) {
+            rate.ceiling = before.ceiling;
+        }
+        rate.end_leap(from);
         rate.wait(from);
         Some(rate)
     }
@@ -239,8 +257,13 @@ impl LearnedRate {
             }
             return false;
         }
-        self.ceiling = self.now;
-        self.now = self.passed().min(SETTLED_SHARE * self.ceiling);
+        if self.leaps {
+            self.now /= 1.0 + self.step;
+        } else {
+            self.ceiling = self.now;
+            self.now = self.passed().min(SETTLED_SHARE * self.ceiling);
+        }
+        self.end_leap(now);
         if is_stray {
             self.now = self.now.max(self.lowest);
         } else {
@@ -262,7 +285,8 @@ impl LearnedRate {
 
     /// Takes note of a request that was let in: the rate grows, if it is time.
     pub(super) fn admitted(&mut self, now: Nanos) {
-        if now < self.next {
+        let leaps = self.is_far_below() && now >= self.leap.0;
+        if now < self.next && (!leaps || self.leaps) {
             return;
         }
         // As fast as it may: else more would not be used, and nobody would know whether it is too
@@ -277,7 +301,15 @@ impl LearnedRate {
         } else if self.sent >= TELL_CHANCE {
             self.by_chance = self.refused as f64 / self.sent as f64;
         }
-        self.step = self.next_step();
+        if self.sent >= MANY_SENT {
+            self.proven = self.proven.max(self.now);
+        }
+        self.leaps = leaps;
+        self.step = if leaps {
+            LARGEST_STEP
+        } else {
+            self.next_step()
+        };
         self.now *= 1.0 + self.step;
         self.restart(self.tried_for(self.step), now);
     }
@@ -294,6 +326,21 @@ impl LearnedRate {
     fn is_self_made(&self, let_in: LetIn) -> bool {
         let sending = let_in.span.saturating_sub(let_in.held) as f64 / SECOND as f64;
         let_in.held <= LONGEST_OWED && let_in.requests < MUCH_SLOWER * self.passed() * sending
+    }
+
+    fn is_far_below(&self) -> bool {
+        FAR_BELOW * self.now < self.proven
+    }
+
+    /// The rate has changed, and not by a leap that was let in. The next is later each time.
+    fn end_leap(&mut self, now: Nanos) {
+        if !self.is_far_below() {
+            self.leap = (0, 0);
+        } else if self.leaps || self.leap.1 == 0 {
+            let wait = (2 * self.leap.1).max(FIRST_LEAP);
+            self.leap = (now.saturating_add(wait), wait);
+        }
+        self.leaps = false;
     }
 
     /// Half of the way to the ceiling. A rate that has passed its ceiling has none: then a multiple
@@ -358,6 +405,44 @@ mod tests {
         }
         // It has doubled once. Twice as much again would be nearly four times 50.
         assert!((90.0..150.0).contains(&rate.now()), "{}", rate.now());
+    }
+
+    #[test]
+    fn a_rate_far_below_one_that_was_let_in_is_doubled_soon_and_then_less_often() {
+        let let_in = LetIn {
+            requests: 1.0,
+            span: SECOND,
+            held: SECOND,
+            idle: 0,
+        };
+        let before = LearnedRate {
+            now: 1.5,
+            ceiling: 1.6,
+            proven: 50.0,
+            ..LearnedRate::of(let_in, None, 0).unwrap()
+        };
+        let mut rate = LearnedRate::of(let_in, Some(&before), 0).unwrap();
+        let (low, ceiling) = (rate.now(), rate.ceiling);
+        let mut leaps = Vec::new();
+        for second in 1..=30 {
+            let now = second * SECOND;
+            rate.sent();
+            rate.admitted(now);
+            if rate.leaps {
+                leaps.push(second);
+                rate.refused(false, None, now + 1);
+                assert!((rate.now() - low).abs() < 0.5, "{}", rate.now());
+                assert!(rate.ceiling <= ceiling, "{}", rate.ceiling);
+            }
+        }
+        assert_eq!(leaps, [2, 7, 16]);
+        for second in 31..60 {
+            for _ in 0..100 {
+                rate.sent();
+            }
+            rate.admitted(second * SECOND);
+        }
+        assert!(rate.now() > 40.0, "{}", rate.now());
     }
 
     #[test]

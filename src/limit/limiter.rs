@@ -309,6 +309,7 @@ impl Limiter {
             let (heard, sooner) = match what {
                 RefusedFor::Places => limits.full(start, now),
                 RefusedFor::Tokens => limits.refused_tokens(start, hint, now),
+                RefusedFor::Load => limits.overloaded(start, hint, now),
                 RefusedFor::Unsaid => limits.refused(start, hint, now),
             };
             (heard, locked.head_if(|_| sooner))
@@ -331,7 +332,7 @@ impl Limiter {
     /// What the provider's answers have said of its limits, where those are lower than the ones
     /// that are set. The limiter goes by the lower of both.
     pub fn learned(&self) -> Learned {
-        self.0.lock().limits.learned()
+        self.0.lock().limits.learned(self.0.now())
     }
 
     /// How many processes share the limits, and whether their store can be reached. `None` if the

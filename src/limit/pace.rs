@@ -54,6 +54,8 @@ pub(super) struct Pace {
     /// how many.
     run: Option<(Nanos, u32)>,
     hold: Option<Hold>,
+    /// Whether the last one that is over was for a few refusals among others, and no cascade.
+    was_for_few: bool,
     /// When the last one ends. It may be over before, by an answer to what was sent before its
     /// refusal.
     held_until: Nanos,
@@ -101,9 +103,19 @@ impl Pace {
         self.learned.map(|rate| rate.now())
     }
 
+    /// Whether the last refusals that held everyone were few, and are over.
+    pub(super) fn has_held_for_few(&self) -> bool {
+        self.was_for_few && self.hold.is_none()
+    }
+
     /// Whether the last pause was too short.
     pub(super) fn has_paused_in_vain(&self) -> bool {
         self.hold.is_some_and(|hold| hold.is_in_vain)
+    }
+
+    /// Whether nothing has been let in for so long.
+    pub(super) fn has_held_for(&self, long: Nanos, now: Nanos) -> bool {
+        self.hold.is_some_and(|hold| now - hold.since >= long)
     }
 
     /// Takes note of a request that is sent.
@@ -132,6 +144,7 @@ impl Pace {
         self.run.take_if(|(first, _)| sent > *first);
         if let Some(hold) = self.hold.filter(|hold| sent > hold.since) {
             self.hold = None;
+            self.was_for_few = !hold.is_cascade && self.answers.are_few_refused();
             self.answers.forgive();
             self.sent.idle += hold.idle;
             if hold.is_cascade {

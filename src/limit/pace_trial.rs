@@ -93,6 +93,24 @@ fn a_rate_that_is_far_too_low_is_soon_left_behind() {
 }
 
 #[test]
+fn a_rate_that_was_cut_to_a_fiftieth_comes_back_in_less_time_than_the_cut_took() {
+    let bucket = Allows::Bucket {
+        rate: 50.0,
+        burst: 10.0,
+    };
+    for hint in [Hint::Exact, Hint::Seconds, Hint::None] {
+        let mut provider = Provider::new(bucket.clone(), hint);
+        provider.cut = Some((30 * SECOND, 60 * SECOND, 0.02));
+        let came = trial(&mut provider, 100 * SECOND);
+        let rate = came.admitted_rate(90 * SECOND, 100 * SECOND) / 50.0;
+        assert!(rate > 0.9, "{hint:?}: {rate}");
+        // A few of the fifteen that the cut lets in meanwhile.
+        let refused = came.refused_share(45 * SECOND, 60 * SECOND);
+        assert!(refused < 0.4, "{hint:?}: {refused}");
+    }
+}
+
+#[test]
 fn refusals_by_chance_are_no_rate() {
     for strays in [0.02, 0.05] {
         for hint in [Hint::Seconds, Hint::None] {

@@ -87,7 +87,9 @@ impl Drop for Permit {
             locked.limits.end(reserved, used, end, now);
             let head = locked.head_if(|reason| match reason {
                 Binding::InFlight => true,
-                Binding::Tokens => sooner || used.model_tokens() < reserved.model_tokens(),
+                Binding::Tokens | Binding::InputTokens | Binding::OutputTokens => {
+                    sooner || used.model_tokens() < reserved.model_tokens()
+                }
                 _ => sooner,
             });
             ((), head)

@@ -98,6 +98,14 @@ impl Places {
         self.cascade.is_some()
     }
 
+    /// In a pause, when all that were refused are known: how many were let in at once, if there may
+    /// be no more places than that.
+    pub(super) fn counted(&self, now: Nanos) -> Option<usize> {
+        let cascade = self.cascade.as_ref().filter(|it| now >= it.until)?;
+        let is_known = cascade.let_in >= self.proven_since(cascade.first).max(1);
+        is_known.then_some(cascade.let_in)
+    }
+
     /// Whether one more may be in flight beside this many.
     pub(super) fn room(
         &mut self,
@@ -106,12 +114,12 @@ impl Places {
         is_paused: bool,
         now: Nanos,
     ) -> Room {
+        let counted = self.counted(now);
         let ended = |it: &mut Cascade| now >= it.until && !is_paused;
-        if let Some(cascade) = self.cascade.take_if(ended)
-            && cascade.let_in > 0
-            && cascade.let_in >= self.proven_since(cascade.first)
+        if self.cascade.take_if(ended).is_some()
+            && let Some(most) = counted
         {
-            self.known = Some(Known::new(cascade.let_in, now));
+            self.known = Some(Known::new(most, now));
         }
         // Where something else is the limit, they are never all in use, and nothing confirms them.
         let refused = self.refused.unwrap_or_default();

@@ -8,7 +8,7 @@ use crate::error::{Error, Result, config};
 ///
 /// It is exact: `Rate::per_minute(7)` is seven in sixty seconds, not `0.116…` a second. The period
 /// also bounds a single cost: more than one whole period's worth is never admitted
-/// ([`ErrorKind::NeverFits`]).
+/// ([`ErrorKind::NeverFits`](crate::ErrorKind::NeverFits)).
 ///
 /// Any rate can be made. Where it is used, zero and more than
 /// [`MAX_PER_SECOND`](Rate::MAX_PER_SECOND) are refused with [`ErrorKind::Config`](crate::ErrorKind::Config).

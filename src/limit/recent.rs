@@ -67,6 +67,12 @@ impl RecentAnswers {
         }
     }
 
+    /// Whether fewer than a quarter of the last twenty, or of all, are refusals.
+    pub(super) fn are_few_refused(&self) -> bool {
+        let all = self.count.min(ENOUGH_ANSWERS);
+        4 * (self.last & ((1 << ENOUGH_ANSWERS) - 1)).count_ones() < all
+    }
+
     pub(super) fn chance(&self) -> Chance {
         self.chance
     }

@@ -1,8 +1,8 @@
 //! A pause's end without a burst, for a limiter without a request rate.
 //!
 //! All that have waited for the end of the pause would else be sent in one instant. Where there is
-//! a rate, its bucket is empty after a pause and does the same. Each answer that lets in what was
-//! sent since lets two more go at once: the server takes more.
+//! a rate, its bucket is empty after a pause and does the same. If the pause was for a few refusals
+//! among others, each answer that lets in what was sent since lets two more go at once.
 
 use super::bucket::{Bucket, Nanos};
 use super::rate::Rate;

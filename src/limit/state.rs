@@ -20,6 +20,9 @@ use super::slow_start::SlowStart;
 use crate::binding::Binding;
 use crate::error::Result;
 
+/// An overload that lasts so long is no load of this limiter's.
+const DOWN_AFTER: Nanos = 4_000_000_000;
+
 /// What a permit remembers of its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Start {
@@ -124,7 +127,8 @@ impl LimiterState {
         if self.places.let_in(start.place, start.at, now) {
             self.pace = Pace::default();
         }
-        let started = self.slow_start.as_mut();
+        let may_be_faster = self.pace.has_held_for_few();
+        let started = self.slow_start.as_mut().filter(|_| may_be_faster);
         let is_faster = started.is_some_and(|it| it.let_in(start.at));
         self.keep_pace(now) || is_faster
     }
@@ -168,6 +172,20 @@ impl LimiterState {
         let heard = self.pace.refused(start.at, self.in_flight, hint, now);
         self.pace.outage();
         (heard, self.keep_pace(now))
+    }
+
+    /// As [`refused`](Self::refused), where the server says itself that it is overloaded. One that
+    /// lets in nothing for seconds, while it is only asked now and then, is down: no window of a
+    /// rate ends so, as that is refused in other words.
+    pub(crate) fn overloaded(
+        &mut self,
+        start: Start,
+        hint: Option<Duration>,
+        now: Nanos,
+    ) -> (Heard, bool) {
+        let (heard, sooner) = self.refused(start, hint, now);
+        let is_down = hint.is_none() && self.pace.has_held_for(DOWN_AFTER, now);
+        (heard, is_down && self.outage(now) || sooner)
     }
 
     /// Takes note that the server is down, and refuses for that. Whether something may be admitted
@@ -234,7 +252,7 @@ impl LimiterState {
 
     /// The rates that answers announce, here or to those who share the limits, where they are
     /// lower than those that are set.
-    pub(super) fn learned(&self) -> Learned {
+    pub(super) fn learned(&self, now: Nanos) -> Learned {
         let [requests, tokens] = self.set.rates();
         let lower = |learned: Option<Rate>, than: Option<Rate>| {
             let is_lower = |learned: &Rate| {
@@ -242,21 +260,28 @@ impl LimiterState {
             };
             learned.filter(is_lower)
         };
-        let announced = lower(
-            self.announced.lowest(|it| it == Counted::Requests),
-            requests,
-        );
+        let headers = |counted| self.announced.lowest(counted, now);
+        let told = |counted| headers(counted).map(|(rate, _)| rate);
+        let announced = lower(told(Counted::Requests), requests);
         let announced = self.set.followed(0).or(announced);
+        // What is left of a day's limit goes as fast as the refusals let it.
+        let binds = headers(Counted::Requests).is_none_or(|(_, binds)| binds);
         let paced = self.paced.as_ref().map(Bucket::rate);
-        let announced_tokens = self.announced.lowest(|it| it != Counted::Requests);
-        let announced_tokens = (self.set.followed(1)).or(lower(announced_tokens, tokens));
+        let paced = lower(paced, announced.filter(|_| binds).or(requests));
+        let announced_tokens = lower(told(Counted::Tokens), tokens);
+        let announced_tokens = self.set.followed(1).or(announced_tokens);
         let at_once = self.places.most();
+        let named = self.announced.named(now);
+        let fewer = |at_once: &usize| *at_once < self.concurrency.high();
         Learned {
             requests: announced,
-            at_once: at_once.filter(|at_once| *at_once < self.concurrency.high()),
-            from_refusals: lower(paced, announced.or(requests)),
+            at_once: at_once.filter(fewer),
+            maybe_at_once: self.places.counted(now).filter(fewer),
+            from_refusals: paced,
             tokens: announced_tokens,
-            tokens_from_refusals: lower(self.announced.named(), announced_tokens.or(tokens)),
+            input_tokens: lower(told(Counted::InputTokens), tokens),
+            output_tokens: lower(told(Counted::OutputTokens), tokens),
+            tokens_from_refusals: lower(named, announced_tokens.or(tokens)),
             ignored: self.ignored,
         }
     }
@@ -546,15 +571,24 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_start_after_a_pause_is_faster_with_each_answer_that_lets_one_in() {
+    /// How many of 64 are in flight 99, 210 and 499 ms after a pause of a second for so many
+    /// refusals, if each answer takes a tenth of a second.
+    fn started_after(refusals: usize) -> [usize; 3] {
         let mut limits = LimiterState::new(64);
         let (latency, mut starts) = (SECOND / 10, Vec::new());
-        assert_eq!(limits.admit(Cost::ONE, 0), Admission::Now);
-        let early = limits.start();
-        limits.pause(SECOND, 0);
-        limits.let_in(early, SECOND);
-        limits.release();
+        while limits.admit(Cost::ONE, 0) == Admission::Now {
+            starts.push(limits.start());
+        }
+        for (n, start) in starts.drain(..).enumerate() {
+            if n < refusals {
+                limits.refused(start, Some(Duration::from_secs(1)), 0);
+                limits.pause(SECOND, 0);
+            } else if refusals < 64 {
+                limits.let_in(start, 0);
+            }
+            limits.release();
+        }
+        let mut started = [0; 3];
         for now in (SECOND..).step_by(1_000_000).take(500) {
             while limits.admit(Cost::ONE, now) == Admission::Now {
                 starts.push(limits.start());
@@ -563,12 +597,23 @@ mod tests {
                 limits.let_in(start, now);
                 limits.release();
             }
-            match (now - SECOND) / 1_000_000 {
-                99 => assert_eq!(starts.len(), 7, "no answer has come"),
-                210 => assert!((15..30).contains(&starts.len()), "{}", starts.len()),
-                499 => assert!(starts.len() > 55, "{}", starts.len()),
-                _ => {}
+            let at = [99, 210, 499].map(|ms| SECOND + ms * 1_000_000);
+            if let Some(at) = at.iter().position(|at| *at == now) {
+                started[at] = starts.len();
             }
+        }
+        started
+    }
+
+    #[test]
+    fn the_start_after_few_refusals_is_faster_with_each_answer_that_lets_one_in() {
+        let [first, second, third] = started_after(3);
+        assert_eq!(first, 7, "no answer has come");
+        assert!((15..30).contains(&second) && third > 50, "{second} {third}");
+        // Where many were refused it is six or seven in a tenth of a second, whatever is answered.
+        for many in [16, 64] {
+            let started = started_after(many);
+            assert!(started.iter().all(|it| *it <= 8), "{many}: {started:?}");
         }
     }
 
@@ -597,6 +642,107 @@ mod tests {
         }
     }
 
+    /// Sends as fast as it may until `end` to a server that lets in 50 a second, with a burst of
+    /// ten, or is down. Returns how many were let in.
+    fn send_until(end: Nanos, is_down: bool, limits: &mut LimiterState, now: &mut Nanos) -> u32 {
+        let (mut bucket, mut filled, mut let_in) = (10.0_f64, *now, 0);
+        while *now < end {
+            if let Admission::At(at, _) = limits.admit(Cost::ONE, *now) {
+                *now = at;
+                continue;
+            }
+            let start = limits.start();
+            bucket = (bucket + 50.0 * (*now - filled) as f64 / SECOND as f64).min(10.0);
+            filled = *now;
+            if bucket >= 1.0 && !is_down {
+                bucket -= 1.0;
+                let_in += 1;
+                limits.let_in(start, *now);
+            } else {
+                let (heard, _) = if is_down {
+                    limits.overloaded(start, None, *now)
+                } else {
+                    limits.refused(start, None, *now)
+                };
+                if let Heard::Held(pause) = heard {
+                    limits.pause(*now + u64::try_from(pause.as_nanos()).unwrap(), *now);
+                }
+            }
+            limits.release();
+            *now += SECOND / 1_000;
+        }
+        let_in
+    }
+
+    #[test]
+    fn an_overload_that_lasts_tells_no_rate() {
+        let (mut limits, mut now) = (LimiterState::new(64), 0);
+        let before = send_until(20 * SECOND, false, &mut limits, &mut now);
+        assert!(before > 800, "{before}");
+        assert_eq!(send_until(60 * SECOND, true, &mut limits, &mut now), 0);
+        // The longest pause, and as much again as its start.
+        now = now.max(68 * SECOND);
+        let after = send_until(88 * SECOND, false, &mut limits, &mut now);
+        assert!(after > 800, "{after}");
+    }
+
+    #[test]
+    fn while_a_rate_and_a_number_at_once_explain_the_refusals_both_are_told() {
+        let mut limits = LimiterState::new(20);
+        let mut starts = Vec::new();
+        while limits.admit(Cost::ONE, 0) == Admission::Now {
+            starts.push(limits.start());
+        }
+        let wait = Duration::from_secs(60);
+        for start in starts.split_off(3) {
+            limits.refused(start, Some(wait), 1);
+            limits.release();
+        }
+        limits.pause(60 * SECOND, 1);
+        let told = |limits: &LimiterState, now| {
+            let learned = limits.learned(now);
+            (learned.at_once, learned.maybe_at_once)
+        };
+        assert_eq!(told(&limits, 2), (None, None), "more may be refused yet");
+        assert_eq!(told(&limits, SECOND), (None, Some(3)));
+        assert!(limits.learned(SECOND).from_refusals.is_some());
+        for start in starts {
+            limits.let_in(start, SECOND);
+            limits.release();
+        }
+        assert_eq!(told(&limits, 59 * SECOND), (None, Some(3)));
+        assert_eq!(limits.admit(Cost::ONE, 61 * SECOND), Admission::Now);
+        assert_eq!(told(&limits, 61 * SECOND), (Some(3), None));
+        assert_eq!(limits.learned(61 * SECOND).from_refusals, None);
+    }
+
+    #[test]
+    fn a_rate_from_refusals_is_told_beside_a_day_of_which_something_is_left() {
+        let mut limits = LimiterState::new(64);
+        let day = Announced {
+            counted: Counted::Requests,
+            scope: 0,
+            limit: 86_400,
+            remaining: Some(86_000),
+            reset: None,
+            window: Some(Duration::from_secs(86_400)),
+        };
+        limits.announced(&day, 0, 0);
+        limits.paced = Some(Bucket::full(Rate::per_second(30), 1, 0));
+        let told = |limits: &LimiterState| limits.learned(SECOND).from_refusals;
+        assert_eq!(
+            told(&limits),
+            Some(Rate::per_second(30)),
+            "the day's is lower"
+        );
+        let over = Announced {
+            remaining: Some(0),
+            ..day
+        };
+        limits.announced(&over, 1, 1);
+        assert_eq!(told(&limits), None);
+    }
+
     #[test]
     fn what_was_sent_before_a_limit_was_announced_tells_no_rate() {
         let mut limits = LimiterState::new(64);
@@ -619,6 +765,6 @@ mod tests {
                 _ => drop(limits.let_in(start, 1)),
             }
         }
-        assert_eq!(limits.learned().from_refusals, None);
+        assert_eq!(limits.learned(0).from_refusals, None);
     }
 }

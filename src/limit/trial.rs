@@ -591,7 +591,7 @@ fn a_limit_at_once_is_found_and_kept() {
             assert_eq!(came.rows, rows, "{told}");
             assert!(came.done <= first_pause + ideal * 13 / 10, "{told}");
             assert!(came.attempts <= 5, "{told}");
-            assert_eq!(limits.learned().at_once, Some(places), "{told}");
+            assert_eq!(limits.learned(came.done).at_once, Some(places), "{told}");
         }
     }
 }
@@ -606,14 +606,17 @@ fn refusals_that_name_places_tell_no_rate() {
         provider.spread = 0.3;
         let mut limits = LimiterState::new(20);
         let came = run(&mut limits, &mut provider, 300, 900 * SECOND, seed);
-        let told = format!("seed {seed}, {slowest}: {:?}, {came:?}", limits.learned());
+        let told = format!(
+            "seed {seed}, {slowest}: {:?}, {came:?}",
+            limits.learned(came.done)
+        );
         assert!(!limits.has_paced(), "{told}");
         assert_eq!(came.rows, 300, "{told}");
         assert!(came.done <= 115 * SECOND, "{told}");
         assert!(came.attempts <= 5, "{told}");
         assert!(
             limits
-                .learned()
+                .learned(came.done)
                 .at_once
                 .is_some_and(|it| (2..=4).contains(&it)),
             "{told}"
@@ -641,7 +644,7 @@ fn a_limit_at_once_that_rises_is_followed() {
     let came = run(&mut limits, &mut provider, 3_000, 300 * SECOND, 1);
     assert!(came.admitted_rate(30 * SECOND, 60 * SECOND) < 3.1);
     assert!(came.admitted_rate(120 * SECOND, 300 * SECOND) > 0.85 * 12.0);
-    assert_eq!(limits.learned().at_once, Some(12));
+    assert_eq!(limits.learned(came.done).at_once, Some(12));
 }
 
 #[test]

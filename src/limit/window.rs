@@ -67,7 +67,8 @@ const SHORTER: [Duration; 6] = [
 const SHORT_FOR: Duration = Duration::from_secs(3);
 
 impl Short {
-    fn note(&mut self, announced: &Announced, reset: Reset) {
+    /// `took` is the time from the request to its answer.
+    fn note(&mut self, announced: &Announced, reset: Reset, took: Duration) {
         self.longest = self.longest.max(reset.after);
         // A refusal says that nothing remains, however little is used of the window.
         let remaining = announced.remaining.filter(|remaining| *remaining > 0);
@@ -77,14 +78,18 @@ impl Short {
             Counted::Requests => 1,
             _ => 1_000,
         };
-        let used = used.saturating_sub(not_told);
-        let in_a_minute = MINUTE.as_nanos() * u128::from(used) / u128::from(announced.limit.max(1));
-        self.is_no_minute |= in_a_minute > (reset.after + reset.grain).as_nanos();
+        let in_a_minute =
+            |used| MINUTE.as_nanos() * u128::from(used) / u128::from(announced.limit.max(1));
+        let least = in_a_minute(used.saturating_sub(not_told));
+        // One request was used when it came, and has come back for no longer than it took.
+        let is_request = announced.counted == Counted::Requests;
+        let own = in_a_minute(used.min(is_request.into())).saturating_sub(took.as_nanos());
+        self.is_no_minute |= least.max(own) > (reset.after + reset.grain).as_nanos();
     }
 }
 
 impl Window {
-    pub(super) fn note(&mut self, announced: &Announced, sent: Nanos) {
+    pub(super) fn note(&mut self, announced: &Announced, sent: Nanos, now: Nanos) {
         if let Some(named) = announced.window {
             self.length = named;
             return;
@@ -110,7 +115,7 @@ impl Window {
             longest: Duration::ZERO,
             is_no_minute: false,
         });
-        short.note(announced, reset);
+        short.note(announced, reset, took(sent, now));
         let watched = Duration::from_nanos(sent.saturating_sub(short.since));
         // Of a minute that slides most is used in the end, and its resets are short as well.
         let is_little = used <= announced.limit / 2;
@@ -153,11 +158,15 @@ impl Window {
     }
 
     /// Takes note of an answer that was long on its way.
-    pub(super) fn note_late(&mut self, announced: &Announced) {
+    pub(super) fn note_late(&mut self, announced: &Announced, sent: Nanos, now: Nanos) {
         if let (Some(short), Some(reset)) = (&mut self.short, announced.reset) {
-            short.note(announced, reset);
+            short.note(announced, reset, took(sent, now));
         }
     }
+}
+
+fn took(sent: Nanos, now: Nanos) -> Duration {
+    Duration::from_nanos(now.saturating_sub(sent))
 }
 
 /// Of fewer units used nobody can tell how long each takes to come back.

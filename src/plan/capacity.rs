@@ -129,24 +129,6 @@ impl Load {
         [0, 1].map(allowed)
     }
 
-    /// Whose model tokens are limited most, if some are limited apart.
-    pub(super) fn tokens_bound(&self, scenario: &Scenario) -> Option<&'static str> {
-        let [_, together] = self.allowed(scenario);
-        let [prompts, answers] = self.allowed_apart(scenario);
-        let all = [
-            ("prompts and answers", together),
-            ("prompts", prompts),
-            ("answers", answers),
-        ];
-        let known = all
-            .into_iter()
-            .filter_map(|(whose, rate)| Some((whose, rate?)));
-        let lowest = known.min_by(|one, other| one.1.total_cmp(&other.1));
-        lowest
-            .filter(|_| prompts.or(answers).is_some())
-            .map(|it| it.0)
-    }
-
     /// How many are in flight if only the rates hold the run back, by Little's law.
     pub(super) fn needed(&self, scenario: &Scenario) -> Option<f64> {
         let allowed = self.allowed(scenario).into_iter();

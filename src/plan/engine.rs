@@ -18,10 +18,15 @@ use super::{Planned, Scenario};
 use crate::api::{Estimates, Usage};
 use crate::binding::{Binding, Times};
 use crate::clock::Parker;
-use crate::error::Result;
+use crate::error::{Result, config};
 use crate::limit::{Admission, Cost, LimiterState, Start};
 use crate::pool::{BindingTrack, Finished, InputQueue, Item, Next, Schedule};
 use crate::retry::{Decision, Failed, Reach, Verdict};
+
+/// 500 years of 365 days. Nanoseconds end 84 years later.
+const LONGEST: Nanos = 500 * 365 * 86_400 * 1_000_000_000;
+const TOO_LONG: &str = "a run of so many requests would take more than 500 years: raise the limits or \
+                        the concurrency, or plan fewer";
 
 /// The result of a run in virtual time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -66,9 +71,10 @@ struct Flight {
 /// Runs a scenario to its end.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be, and for a run that is
+/// longer than [`LONGEST`].
 pub(super) fn run(scenario: &Scenario, variant: Variant) -> Result<RunResult> {
-    Ok(Engine::new(scenario, variant)?.run())
+    Engine::new(scenario, variant)?.run()
 }
 
 struct Engine<'a> {
@@ -126,7 +132,7 @@ impl<'a> Engine<'a> {
         })
     }
 
-    fn run(mut self) -> RunResult {
+    fn run(mut self) -> Result<RunResult> {
         loop {
             let wake = self.send();
             let end = self.ends.peek().map(|Reverse((at, _))| *at);
@@ -134,6 +140,9 @@ impl<'a> Engine<'a> {
                 break;
             };
             self.now = self.now.max(next);
+            if self.now > LONGEST {
+                return Err(config(TOO_LONG));
+            }
             self.instant = self.epoch + Duration::from_nanos(self.now);
             while let Some(end) = self.ends.peek()
                 && end.0.0 <= self.now
@@ -148,7 +157,7 @@ impl<'a> Engine<'a> {
         }
         self.bind(None);
         self.result.bound = self.track.settle(self.instant).0;
-        self.result
+        Ok(self.result)
     }
 
     /// Sends all that may go now. When to look again, if nothing ends before.

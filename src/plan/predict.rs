@@ -51,8 +51,6 @@ pub(crate) struct Prediction {
     pub(crate) in_flight_mean: f64,
     /// How many are in flight if only the rates hold the run back; `None` if there are none.
     pub(crate) concurrency_needed: Option<f64>,
-    /// Whose model tokens are limited most, if some are limited apart.
-    pub(crate) tokens_bound: Option<&'static str>,
     /// What several processes need, if they are planned.
     pub(crate) capacity: Option<Capacity>,
     /// How many requests the other runs have, if not all.
@@ -119,7 +117,8 @@ pub(crate) fn concurrencies_around(concurrency: usize) -> Vec<usize> {
 /// Runs it in virtual time, with this seed and with others, and at each of `concurrencies`.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for limits that cannot be, and for a run of
+/// centuries.
 pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Prediction> {
     let all = scenario.requests.count;
     let main = variant(scenario, scenario.concurrency, true);
@@ -171,7 +170,6 @@ pub(crate) fn predict(scenario: &Scenario, concurrencies: &[usize]) -> Result<Pr
         in_flight_mean: (found.wire.as_secs_f64() / found.end.as_secs_f64().max(f64::MIN_POSITIVE))
             .min(found.in_flight_peak as f64),
         concurrency_needed: load.needed(scenario),
-        tokens_bound: load.tokens_bound(scenario),
         capacity: (scenario.processes).map(|processes| capacity(scenario, processes, &load)),
         scaled,
         is_main_scaled: main.requests < all,

@@ -126,11 +126,11 @@ fn tokens_of_prompts_and_of_answers_are_limited_apart() {
         ..scenario(300)
     };
     let limit = |tokens: u64| Some(Rate::per_minute(tokens));
-    for (apart, each_second, named) in [
-        ([limit(24_000), None], 1.0, "prompts"),
-        ([None, limit(12_000)], 2.0, "answers"),
-        ([limit(24_000), limit(12_000)], 1.0, "prompts"),
-        ([limit(240_000), limit(6_000)], 1.0, "answers"),
+    for (apart, each_second, binding) in [
+        ([limit(24_000), None], 1.0, Binding::InputTokens),
+        ([None, limit(12_000)], 2.0, Binding::OutputTokens),
+        ([limit(24_000), limit(12_000)], 1.0, Binding::InputTokens),
+        ([limit(240_000), limit(6_000)], 1.0, Binding::OutputTokens),
     ] {
         let plan = predict::predict(
             &Scenario {
@@ -147,8 +147,7 @@ fn tokens_of_prompts_and_of_answers_are_limited_apart() {
             (took / expected - 1.0).abs() < 0.03,
             "{apart:?}: {took} s and not {expected}"
         );
-        assert_eq!(plan.binding(), Some(Binding::Tokens), "{apart:?}");
-        assert_eq!(plan.tokens_bound, Some(named), "{apart:?}");
+        assert_eq!(plan.binding(), Some(binding), "{apart:?}");
         assert!(
             (plan.concurrency_needed.unwrap() - each_second).abs() < 0.01,
             "{apart:?}"
@@ -171,6 +170,23 @@ fn what_is_larger_than_a_period_of_the_providers_own_limit_fails_at_once() {
             ..scenario(5)
         });
         assert_eq!((result.failed, result.attempts), (failed, 5), "{apart:?}");
+    }
+}
+
+#[test]
+fn a_run_of_centuries_is_refused() {
+    for (request_rate, latency) in [
+        (Some(Rate::try_per_second(0.000_001).unwrap()), 1.0),
+        (None, 1e9),
+    ] {
+        let scenario = Scenario {
+            request_rate,
+            latency: Dist::constant(latency),
+            timeout: Duration::MAX,
+            ..scenario(30_000)
+        };
+        let error = predict::predict(&scenario, &[]).unwrap_err();
+        assert!(error.to_string().contains("more than 500 years"), "{error}");
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Stats {
     /// Failed for good.
     pub(super) permanent: u64,
     pub(super) simulated: u64,
+    /// Rows whose answer is that of a copy.
+    pub(super) by_copy: u64,
     /// Requests sent, of the rows that say how many.
     pub(super) attempts: u64,
     /// Rows that needed more than one.
@@ -99,6 +101,7 @@ impl Stats {
             _ => self.transient += 1,
         }
         self.simulated += u64::from(facts.simulated);
+        self.by_copy += u64::from(facts.by_copy);
         let attempts = facts.attempts.unwrap_or(0);
         self.attempts += attempts;
         self.retried += u64::from(attempts > 1);

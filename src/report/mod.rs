@@ -43,6 +43,8 @@ pub(crate) struct RunInfo {
     pub(crate) title: String,
     /// `None` if the page is made of files alone.
     pub(crate) limits: Option<Limits>,
+    /// What else the summary says of its speed: labels and facts.
+    pub(crate) facts: Vec<(&'static str, String)>,
     /// What to do about the speed.
     pub(crate) advice: Option<String>,
     /// Why the run stopped early.

@@ -42,6 +42,8 @@ impl Report {
             figures.push(distribution(&stats.answers)?);
         }
         let tokens = stats.prompt_tokens.saturating_add(stats.completion_tokens);
+        let facts = info.facts.iter();
+        let facts = facts.map(|(label, fact)| (label, printable(fact, LONGEST_MESSAGE)));
         let files = (self.files.iter()).map(|file| {
             json!([
                 printable(&file.name.to_string_lossy(), 200),
@@ -61,6 +63,7 @@ impl Report {
             "failed": stats.failed(),
             "permanent": stats.permanent,
             "simulated": stats.simulated,
+            "by_copy": stats.by_copy,
             "attempts": stats.attempts,
             "retried": stats.retried,
             "undated": stats.undated,
@@ -75,6 +78,7 @@ impl Report {
             "whole_rows": percentiles(&stats.rows),
             "over_time": over_time.as_ref().map(|it| told(stats, it)),
             "figures": figures.iter().map(|it| [it.title, &it.caption, &it.svg]).collect::<Vec<_>>(),
+            "facts": facts.collect::<Vec<_>>(),
             "where": times(stats),
             "failures": reasons(&stats.failures),
             "retries": reasons(&stats.retries),
@@ -301,6 +305,7 @@ mod tests {
             title: hostile.to_owned(),
             stopped: Some(hostile.to_owned()),
             advice: Some(hostile.to_owned()),
+            facts: vec![("limits", hostile.to_owned())],
             limits: None,
         };
         let page = report.page(&info).unwrap();

@@ -393,6 +393,21 @@ fn an_output_that_cannot_be_written_has_one_exit_code_with_every_command() {
         .never_says(&["succeeded", "time"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_limit_on_the_size_of_files_is_told_by_what_writes_one() {
+    let folder = Folder::new();
+    folder.requests(200);
+    let done = ["run", "p.jsonl", "--simulate=latency=1ms", "-o", "r.jsonl"];
+    folder.tool(&done).run().code(0);
+    for command in ["extract", "merge", "report"] {
+        let script = format!("ulimit -f 4; exec \"$TOLLGATE\" {command} r.jsonl -o made");
+        let ended = folder.shell(&script).run().code(4);
+        ended.says(&["cannot write \"made\": File too large"]);
+        assert!(!folder.names().iter().any(|name| name.starts_with("made")));
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_standard_output_is_told_by_every_command() {

@@ -444,16 +444,20 @@ fn a_dry_run_keeps_to_the_simulated_limits_on_prompts_and_answers_apart() {
         tool.run().code(0).stdout
     };
     let quick = dry("jitter=0");
-    assert!(!quick.contains("limit on model tokens"), "{quick}");
-    for (limit, whose) in [("input-tpm=600", "prompts"), ("output-tpm=600", "answers")] {
+    assert!(!quick.contains(" tokens for "), "{quick}");
+    for (limit, which) in [("input-tpm=600", "input"), ("output-tpm=600", "output")] {
         let told = dry(limit);
-        let words =
-            format!("bound by   the limit on model tokens of {whose} for 100 % of the time");
+        let words = format!("bound by   the limit on {which} tokens for 100 % of the time");
         assert!(told.contains(&words), "{told}");
         assert!(
             told.contains("time       ") && !told.contains("leaves out"),
             "{told}"
         );
+    }
+    for (more, by) in [(&["--tpm", "3"][..], "--tpm"), (&[], "the simulated tpm")] {
+        let run = ["run", "p.jsonl", "--dry-run", "--simulate=tpm=4"];
+        let told = folder.tool(&[&run, more].concat()).run().code(0).stdout;
+        assert!(told.contains(&format!("bound by   {by} ")), "{told}");
     }
     let told = dry("load=4,places=9,strays=0.1,cut=1s-2s@0");
     let words = "of --simulate the plan leaves out load, cut, places, strays";

@@ -89,7 +89,16 @@ fn a_trial_needs_no_key_and_answers_every_row() {
     let waits: Vec<&String> = summary["wait_s"].as_object().unwrap().keys().collect();
     assert_eq!(
         waits,
-        ["backoff", "gate_requests", "gate_tokens", "pause", "wire"]
+        [
+            "backoff",
+            "gate_input_tokens",
+            "gate_output_tokens",
+            "gate_requests",
+            "gate_tokens",
+            "pause",
+            "warmup",
+            "wire"
+        ]
     );
     assert_eq!(summary["requests"], 30);
     assert_eq!(summary["succeeded"], 30);
@@ -472,14 +481,62 @@ fn a_warm_up_is_named_as_what_held_the_others() {
 }
 
 #[test]
+fn what_binds_of_input_and_output_tokens_is_told_apart() {
+    let folder = Folder::new();
+    folder.requests(120);
+    // Some 60 tokens an answer: 7,200 at 1,000 a second, after a burst of 2,000.
+    let provider = "--simulate=latency=20ms,input-tpm=600000,output-tpm=60000,headers=anthropic";
+    let mut arguments = vec!["run", "p.jsonl", "-o", "r.jsonl", provider];
+    arguments.extend(["--summary", "s.json", "--report", "r.html"]);
+    let ended = folder.tool(&arguments).run().code(0);
+    let told = "600,000 input tokens/min and 60,000 output tokens/min learned from headers";
+    let advice = "the limit on output tokens (60,000/min learned from headers) bound for";
+    ended.says(&[told, advice]);
+    let summary = folder.json("s.json");
+    assert_eq!(summary["binding"], "output_tokens");
+    assert_eq!(summary["learned"]["output_tokens_per_s"], 1_000.0);
+    assert_eq!(summary["learned"]["tokens_per_s"], Value::Null);
+    let wait = &summary["wait_s"];
+    assert!(wait["gate_output_tokens"].as_f64() > Some(0.0), "{wait}");
+    assert_eq!(wait["gate_tokens"], 0.0);
+    let records = folder.records("r.jsonl");
+    let mut times = records.iter().map(|it| &it["tollgate"]["time_s"]);
+    assert!(times.any(|it| it["output_tokens"].as_f64() > Some(0.0)));
+    let page = std::fs::read_to_string(folder.path("r.html")).unwrap();
+    let told = told.replace('/', "&#x2f;");
+    for words in [told.as_str(), "limit on output tokens"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+}
+
+#[test]
+fn in_its_first_pause_a_run_says_that_it_may_be_too_many_at_once() {
+    let folder = Folder::new();
+    folder.requests(60);
+    let provider = "--simulate=latency=300ms,jitter=0,places=3@60s";
+    let mut arguments = vec!["run", "p.jsonl", "-o", "r.jsonl", provider];
+    arguments.extend(["--deadline", "3", "--progress", "always"]);
+    arguments.extend(["--summary", "s.json"]);
+    let ended = folder.tool(&arguments).run().code(3);
+    ended.says(&[" at once learned from refusals", "too many at once: -c "]);
+    let summary = folder.json("s.json");
+    assert!(summary["learned"]["maybe_at_once"].is_u64(), "{summary}");
+}
+
+#[test]
 fn an_answer_that_does_not_come_is_hedged_and_holds_nothing_up() {
     let folder = Folder::new();
     folder.requests(40);
     let ok = Reply::ok_chat("hello").after(Duration::from_millis(5));
     let server = Faultd::replies([Reply::stall(), ok]);
-    let arguments = ["run", "p.jsonl", "--hedge", "--summary", "s.json"];
+    let mut arguments = vec!["run", "p.jsonl", "--hedge", "--summary", "s.json"];
+    arguments.extend(["--report", "r.html"]);
     let ended = folder.tool(&arguments).at(&server).run().code(0);
     let summary = folder.json("s.json");
+    let page = std::fs::read_to_string(folder.path("r.html")).unwrap();
+    for words in ["<li>hedging: ", " hedging cop", " cut off, which"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
     let ended = ended.says(&[
         "hedging    ",
         " sent, ",

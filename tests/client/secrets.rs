@@ -51,7 +51,7 @@ fn a_key_that_a_refusal_repeats_is_scrubbed() {
                     "type": "invalid_request_error",
                 }}),
             )),
-            &[("x-request-id", "req_7")],
+            &[("x-request-id", &format!("req_{KEY}"))],
         )
     });
     let error = bench
@@ -61,12 +61,23 @@ fn a_key_that_a_refusal_repeats_is_scrubbed() {
         (error.kind(), error.status()),
         (ErrorKind::Auth, Some(StatusCode::UNAUTHORIZED))
     );
-    assert_eq!(error.request_id(), Some("req_7"));
+    assert_eq!(error.request_id(), Some("req_[redacted]"));
     let shown = shown(&error);
     assert!(!shown.contains(KEY), "{shown}");
     assert!(error.to_string().contains("[redacted]"), "{error}");
     // What a terminal would obey is spelled out.
     assert!(!error.to_string().contains(['\u{1b}', '\u{7}', '\u{202e}']));
+}
+
+/// A record of a run over a file has it.
+#[test]
+fn a_key_that_an_answers_id_repeats_is_scrubbed() {
+    for name in ["x-request-id", "request-id", "apim-request-id"] {
+        let bench = bench(move |_| with(says("ok"), &[(name, &format!("req_{KEY}"))]));
+        let reply = bench.run(|client| client.chat("m", "hi").send()).unwrap();
+        assert_eq!(reply.request_id(), Some("req_[redacted]"));
+        assert_eq!(reply.header(name), Some("req_[redacted]"));
+    }
 }
 
 #[test]

@@ -90,6 +90,16 @@ fn announced_limits_on_tokens_are_kept_with_nothing_configured() {
     }
 }
 
+/// Two in each second are announced in the same words as two in each minute.
+#[test]
+fn a_window_of_a_second_with_two_requests_is_found() {
+    let run = run("latency=100ms,rps=2,window=fixed", 120, |it| it);
+    assert_eq!(run.failed, 0);
+    // Until the second answer it is taken for a minute.
+    assert!(run.took <= s(150), "{:?}", run.took);
+    assert!(run.refused(s(10), Duration::MAX) < 0.02);
+}
+
 #[test]
 fn limits_are_followed_through_several_cuts() {
     let spec = "latency=100ms,rps=50,burst=10,cut=10s-20s@0.33+30s-40s@0.33";
