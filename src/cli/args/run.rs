@@ -342,7 +342,8 @@ pub(crate) struct Timeouts {
 
     /// Stop the run when this many answers in a row have failed alike and none has succeeded since
     /// it began. After a success it takes at least 100. Refusals of a server that is asked too
-    /// fast, and failures of the server or the network, do not count [default: 20, but 10 for HTTP 403 and 404]
+    /// fast, and failures of the server or the network, do not count [default: 20, but 10 for HTTP
+    /// 403 and 404]
     #[arg(long, value_name = "N|never", value_parser = parse::most_or("never", u32::MAX, parse::up_to(u32::MAX.into())))]
     pub(crate) stop_alike: Option<u32>,
 
