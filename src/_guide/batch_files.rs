@@ -74,8 +74,9 @@
 //! | no text at all: gzip, a spreadsheet, UTF-16 | it begins so |
 //! | no requests: pretty-printed objects, CSV, commas at the ends of lines, lines that end in CR alone, results, plain text | of the first 1,000 lines that are not blank, fewer than one in ten is a request; if there are fewer than 10 lines, none |
 //!
-//! Of a file the first 8 MiB are judged at most, of a stream the first 64 KiB. The run does not wait
-//! for all of them: it begins as soon as one line in ten of those that have come is a request.
+//! Of a file the first 8 MiB are judged at most, of a stream the first 64 KiB. The run does not
+//! wait for all of them: it begins as soon as one line in ten of those that have come is a
+//! request.
 //!
 //! Each `custom_id` must be unique, because nothing else connects a result with its request. If a
 //! file has the same id twice, the run ends before anything is sent, with an error that names the
@@ -212,11 +213,11 @@
 //! What came is kept, as it may have been paid for. A body that is a JSON object is the `body` of
 //! the `response`. Of any other body that is no answer the first 64 KiB are kept as a text in an
 //! object, `{"text": ".."}`, with `"cut": true` if there was more. So is what had come of a 2xx
-//! that broke off, took too long or was too large, always with `"cut": true`; its row is to do or
-//! not as the table says.
+//! that broke off, took too long or was too large, always with `"cut": true`. Whether a rerun sends
+//! its row is as the table says.
 //!
-//! A row that has no id of its own, as its line is no request or its id is that of another row,
-//! gets the `custom_id` `line-N` in its record, where N is the number of its line.
+//! A row has no id of its own if its line is no request, or if its id is that of another row. The
+//! `custom_id` of its record is `line-N`, where N is the number of its line.
 //!
 //! At the end of a run the errors file holds the rows that are failed now. If there are none, the
 //! file is removed.
@@ -305,9 +306,9 @@
 //! the errors file. If the output exists, a run
 //!
 //! - skips rows whose `custom_id` has an answer there, whichever tool wrote it. What is an answer
-//!   is decided as for one that has just come: a record with a 200 and no body, or with an error in
-//!   it, is none, and a `status_code` of 0 says nothing. Such records are taken out of the output
-//!   before anything is sent;
+//!   is decided as for one that has just come. A record with a 200 and no body, or with an error in
+//!   it, is no answer, and a `status_code` of 0 counts as if it were not there. Records without an
+//!   answer are taken out of the output before anything is sent;
 //! - sends the rows again that failed for a reason that may pass, such as a time-out;
 //! - leaves the rows that *failed for good*, such as a request that the provider calls invalid,
 //!   unless [`retry_failed`](crate::FileRun::retry_failed) is set;
@@ -354,8 +355,8 @@
 //! what the limit allows, from the first second on. For model tokens it goes by what the rows so
 //! far have taken, and for the concurrency by the mean time of an attempt. A limit that is learned,
 //! or changes, counts from then on. If anything else binds, such as the input, the ETA goes by the
-//! last 30 s. A pause is added to it. It is unknown as long as nothing tells. A run that is stopping
-//! (after Ctrl-C, or for an error that ends it) has none: what is left is left undone.
+//! last 30 s. A pause is added to it. It is unknown as long as nothing tells. A run that is
+//! stopping (after Ctrl-C, or for an error that ends it) has none: what is left is left undone.
 //!
 //! On a narrow terminal the less important is left out. There is no colour, so `NO_COLOR` changes
 //! nothing. With `TERM=dumb`, or without a terminal, there are lines in place of the bar;
@@ -532,10 +533,10 @@
 //! # The report page
 //!
 //! `tollgate report RESULTS...` makes one HTML page of files of results. For `p.results.jsonl` it
-//! is `p.report.html`, unless `-o` names another. It replaces only such a page. Lines that are no records are left out,
-//! and a warning and the page say how many. `tollgate run
-//! --report FILE` makes the page when a run ends or stops, of all that is in the output then. If
-//! the page cannot be written, the results are there all the same, and the exit code is 4.
+//! is `p.report.html`, unless `-o` names another. It replaces only such a page. Lines that are no
+//! records are left out, and a warning and the page say how many. `tollgate run --report FILE`
+//! makes the page when a run ends or stops, of all that is in the output then. If the page cannot
+//! be written, the results are there all the same, and the exit code is 4.
 //!
 //! The page holds all that it needs: it loads nothing and runs no script, so it can be mailed, and
 //! read without a network. It follows the light or dark mode of the browser, and fits a phone. It

@@ -168,7 +168,7 @@
 //! - Requests are spread evenly over a window of up to a minute. After a pause they start without a
 //!   burst.
 //! - Requests of a longer window are not spread: as many may go at once as the server says are
-//!   left. A pause takes none of them.
+//!   left. After a pause there are as many as before it.
 //! - Model tokens are not spread at first, because requests take them in lumps. Once the server has
 //!   refused a request for its tokens although it said that most of them were left, they are
 //!   spread, too.
@@ -201,6 +201,8 @@
 //!   the server does not say. The 0.25 s double with each such refusal, up to 8 s or `max_backoff`,
 //!   until something is let in. If nothing has been let in for a second, the doubled wait counts if
 //!   it is longer than what the server asks.
+//! - A server that says that it is overloaded, and not for how long, is down if nothing has been
+//! let in for 4 s. Its refusals then lower no learned rate.
 //! - Such a refusal may lower a learned rate by 7 %, or by up to a half if much less was let in.
 //! - An item that was refused once goes first after the wait. After its second refusal others go,
 //!   until 20 in a row have succeeded that were sent since the last refusal. Each further refusal
@@ -215,10 +217,10 @@
 //!   counts half (the geometric mean of the rates with it and without it).
 //! - From there a higher rate is tried, at first up to twice the rate. If a try is refused, the
 //!   rate goes back. A try is half of the way to the lowest rate that is known to be too much, the
-//!   ceiling. A refused rate is such a ceiling. Beyond the ceiling each try is twice as large as the
-//!   one before, and four times if that one was more than 5 %. A small try lasts for a second and 20
-//!   requests at least, but no longer than 8 s for those. Beyond the ceiling it lasts as long as the
-//!   server asked to wait. Once the tries are small, the next one comes after 10 s.
+//!   ceiling. A refused rate is such a ceiling. Beyond the ceiling each try is twice as large as
+//!   the one before, and four times if that one was more than 5 %. A small try lasts for a second
+//!   and 20 requests at least, but no longer than 8 s for those. Beyond the ceiling it lasts as
+//!   long as the server asked to wait. Once the tries are small, the next one comes after 10 s.
 //! - A rate that is less than an eighth of one at which 40 requests were let in is doubled after
 //!   2 s. If that is refused, the rate goes back, and is doubled again after twice the time. So a
 //!   limit that was cut to little and has come back is found in no more time than it was cut.
@@ -281,9 +283,10 @@
 //!
 #![doc = include_str!("plots/cut.svg")]
 //!
-//! Two processes with one key do not know of each other, and keep to the limit together. They need
-//! not get the same share. At a few requests a second, one of them may get nearly all, and both
-//! together less than the limit. A [shared limit](super::sharing_a_limit) gives each its part.
+//! Two processes with one key do not know of each other. Together they keep to the limit all the
+//! same, because each learns from its own refusals. They need not get the same share. At a few
+//! requests a second, one of them may get nearly all, and both together less than the limit. A
+//! [shared limit](super::sharing_a_limit) gives each its part.
 //!
 #![doc = include_str!("plots/two.svg")]
 //!
@@ -353,7 +356,8 @@
 #![doc = include_str!("plots/range.svg")]
 //!
 //! A single number, `concurrency(20)`, holds from the start, and latencies never change it.
-//! [`Limiter::most_in_flight`] and a [`Monitor`](crate::Monitor) tell the concurrency that holds now.
+//! [`Limiter::most_in_flight`] and a [`Monitor`](crate::Monitor) tell the concurrency that holds
+//! now.
 //!
 //! # Hedging
 //!

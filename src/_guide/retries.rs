@@ -164,15 +164,15 @@
 //!   hundred items.
 //!
 //! If fewer than ten items are left, it opens when all of them have failed so. If only one is left,
-//! it opens only when that one was refused: a failure may be the fault of the item. When nothing but
-//! such refusals has come for a minute, it opens however few items they are of.
+//! it opens only when that one was refused: a failure may be the fault of the item. When for a
+//! minute nothing has come but such refusals, it opens, however few items were refused.
 //!
 //! While it is open, the run is in an *outage* ([`Hold`](crate::Hold)). One request at a time is
 //! sent as a *probe*, after 1 s, 2 s, 4 s, and so on up to every 60 s. Everything else waits.
 //! Probes, and attempts that were on their way when it opened, do not count for their items. But an
-//! item fails when more than `max_waits` of these have reached the server in vain. So that no item
-//! is out of attempts before an outage can be told, the last one of each waits until the two
-//! seconds are over, if ten or more items fail at that time.
+//! item fails when more than `max_waits` of these have reached the server in vain. If ten
+//! or more items fail at the same time, each keeps its last attempt until the two seconds are over.
+//! So no item runs out of attempts before an outage can be told.
 //!
 //! The breaker closes at a success, and at any other answer that shows the server at work, such as
 //! the refusal of one item.

@@ -52,8 +52,8 @@
 //! A store keeps one shared limit. Use one file, or one `key`, for each key of a provider, and for
 //! each model that has limits of its own.
 //!
-//! The directory of a file must be on a disk of this machine. NFS and other network file systems are
-//! not supported: their locks and clocks are not good enough.
+//! The directory of a file must be on a disk of this machine. NFS and other network file systems
+//! are not supported: their locks and clocks are not good enough.
 //!
 //! A server is Redis 5 or newer, or Valkey. The limit takes one key of some 200 bytes, and 100 more
 //! for each process. The server deletes it a day after its last use. A user of the server must be
@@ -81,9 +81,10 @@
 //! - **A lease lapses.** Each part of the axis has its date, and may be used until it is older than
 //!   the burst is worth. So leases that are used late never add up to more than one burst.
 //! - **Model tokens come back late.** A request that used less than it reserved gives tokens back
-//!   when it ends. By then its part of the axis may have lapsed. The store then leases as much once
-//!   more of what is to come. Tokens as *used* keep to the rate over time, but a window that begins
-//!   soon after may hold that much more than the burst. Requests are not concerned.
+//!   when it ends. By then its part of the axis may have lapsed. The store then
+//!   leases the same amount again, out of the time to come. Tokens as *used* keep to the rate over
+//!   time, but a window that begins soon after may hold that much more than the burst. Requests
+//!   are not concerned.
 //! - **A dead process needs no care.** Its lease lapses by itself, and no other process gets it. A
 //!   process that ends, or has nothing to send, gives back what it has not used.
 //! - **The queue is the axis.** When processes want more than there is, a lease has a date in the
@@ -105,8 +106,8 @@
 //! tool exits with 2. If it happens later, it is treated as a store that is gone.
 //!
 //! When the store is back, the processes go on at the rate. There is no burst: what nobody could
-//! lease meanwhile is not saved up. That holds for all processes as soon as one comes back that
-//! could not reach the store.
+//! lease meanwhile is not saved up. If only some processes had lost the store, the burst of all is
+//! gone as soon as the first of these comes back.
 //!
 //! With the fallback `--shared-limit-fallback share=1/8`, a process goes on without the store at an
 //! eighth of its limits. That is right if at most eight processes share them and all of them have

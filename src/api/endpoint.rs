@@ -242,6 +242,8 @@ impl Endpoint {
                 let words = failed.error.quote().unwrap_or_default();
                 if is_full {
                     attempt.refused_for.set(RefusedFor::Places);
+                } else if failed.error.kind() == ErrorKind::Overloaded {
+                    attempt.refused_for.set(RefusedFor::Load);
                 } else if failed.error.is_rate_limited() && names_tokens(words) {
                     attempt.refused_for.set(RefusedFor::Tokens);
                     let is_in_headers = announced.iter().any(|it| it.counted != Counted::Requests);

@@ -11,6 +11,8 @@ pub(crate) enum RefusedFor {
     Places,
     /// Too many model tokens are used.
     Tokens,
+    /// The server is overloaded.
+    Load,
 }
 
 /// What a limiter has learned of the provider's limits. A limit is `Some` only if it is lower

@@ -309,6 +309,7 @@ impl Limiter {
             let (heard, sooner) = match what {
                 RefusedFor::Places => limits.full(start, now),
                 RefusedFor::Tokens => limits.refused_tokens(start, hint, now),
+                RefusedFor::Load => limits.overloaded(start, hint, now),
                 RefusedFor::Unsaid => limits.refused(start, hint, now),
             };
             (heard, locked.head_if(|_| sooner))

@@ -113,6 +113,11 @@ impl Pace {
         self.hold.is_some_and(|hold| hold.is_in_vain)
     }
 
+    /// Whether nothing has been let in for so long.
+    pub(super) fn has_held_for(&self, long: Nanos, now: Nanos) -> bool {
+        self.hold.is_some_and(|hold| now - hold.since >= long)
+    }
+
     /// Takes note of a request that is sent.
     pub(super) fn sent(&mut self, now: Nanos) {
         let held_until = self.held_until;

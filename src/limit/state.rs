@@ -20,6 +20,9 @@ use super::slow_start::SlowStart;
 use crate::binding::Binding;
 use crate::error::Result;
 
+/// An overload that lasts so long is no load of this limiter's.
+const DOWN_AFTER: Nanos = 4_000_000_000;
+
 /// What a permit remembers of its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Start {
@@ -169,6 +172,20 @@ impl LimiterState {
         let heard = self.pace.refused(start.at, self.in_flight, hint, now);
         self.pace.outage();
         (heard, self.keep_pace(now))
+    }
+
+    /// As [`refused`](Self::refused), where the server says itself that it is overloaded. One that
+    /// lets in nothing for seconds, while it is only asked now and then, is down: no window of a
+    /// rate ends so, as that is refused in other words.
+    pub(crate) fn overloaded(
+        &mut self,
+        start: Start,
+        hint: Option<Duration>,
+        now: Nanos,
+    ) -> (Heard, bool) {
+        let (heard, sooner) = self.refused(start, hint, now);
+        let is_down = hint.is_none() && self.pace.has_held_for(DOWN_AFTER, now);
+        (heard, is_down && self.outage(now) || sooner)
     }
 
     /// Takes note that the server is down, and refuses for that. Whether something may be admitted
@@ -623,6 +640,50 @@ mod tests {
             limits.take(Cost::ONE, now);
             limits.release();
         }
+    }
+
+    /// Sends as fast as it may until `end` to a server that lets in 50 a second, with a burst of
+    /// ten, or is down. Returns how many were let in.
+    fn send_until(end: Nanos, is_down: bool, limits: &mut LimiterState, now: &mut Nanos) -> u32 {
+        let (mut bucket, mut filled, mut let_in) = (10.0_f64, *now, 0);
+        while *now < end {
+            if let Admission::At(at, _) = limits.admit(Cost::ONE, *now) {
+                *now = at;
+                continue;
+            }
+            let start = limits.start();
+            bucket = (bucket + 50.0 * (*now - filled) as f64 / SECOND as f64).min(10.0);
+            filled = *now;
+            if bucket >= 1.0 && !is_down {
+                bucket -= 1.0;
+                let_in += 1;
+                limits.let_in(start, *now);
+            } else {
+                let (heard, _) = if is_down {
+                    limits.overloaded(start, None, *now)
+                } else {
+                    limits.refused(start, None, *now)
+                };
+                if let Heard::Held(pause) = heard {
+                    limits.pause(*now + u64::try_from(pause.as_nanos()).unwrap(), *now);
+                }
+            }
+            limits.release();
+            *now += SECOND / 1_000;
+        }
+        let_in
+    }
+
+    #[test]
+    fn an_overload_that_lasts_tells_no_rate() {
+        let (mut limits, mut now) = (LimiterState::new(64), 0);
+        let before = send_until(20 * SECOND, false, &mut limits, &mut now);
+        assert!(before > 800, "{before}");
+        assert_eq!(send_until(60 * SECOND, true, &mut limits, &mut now), 0);
+        // The longest pause, and as much again as its start.
+        now = now.max(68 * SECOND);
+        let after = send_until(88 * SECOND, false, &mut limits, &mut now);
+        assert!(after > 800, "{after}");
     }
 
     #[test]

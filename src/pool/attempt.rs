@@ -10,7 +10,7 @@ use super::hedge::End;
 use super::input::panic_message;
 use super::item::Item;
 use super::job::{Attempt, Billed, Caught, Failure, Job, Panicked, out_of_time};
-use super::leader::{JobItem, RunShared, RunState};
+use super::leader::{JobItem, RunShared};
 use super::outcomes::{JobOutcome, Outcome, Span};
 use super::schedule::Finished;
 use crate::binding::Binding;
@@ -197,16 +197,6 @@ impl<J: Job> RunShared<'_, J> {
             item.times.add(reason, waited);
         }
         item
-    }
-
-    /// Gives back an item that had no attempt after all. One that had some before waits again for
-    /// what it waited for.
-    pub(super) fn give_back(&self, state: &mut RunState<J>, mut item: JobItem<J>) {
-        if item.waits_for.is_some() {
-            item.backing_off = Some(self.settings.limiter.clock().now());
-            self.settings.monitor.update(|it| it.backing_off += 1);
-        }
-        state.schedule.give_back(item);
     }
 
     /// Stops or pauses everyone, if the attempt asks for that.

@@ -142,6 +142,16 @@ impl<'env, J: Job> RunShared<'env, J> {
         }
     }
 
+    /// Gives back an item that had no attempt after all. One that had some before waits again for
+    /// what it waited for.
+    pub(super) fn give_back(&self, state: &mut RunState<J>, mut item: JobItem<J>) {
+        if item.waits_for.is_some() {
+            item.backing_off = Some(self.settings.limiter.clock().now());
+            self.settings.monitor.update(|it| it.backing_off += 1);
+        }
+        state.schedule.give_back(item);
+    }
+
     /// Notes what holds the run back from now on.
     pub(super) fn bind(&self, state: &mut RunState<J>, binding: Binding) {
         if state.binding.replace(binding) != Some(binding) {

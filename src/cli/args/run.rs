@@ -285,8 +285,8 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "R", group = "rate", value_parser = parse::rate(Rate::try_per_minute), allow_negative_numbers = true)]
     pub(crate) rpm: Option<Rate>,
 
-    /// Requests that may start at once after a pause [default: one second's worth of --rps or
-    /// --rpm]
+    /// Requests that may start at once after an idle time [default: one second's worth of --rps
+    /// or --rpm]
     #[arg(long, value_name = "N", requires = "rate", value_parser = parse::up_to::<u64>(u64::MAX))]
     pub(crate) burst: Option<u64>,
 
@@ -341,8 +341,8 @@ pub(crate) struct Timeouts {
     pub(crate) max_server_delay: Duration,
 
     /// Stop the run when this many answers in a row have failed alike and none has succeeded since
-    /// it began. After a success it takes at least 100. Refusals for the speed, and failures of the
-    /// server or the network, do not count [default: 20, but 10 for HTTP 403 and 404]
+    /// it began. After a success it takes at least 100. Refusals of a server that is asked too
+    /// fast, and failures of the server or the network, do not count [default: 20, but 10 for HTTP 403 and 404]
     #[arg(long, value_name = "N|never", value_parser = parse::most_or("never", u32::MAX, parse::up_to(u32::MAX.into())))]
     pub(crate) stop_alike: Option<u32>,
 
