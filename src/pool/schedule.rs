@@ -521,14 +521,14 @@ mod tests {
         // What was on its way then says nothing.
         succeed(&mut schedule, SUCCESSES, at(1));
         assert!(!schedule.has_before(None));
-        succeed(&mut schedule, SUCCESSES, at(2));
+        succeed(&mut schedule, 1, at(2));
         assert!(schedule.has_before(None));
         let again = attempt(&mut schedule, at(3));
         assert_eq!(again.index, 0);
         assert!(schedule.gives_way(again.refused), "if another is refused");
         // After another refusal it takes more of them, unless there is nothing new to send.
         refuse(&mut schedule, again, 3, at(4));
-        succeed(&mut schedule, 3 * SUCCESSES - 1, at(5));
+        succeed(&mut schedule, SUCCESSES - 1, at(5));
         assert!(!schedule.has_before(None));
         while let Next::Attempt(new) = schedule.next(at(5), &Parker::new())
             && new.index > 0
@@ -544,7 +544,7 @@ mod tests {
         let mut schedule = schedule(&items);
         let both = [0; 2].map(|_| attempt(&mut schedule, start));
         for item in both {
-            refuse(&mut schedule, item, 2, start);
+            refuse(&mut schedule, item, 3, start);
         }
         succeed(&mut schedule, SUCCESSES, at(1));
         let order = [0; 2].map(|_| attempt(&mut schedule, at(1)).index);
@@ -553,7 +553,7 @@ mod tests {
         schedule.finished(done(0, Some(at(1))));
         let second = attempt(&mut schedule, at(2));
         assert_eq!(second.index, 1);
-        refuse(&mut schedule, second, 3, at(2));
+        refuse(&mut schedule, second, 4, at(2));
         let late = at(2) + LONGEST_WAIT;
         let order = [at(3), late].map(|now| attempt(&mut schedule, now).index);
         assert_eq!(order, [new + 1, new + 2], "nothing is known to be let in");

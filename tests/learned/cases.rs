@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Case, Run, count, run};
+use crate::harness::{Case, Run, count, median_and_worst, run};
 use crate::s;
 use crate::table::{RATES, head, is_asked, seeds, wanted};
 
@@ -80,6 +80,7 @@ pub(crate) fn two() {
         "refused",
         "the smaller share",
         "attempts",
+        "new before a refused row",
     ]);
     for more in [
         "headers=openai",
@@ -96,7 +97,7 @@ pub(crate) fn two() {
             };
             let burst = (rate / 5).max(1);
             let (mut least, mut refused, mut share) = (f64::INFINITY, 0.0_f64, 1.0_f64);
-            let mut attempts = 0;
+            let (mut attempts, mut passed) = (0, Vec::new());
             for seed in 1..=seeds() {
                 let run = Case {
                     spec: &format!("latency=100ms,rps={rate},burst={burst},{more},seed={seed}"),
@@ -110,9 +111,12 @@ pub(crate) fn two() {
                 refused = refused.max(run.refused(from, run.first_end) * 100.0);
                 share = share.min(*lesser as f64 / all as f64);
                 attempts = attempts.max(run.attempts);
+                passed.extend(run.passed);
             }
+            passed.sort_unstable();
+            let passed = median_and_worst(&passed);
             println!(
-                "| {more} | {rate}/s | {least:.2} | {refused:.1} % | {share:.2} | {attempts} |"
+                "| {more} | {rate}/s | {least:.2} | {refused:.1} % | {share:.2} | {attempts} | {passed} |"
             );
         }
     }

@@ -1,12 +1,16 @@
 //! Clients and the simulated provider on one virtual clock, and what the provider counted.
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::process::abort;
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tollgate::sim::{SimServer, SimStats};
-use tollgate::{Client, ClientBuilder, Limiter, Monitor, Progress, Rate, Retry, VirtualClock};
+use tollgate::{
+    Client, ClientBuilder, Clock, Event, Limiter, Monitor, Progress, Rate, Retry, VirtualClock,
+};
 
 /// Who sends what to which provider.
 pub(crate) struct Case<'a> {
@@ -27,6 +31,10 @@ pub(crate) struct Run {
     /// The most attempts at one row.
     pub(crate) attempts: u32,
     pub(crate) failed: usize,
+    /// How many new rows went before each row that was refused and might go, and before those that
+    /// were refused at least twice. In order.
+    pub(crate) passed: Vec<u64>,
+    pub(crate) passed_again: Vec<u64>,
     /// When the first client had nothing left to do, and how many rows each had done by then.
     pub(crate) first_end: Duration,
     pub(crate) done: Vec<u64>,
@@ -69,6 +77,56 @@ impl Run {
     }
 }
 
+/// The rows of a client that were refused and wait, and how many new ones went before the others.
+#[derive(Default)]
+struct Refused {
+    /// From when on each may go, how often it was refused, and how many have gone since then.
+    waiting: HashMap<u64, (Instant, u32, u64)>,
+    passed: Vec<(u32, u64)>,
+}
+
+impl Refused {
+    fn note(&mut self, event: &Event, clock: &Clock) {
+        match *event {
+            Event::Retry {
+                index,
+                attempt,
+                wait,
+                ..
+            } => {
+                self.waiting.insert(index, (clock.now() + wait, attempt, 0));
+            }
+            Event::AttemptStarted { index, attempt } => {
+                if let Some((_, refused, passed)) = self.waiting.remove(&index) {
+                    self.passed.push((refused, passed));
+                }
+                let waiting = self.waiting.values_mut().filter(|_| attempt == 1);
+                for (_, _, passed) in waiting.filter(|(from, ..)| *from <= clock.now()) {
+                    *passed += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How many new rows went before each that was refused so often at least, in order.
+fn passed(clients: &[Arc<Mutex<Refused>>], least: u32) -> Vec<u64> {
+    let all = clients.iter().map(|it| it.lock().unwrap().passed.clone());
+    let all = all.flatten().filter(|(times, _)| *times >= least);
+    let mut passed: Vec<u64> = all.map(|(_, passed)| passed).collect();
+    passed.sort_unstable();
+    passed
+}
+
+/// Of values in order.
+pub(crate) fn median_and_worst(values: &[u64]) -> String {
+    match values.last() {
+        Some(worst) => format!("{} to {worst}", values[values.len() / 2]),
+        None => "none".to_owned(),
+    }
+}
+
 /// How many of `times`, which are in order, are between two others.
 pub(crate) fn count(times: &[Duration], from: Duration, to: Duration) -> usize {
     times.partition_point(|at| *at < to) - times.partition_point(|at| *at < from)
@@ -98,6 +156,9 @@ impl Case<'_> {
             .record_arrivals(true)
             .start()
             .unwrap();
+        let refused: Vec<_> = (0..self.clients)
+            .map(|_| Arc::<Mutex<Refused>>::default())
+            .collect();
         let clients: Vec<_> = (0..self.clients)
             .map(|number| {
                 let builder = Client::builder()
@@ -108,7 +169,9 @@ impl Case<'_> {
                     .retry(Retry::new().seed(number as u64 + 1));
                 let monitor = Monitor::new();
                 let client = (self.configure)(builder).build().unwrap();
-                (client.with_monitor(&monitor), monitor)
+                let (clock, refused) = (time.clock(), Arc::clone(&refused[number]));
+                let note = move |event: &Event| refused.lock().unwrap().note(event, &clock);
+                (client.with_monitor(&monitor).with_observer(note), monitor)
             })
             .collect();
         let rows: Vec<String> = (0..self.rows).map(|n| format!("prompt {n}")).collect();
@@ -173,7 +236,10 @@ impl Case<'_> {
             Ok(reply) => reply.attempts(),
             Err(error) => error.attempts(),
         });
+        let passed = |least| passed(&refused, least);
         let run = Run {
+            passed: passed(1),
+            passed_again: passed(2),
             stats: server.stats(),
             took: time.elapsed(),
             attempts: attempts.max().unwrap_or(0),
@@ -197,7 +263,7 @@ impl Run {
         };
         eprintln!(
             "{spec}: {} answers in {:.1} s; {:.1} % refused, {}, {}; in 100 ms {}; {:.1} at once; \
-             attempts {}, failed {}",
+             attempts {}, failed {}; new before refused {}, refused again {}",
             self.stats.answered,
             self.took.as_secs_f64(),
             self.refused(Duration::ZERO, Duration::MAX) * 100.0,
@@ -207,6 +273,8 @@ impl Run {
             self.at_once(),
             self.attempts,
             self.failed,
+            median_and_worst(&self.passed),
+            median_and_worst(&self.passed_again),
         );
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tollgate::ClientBuilder;
 
 use crate::cases;
-use crate::harness::run;
+use crate::harness::{median_and_worst, run};
 use crate::s;
 
 type Configure = fn(ClientBuilder, u64) -> ClientBuilder;
@@ -163,6 +163,8 @@ struct Worst {
     refused: f64,
     admitted: f64,
     attempts: u32,
+    /// How many new rows went before each that was refused, and before those refused again.
+    passed: [Vec<u64>; 2],
     failed: usize,
 }
 
@@ -172,6 +174,7 @@ impl Default for Worst {
             refused: 0.0,
             admitted: f64::INFINITY,
             attempts: 0,
+            passed: Default::default(),
             failed: 0,
         }
     }
@@ -202,6 +205,10 @@ impl Worst {
         self.admitted = self.admitted.min(run.admitted(from, to) / rate as f64);
         self.attempts = self.attempts.max(run.attempts);
         self.failed += run.failed;
+        for (all, passed) in self.passed.iter_mut().zip([run.passed, run.passed_again]) {
+            all.extend(passed);
+            all.sort_unstable();
+        }
     }
 }
 
@@ -210,8 +217,12 @@ impl std::fmt::Display for Worst {
         let refused = self.refused * 100.0;
         write!(
             f,
-            "{refused:.1} %, {:.2}, {} attempts",
-            self.admitted, self.attempts
+            "{refused:.1} %, {:.2}, {} attempts, {} new before a refused row, {} before one \
+             refused again",
+            self.admitted,
+            self.attempts,
+            median_and_worst(&self.passed[0]),
+            median_and_worst(&self.passed[1]),
         )?;
         match self.failed {
             0 => Ok(()),
