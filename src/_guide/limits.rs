@@ -206,7 +206,7 @@
 //! - Such a refusal may lower a learned rate by 7 %, or by up to a half if much less was let in.
 //! - An item that was refused once goes first after the wait. After its second refusal it goes as
 //!   soon as one has succeeded that was sent since the last refusal. After its third others go,
-//!   until 10 in a row have. Each further refusal of the item triples that number, up to 90. Such
+//!   until 20 in a row have. Each further refusal of the item triples that number, up to 180. Such
 //!   items go one at a time. After 30 s such an item goes if anything has succeeded since the last
 //!   refusal.
 //! - A *cascade* is at least five refusals that are a tenth of the latest requests or more. The
