@@ -204,11 +204,10 @@
 //! - A server that says that it is overloaded, and not for how long, is down if nothing has been
 //! let in for 4 s. Its refusals then lower no learned rate.
 //! - Such a refusal may lower a learned rate by 7 %, or by up to a half if much less was let in.
-//! - An item that was refused once goes first after the wait. After its second refusal it goes as
-//!   soon as one has succeeded that was sent since the last refusal. After its third others go,
-//!   until 20 in a row have. Each further refusal of the item triples that number, up to 180. Such
-//!   items go one at a time. After 30 s such an item goes if anything has succeeded since the last
-//!   refusal.
+//! - An item that was refused once goes first after the wait. After its second refusal others go,
+//!   until 3 in a row have succeeded that were sent since the last refusal. After its third it is
+//!   30, and after each further one 180. Such items go one at a time. After 30 s such an item goes
+//!   if anything has succeeded since the last refusal.
 //! - A *cascade* is at least five refusals that are a tenth of the latest requests or more. The
 //!   first cascade must be larger: 14 refusals, or a quarter. Five refusals are also a cascade, and
 //!   not stray, if they are nine tenths of what was sent since the first of them. A cascade sets

@@ -291,7 +291,7 @@ impl Line {
     /// The one that goes now, if one does: any, if there are no new ones.
     fn first(&self, now: Nanos, is_all: bool) -> Option<(u32, usize)> {
         let (first, row) = self.rows.first_key_value()?;
-        let needed = [0, 1, 20, 60, 180][first.0.min(4) as usize];
+        let needed = [0, 3, 30, 180][first.0.min(3) as usize];
         let may_go = first.0 == 0
             || self.let_in >= needed && self.again.is_none()
             || self.works && now >= row.since + 30 * SECOND;

@@ -431,7 +431,6 @@ impl<I: Send, E> Schedule<I, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::item::SUCCESSES;
     use crate::retry::{Reach, Verdict};
     use std::time::Duration;
 
@@ -519,16 +518,16 @@ mod tests {
         let again = attempt(&mut schedule, start);
         refuse(&mut schedule, again, 2, at(1));
         // What was on its way then says nothing.
-        succeed(&mut schedule, SUCCESSES, at(1));
+        succeed(&mut schedule, 3, at(1));
         assert!(!schedule.has_before(None));
-        succeed(&mut schedule, 1, at(2));
+        succeed(&mut schedule, 3, at(2));
         assert!(schedule.has_before(None));
         let again = attempt(&mut schedule, at(3));
         assert_eq!(again.index, 0);
         assert!(schedule.gives_way(again.refused), "if another is refused");
         // After another refusal it takes more of them, unless there is nothing new to send.
         refuse(&mut schedule, again, 3, at(4));
-        succeed(&mut schedule, SUCCESSES - 1, at(5));
+        succeed(&mut schedule, 29, at(5));
         assert!(!schedule.has_before(None));
         while let Next::Attempt(new) = schedule.next(at(5), &Parker::new())
             && new.index > 0
@@ -546,9 +545,9 @@ mod tests {
         for item in both {
             refuse(&mut schedule, item, 3, start);
         }
-        succeed(&mut schedule, SUCCESSES, at(1));
+        succeed(&mut schedule, 30, at(1));
         let order = [0; 2].map(|_| attempt(&mut schedule, at(1)).index);
-        let new = u64::from(SUCCESSES) + 2;
+        let new = 32;
         assert_eq!(order, [0, new], "one is under way");
         schedule.finished(done(0, Some(at(1))));
         let second = attempt(&mut schedule, at(2));
