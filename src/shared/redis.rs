@@ -177,7 +177,10 @@ impl RedisStore {
                 ErrorKind::Auth,
                 "it takes neither this user nor this password: check both",
             ),
-            Said::Io if error.is_timeout() => (ErrorKind::Timeout, other_scheme),
+            // What Linux tells a process that was stopped and goes on (signal(7), SO_RCVTIMEO).
+            Said::Io if error.is_timeout() || text.contains("Interrupted system call") => {
+                (ErrorKind::Timeout, other_scheme)
+            }
             Said::Io if error.is_connection_refusal() => {
                 (ErrorKind::Unreachable, "start it, or correct host and port")
             }
