@@ -196,14 +196,14 @@
 //!   time, and only if they are too many to be chance.
 //!   Where up to 6 % are refused by chance all the time, that share is learned, and as many as it
 //!   explains are stray too.
-//!   Requests in flight count as answers, up to as many as those.
+//!   Requests in flight count as answers here, but no more of them than there are answers.
 //! - Any other refusal makes everyone wait. The wait is as long as the server asks, or 0.25 s if
 //!   the server does not say. The 0.25 s double with each such refusal, up to 8 s or `max_backoff`,
 //!   until something is let in. If nothing has been let in for a second, the doubled wait counts if
 //!   it is longer than what the server asks.
-//! - A server that says that it is overloaded, and not for how long, is down if nothing has been
-//! let in for 4 s. Its refusals then lower no learned rate.
 //! - Such a refusal may lower a learned rate by 7 %, or by up to a half if much less was let in.
+//! - A server that says that it is overloaded, and not for how long, is down if nothing has been
+//!   let in for 4 s. Its refusals then lower no learned rate.
 //! - An item that was refused once goes first after the wait. After its second refusal others go,
 //!   until 3 in a row have succeeded that were sent since the last refusal. After its third it is
 //!   30, and after each further one 180. Such items go one at a time. After 30 s such an item goes

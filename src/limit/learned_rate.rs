@@ -70,10 +70,11 @@ const TELL_CHANCE: u64 = 60;
 const LONGEST_MEMORY: Nanos = 60 * SECOND;
 /// The share of the rate that must be used to tell whether more is possible.
 const BUSY_SHARE: f64 = 0.7;
-/// A rate that is so many times lower than one at which so many requests were let in is doubled, the
-/// first time after so long.
+/// A rate is doubled if it is so many times lower than one that is proven.
 const FAR_BELOW: f64 = 8.0;
+/// A rate is proven once so many requests were let in at it.
 const MANY_SENT: u64 = 40;
+/// The first doubling comes after so long.
 const FIRST_LEAP: Nanos = 2 * SECOND;
 /// A rate is cut in vain if so many cuts without a step between them bring it to this part of what
 /// it was.
